@@ -1,0 +1,6 @@
+//! Palomar: the whole mail service of an institution in one binary.
+//!
+//! The rooms below stand in order: a room uses only rooms above it, as `docs/ARCHITECTURE.md`
+//! lists and `tests/tidy.rs` checks. Each room's `mod.rs` is its door sign.
+
+pub mod base;

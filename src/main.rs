@@ -1,0 +1,3 @@
+//! The palomar binary.
+
+fn main() {}
