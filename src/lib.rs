@@ -4,3 +4,4 @@
 //! lists and `tests/tidy.rs` checks. Each room's `mod.rs` is its door sign.
 
 pub mod base;
+pub mod observe;
