@@ -1,0 +1,207 @@
+//! The declaration of every key. To add one: a line here (`docs/howto/config-key.md`), and its use.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::cidr::Networks;
+use super::declare::section;
+use super::value::{AuthMode, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone};
+use crate::base::{BATCH_BYTES_MAX, ByteSize, INLINE_BODY_BYTES_MAX, Span};
+
+section! {
+    /// The whole file. Only `hostname` and `domains` must be there.
+    Config "" "" since "0.1" {
+        /// The name of this machine in banners, EHLO, Received and the self-signed certificate.
+        /// It must resolve to this machine, and its addresses back to it.
+        hostname: Domain = required "mail.example.org", Restart;
+        /// The domains whose mail is delivered here. More can be added with `palomar domain add`.
+        domains: Vec<Domain> = required "[\"example.org\"]", Restart;
+        /// Everything Palomar keeps: journal, mailboxes, directory, logs, certificates it made.
+        data_dir: PathBuf = "/var/lib/palomar", Restart;
+        /// Shards: threads that each own a part of the users. 0: one for each core.
+        shards: u16 = "0", Restart, "0" to "128";
+        /// Into how many partitions users are divided; a partition lives on one shard.
+        partitions: u16 = "256", Fixed, "1" to "16384";
+        /// Networks of ours. A client there is attributed to its network, and may do what
+        /// listeners grant to trusted networks. It may not read mail without a log-in.
+        trusted_networks: Networks = "[\"127.0.0.1/32\", \"::1/128\"]", Live;
+        /// Load balancers: only these may send a PROXY header, and after it only the address
+        /// in the header counts for trust, limits and policy.
+        proxy_networks: Networks = "[]", Live;
+        /// Who reads postmaster@ and abuse@ of every domain.
+        postmaster: Option<MailAddress> = absent
+            "`palomar check` warns: RFC 5321 4.5.1 wants a person there" "ana@example.org", Live;
+        /// Time zone of notices for users who set none. Everything stored or logged is UTC.
+        timezone: Timezone = "UTC", Live;
+        /// The account to become once ports are open, when started as root.
+        user: Option<String> = absent "the process stays who it is" "palomar", Restart;
+    }
+    tables {
+        /// Certificates.
+        tls: Tls;
+        /// As written; see [`Config::listeners`] for what is served.
+        listener: Vec<ListenerKeys>;
+        /// Bounds.
+        limits: Limits;
+        /// Log-in.
+        auth: Auth;
+        /// Name servers.
+        dns: Dns;
+        /// The log.
+        log: Log;
+        /// Journal and mailboxes.
+        store: Store;
+        /// The door for `palomar` commands.
+        admin: Admin;
+    }
+}
+
+section! {
+    /// The certificate that is shown. Files are read at the start and at SIGHUP.
+    Tls "tls." "[tls]" since "0.1" {
+        /// PEM file: the certificate, then its chain.
+        certificate: Option<PathBuf> = absent
+            "a self-signed certificate is made once" "/etc/palomar/cert.pem", Live;
+        /// PEM file: the private key of `certificate`.
+        key: Option<PathBuf> = absent
+            "goes with `certificate`" "/etc/palomar/key.pem", Live;
+    }
+    tables {
+        /// More certificates.
+        pair: Vec<TlsPairKeys>;
+    }
+}
+
+section! {
+    /// More certificates, each with its key: other names (the client's SNI chooses), or RSA beside
+    /// ECDSA for the same name (the client's offer chooses).
+    TlsPairKeys "tls.pair." "[[tls.pair]]" since "0.1" {
+        /// PEM file: the certificate, then its chain.
+        certificate: PathBuf = required "/etc/palomar/rsa-cert.pem", Live;
+        /// PEM file: its private key.
+        key: PathBuf = required "/etc/palomar/rsa-key.pem", Live;
+    }
+}
+
+section! {
+    /// One address to listen on. Without any: smtp 25, submissions 465, submission 587, imaps 993
+    /// and pop3s 995 on [::] and 0.0.0.0; lmtp 24 and metrics 9925 on 127.0.0.1.
+    ListenerKeys "listener." "[[listener]]" since "0.1" {
+        /// What is spoken. `imap` and `pop3` allow log-in only after STARTTLS.
+        protocol: Protocol = required "imaps", Restart;
+        /// Where. `[::]` is IPv6 only: list `0.0.0.0` too. Port 0: any free one.
+        address: SocketAddr = required "0.0.0.0:993", Restart;
+        /// A PROXY v1 or v2 header comes first on every connection, from `proxy_networks`.
+        proxy_protocol: bool = "false", Restart;
+        /// The name in banner, EHLO and certificate here.
+        hostname: Option<Domain> = absent "the site's `hostname`" "imap.example.org", Restart;
+        /// PEM file: the certificate for clients that name no host.
+        certificate: Option<PathBuf> = absent
+            "the certificate of [tls]" "/etc/palomar/imap-cert.pem", Live;
+        /// PEM file: its private key.
+        key: Option<PathBuf> = absent
+            "goes with `certificate`" "/etc/palomar/imap-key.pem", Live;
+        /// Trusted networks here, in place of the site's. On lmtp and metrics only these and
+        /// loopback are served.
+        trusted_networks: Option<Networks> = absent
+            "the site's `trusted_networks`" "[\"10.1.0.0/16\"]", Restart;
+        /// Whether clients log in before they send.
+        auth: Option<AuthMode> = absent
+            "off on smtp and lmtp, required on submission and submissions" "offered", Restart;
+        /// Connections at one time on one shard.
+        connections_max: u32 = "20000", Restart, "1" to "1000000";
+        /// Largest message here.
+        message_bytes_max: Option<ByteSize> = absent
+            "`limits.message_bytes_max`" "25MB", Restart, "64KB" to "2GB";
+        /// Lines that end in a bare LF or CR become CRLF for clients in the trusted networks of
+        /// this listener (printers, scanners). From everybody else they are refused always.
+        normalise_bare_newlines: bool = "false", Restart;
+    }
+}
+
+section! {
+    /// Bounds on what one client may use.
+    Limits "limits." "[limits]" since "0.1" {
+        /// Largest message, as it travels (RFC 1870).
+        message_bytes_max: ByteSize = "100MB", Live, "64KB" to "2GB";
+        /// Recipients of one message; more are deferred with 452 (RFC 5321 4.5.3.1.10).
+        recipients_max: u32 = "150", Live, "1" to "10000";
+        /// Connections at one time from one IPv4 address or IPv6 /64, on each shard.
+        connections_per_address_max: u32 = "200", Live, "1" to "100000";
+        /// Sessions at one time on one shard.
+        sessions_max: u32 = "50000", Live, "10" to "1000000";
+        /// Longest silence of an SMTP or LMTP client (RFC 5321 4.5.3.2.7 asks for 5m).
+        smtp_idle: Span = "5m", Live, "1s" to "1h";
+        /// Longest silence of an IMAP client (RFC 9051 5.4 asks for 30m).
+        imap_idle: Span = "30m", Live, "1s" to "1d";
+        /// Longest silence of a POP3 client (RFC 1939 3 asks for 10m).
+        pop3_idle: Span = "10m", Live, "1s" to "1h";
+        /// Time from the connection to a log-in, where one is needed.
+        login: Span = "1m", Live, "1s" to "1h";
+    }
+}
+
+section! {
+    /// Log-in.
+    Auth "auth." "[auth]" since "0.1" {
+        /// Log-in without TLS, on loopback listeners only.
+        allow_plaintext: bool = "false", Live;
+        /// How long the answer to a wrong password is held back.
+        failure_delay: Span = "2s", Live, "0s" to "1m";
+    }
+}
+
+section! {
+    /// Where names are looked up.
+    Dns "dns." "[dns]" since "0.1" {
+        /// Resolvers to ask.
+        servers: Option<Vec<SocketAddr>> = absent
+            "those of /etc/resolv.conf" "[\"127.0.0.1:53\"]", Restart;
+    }
+}
+
+section! {
+    /// The log: `log/palomar.log` in the data directory, one JSON line an event, in UTC. A new
+    /// file begins every day and at `file_bytes_max`; the old one is compressed.
+    Log "log." "[log]" since "0.1" {
+        /// The least important lines that are written.
+        level: LogLevel = "info", Live;
+        /// A file as large as this is put aside and compressed.
+        file_bytes_max: ByteSize = "100MB", Restart, "64KB" to "10GB";
+        /// Days that old log files are kept; then they are deleted.
+        keep_days: u32 = "365", Restart, "1" to "36500";
+    }
+}
+
+section! {
+    /// Journal and mailboxes. Nobody needs to change these before measuring.
+    Store "store." "[store]" since "0.1" {
+        /// Size of one journal slot.
+        journal_slot_bytes: ByteSize = "64MiB", Fixed, "16MiB" to "4GiB";
+        /// Journal slots of each shard.
+        journal_slots: u32 = "8", Fixed, "4" to "1024";
+        /// Larger bodies go to a file of their own before they are acknowledged.
+        inline_body_bytes_max: ByteSize = "256KiB", Restart, "4KiB" to "1MiB";
+        /// Memory on each shard for bodies that are in flight; beyond it they take files too.
+        inflight_bytes_max: ByteSize = "64MiB", Restart, "4MiB" to "4GiB";
+        /// Longest time between checkpoints, which free journal slots.
+        checkpoint_interval: Span = "10s", Restart, "100ms" to "10m";
+        /// Mailbox size of users for whom none is set. 0: unlimited.
+        quota_default: ByteSize = "10GB", Live;
+        /// What a full mailbox answers: defer (452 4.2.2) or reject (552 5.2.2).
+        quota_refusal: QuotaRefusal = "defer", Live;
+    }
+}
+
+section! {
+    /// The door for `palomar` commands on a running server.
+    Admin "admin." "[admin]" since "0.1" {
+        /// Unix socket. Whoever may open it administers the server.
+        socket: Option<PathBuf> = absent
+            "`admin.sock` in `data_dir`" "/run/palomar/admin.sock", Restart;
+    }
+}
+
+// The bounds of `store` above hold what the journal needs.
+const _: () = assert!(2 * BATCH_BYTES_MAX <= 16 << 20 && INLINE_BODY_BYTES_MAX == 256 << 10);
+const _: () = assert!(2 * (1 << 20) < BATCH_BYTES_MAX);
