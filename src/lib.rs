@@ -6,3 +6,4 @@
 pub mod base;
 pub mod observe;
 pub mod config;
+pub mod wire;
