@@ -7,3 +7,4 @@ pub mod base;
 pub mod observe;
 pub mod config;
 pub mod wire;
+pub mod runtime;

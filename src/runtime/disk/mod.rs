@@ -1,0 +1,308 @@
+//! Files and directories behind one API: the machine's, or a simulated disk that loses power.
+//!
+//! An open file ([`DiskFile`]) is written and synced through the shard's ring: the journal's path.
+//! All else is a trip to the [`Pool`], since the kernel has no way to do it without blocking.
+//! Every operation has the disk deadline; one that misses it is [`DiskErrorKind::Late`] and may
+//! still happen, so whoever gets that on a write treats the object as poisoned.
+//!
+//! Nothing is durable before its sync: data by `fdatasync` or `sync_all` of its file, a name by
+//! `sync_dir` of its directory, everything by `syncfs`. [`SimDisk`] takes this literally.
+
+mod error;
+mod file;
+mod real;
+mod sim;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Pool, PoolError, now};
+use crate::base::{Deadline, UnixMs};
+
+pub use error::{DiskError, DiskErrorKind, DiskOp};
+pub use file::{DiskFile, Open};
+pub use sim::{SimCounters, SimDisk};
+pub use step::{Done, Step};
+
+/// A handle; clones are the same disk.
+#[derive(Clone)]
+pub struct Disk {
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Real(Real),
+    Sim(SimDisk),
+}
+
+#[derive(Clone)]
+struct Real {
+    pool: Pool,
+    /// For `syncfs` and `free_bytes`. Held since start, so that it sees every write-back error.
+    root: Option<Arc<OwnedFd>>,
+    span: Duration,
+}
+
+/// One name in a directory. A symbolic link is neither followed nor a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    pub name: OsString,
+    pub is_dir: bool,
+    pub len: u64,
+}
+
+impl Disk {
+    /// The machine's own file systems.
+    #[must_use]
+    pub fn real(pool: Pool) -> Disk {
+        let kind = Kind::Real(Real {
+            pool,
+            root: None,
+            span: DISK_SPAN,
+        });
+        Disk { kind }
+    }
+
+    /// A simulated one.
+    #[must_use]
+    pub fn sim(sim: SimDisk) -> Disk {
+        let kind = Kind::Sim(sim);
+        Disk { kind }
+    }
+
+    /// How long an operation may take; 30 s where this is not called. A simulated disk is never
+    /// late.
+    #[must_use]
+    pub fn with_deadline(mut self, span: Duration) -> Disk {
+        if let Kind::Real(real) = &mut self.kind {
+            real.span = span;
+        }
+        self
+    }
+
+    /// Names the directory whose file system [`syncfs`](Disk::syncfs) and
+    /// [`free_bytes`](Disk::free_bytes) are about. Blocks: for the start.
+    pub fn with_root(mut self, root: &Path) -> Result<Disk, DiskError> {
+        if let Kind::Real(real) = &mut self.kind {
+            let fd =
+                real::open_dir(root).map_err(|cause| DiskError::new(DiskOp::Open, root, &cause))?;
+            real.root = Some(Arc::new(fd));
+        }
+        Ok(self)
+    }
+
+    /// Opens a file for positional reads and writes through the ring. New files are 0600.
+    pub async fn open(&self, path: &Path, how: Open) -> Result<DiskFile, DiskError> {
+        match &self.kind {
+            Kind::Real(real) => {
+                let fd = real
+                    .trip(DiskOp::Open, path, move |path| real::open(path, how))
+                    .await?;
+                Ok(DiskFile::real(fd, path, real.clone()))
+            }
+            Kind::Sim(sim) => DiskFile::sim(sim, path, how).await,
+        }
+    }
+
+    /// The directory and those above it that are missing, 0700.
+    pub async fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
+        self.step(Step::CreateDirAll { path: path.into() }).await
+    }
+
+    /// Replaces what stands at `to`.
+    pub async fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        let (from, to) = (from.into(), to.into());
+        self.step(Step::Rename { from, to }).await
+    }
+
+    /// A second name for a file; `Exists` if `to` is taken.
+    pub async fn link(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        let (from, to) = (from.into(), to.into());
+        self.step(Step::Link { from, to }).await
+    }
+
+    pub async fn unlink(&self, path: &Path) -> Result<(), DiskError> {
+        self.step(Step::Unlink { path: path.into() }).await
+    }
+
+    /// Creates a file (`Exists` if there is one) and writes it. Syncs nothing.
+    pub async fn write_new(&self, path: &Path, bytes: Vec<u8>) -> Result<(), DiskError> {
+        let path = path.into();
+        self.step(Step::WriteNew { path, bytes }).await
+    }
+
+    /// Makes the names in this directory durable.
+    pub async fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
+        self.step(Step::SyncDir { path: path.into() }).await
+    }
+
+    /// Cuts a file off, or extends it with zeros.
+    pub async fn truncate(&self, path: &Path, len: u64) -> Result<(), DiskError> {
+        let path = path.into();
+        self.step(Step::Truncate { path, len }).await
+    }
+
+    /// Sets the times of access and change of content.
+    pub async fn set_times(&self, path: &Path, at: UnixMs) -> Result<(), DiskError> {
+        let path = path.into();
+        self.step(Step::SetTimes { path, at }).await
+    }
+
+    /// Removes a directory and all below it.
+    pub async fn remove_dir_all(&self, path: &Path) -> Result<(), DiskError> {
+        self.step(Step::RemoveDirAll { path: path.into() }).await
+    }
+
+    /// Does the steps in order in one trip to the pool. A failed step does not end the batch: the
+    /// outcomes stand in the steps' order. The deadline is for the whole batch.
+    pub async fn batch(&self, steps: Vec<Step>) -> Vec<Result<Done, DiskError>> {
+        match &self.kind {
+            Kind::Real(real) => {
+                let late: Vec<_> = steps.iter().map(Step::late).collect();
+                let work = move || steps.iter().map(real::apply).collect();
+                real.pool
+                    .run_queued(real.deadline(), work)
+                    .await
+                    .unwrap_or_else(|why| late.into_iter().map(|e| Err(lost(e, why))).collect())
+            }
+            Kind::Sim(sim) => {
+                let mut outcomes = Vec::with_capacity(steps.len());
+                for step in &steps {
+                    sim.delay().await;
+                    outcomes.push(sim.apply(step));
+                }
+                outcomes
+            }
+        }
+    }
+
+    /// A whole file.
+    pub async fn read(&self, path: &Path) -> Result<Vec<u8>, DiskError> {
+        match &self.kind {
+            Kind::Real(real) => {
+                real.trip(DiskOp::Read, path, |path| std::fs::read(path))
+                    .await
+            }
+            Kind::Sim(sim) => {
+                sim.delay().await;
+                sim.read(path)
+            }
+        }
+    }
+
+    /// What is in a directory, by name.
+    pub async fn list(&self, path: &Path) -> Result<Vec<DirEntry>, DiskError> {
+        match &self.kind {
+            Kind::Real(real) => real.trip(DiskOp::List, path, real::list).await,
+            Kind::Sim(sim) => {
+                sim.delay().await;
+                sim.list(path)
+            }
+        }
+    }
+
+    pub async fn exists(&self, path: &Path) -> Result<bool, DiskError> {
+        match self.stat(path).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == DiskErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The length of a file; `NotFound` where there is none.
+    pub async fn file_len(&self, path: &Path) -> Result<u64, DiskError> {
+        self.stat(path).await.map(|(len, _)| len)
+    }
+
+    /// When the content was last changed, or said to have been by `set_times`.
+    pub async fn modified(&self, path: &Path) -> Result<UnixMs, DiskError> {
+        self.stat(path).await.map(|(_, modified)| modified)
+    }
+
+    /// Makes everything on the root's file system durable. `Io(EBADF)` without a root.
+    pub async fn syncfs(&self) -> Result<(), DiskError> {
+        match &self.kind {
+            Kind::Real(real) => {
+                let root = real.root.clone();
+                real.trip(DiskOp::SyncFs, Path::new("/"), move |_| real::syncfs(root))
+                    .await
+            }
+            Kind::Sim(sim) => {
+                sim.delay().await;
+                sim.syncfs()
+            }
+        }
+    }
+
+    /// What is left for us on the root's file system. `Io(EBADF)` without a root.
+    pub async fn free_bytes(&self) -> Result<u64, DiskError> {
+        match &self.kind {
+            Kind::Real(real) => {
+                let root = real.root.clone();
+                real.trip(DiskOp::Stat, Path::new("/"), move |_| {
+                    real::free_bytes(root)
+                })
+                .await
+            }
+            Kind::Sim(sim) => Ok(sim.free_bytes()),
+        }
+    }
+
+    async fn stat(&self, path: &Path) -> Result<(u64, UnixMs), DiskError> {
+        match &self.kind {
+            Kind::Real(real) => real.trip(DiskOp::Stat, path, real::stat).await,
+            Kind::Sim(sim) => {
+                sim.delay().await;
+                sim.stat(path)
+            }
+        }
+    }
+
+    async fn step(&self, step: Step) -> Result<(), DiskError> {
+        let outcome = self.batch(vec![step]).await.pop();
+        outcome.expect("one outcome a step").map(drop)
+    }
+}
+
+impl Real {
+    /// One blocking call on the pool.
+    async fn trip<T: Send + 'static>(
+        &self,
+        op: DiskOp,
+        path: &Path,
+        call: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        let owned = path.to_path_buf();
+        let work = move || call(&owned);
+        match self.pool.run_queued(self.deadline(), work).await {
+            Ok(outcome) => outcome.map_err(|cause| DiskError::new(op, path, &cause)),
+            Err(why) => Err(lost(DiskError::late(op, path), why)),
+        }
+    }
+
+    fn deadline(&self) -> Deadline {
+        Deadline::after(now(), self.span)
+    }
+}
+
+/// What became of an operation that the pool gave no outcome for.
+fn lost(late: DiskError, why: PoolError) -> DiskError {
+    match why {
+        PoolError::Full | PoolError::Late => late,
+        PoolError::Panicked => DiskError {
+            kind: DiskErrorKind::Io(rustix::io::Errno::IO.raw_os_error()),
+            ..late
+        },
+    }
+}
+
+/// Longer than a disk's own retries, shorter than a client's patience.
+const DISK_SPAN: Duration = Duration::from_secs(30);

@@ -1,0 +1,107 @@
+//! The blocking calls. Only pool threads and the start come here.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::io::Errno;
+
+use super::{DirEntry, DiskError, DiskOp, Done, Open, Step};
+use crate::base::UnixMs;
+
+pub(super) fn apply(step: &Step) -> Result<Done, DiskError> {
+    if let Some((path, at, bytes, how)) = step.as_write() {
+        let fd = open(path, how).map_err(|cause| DiskError::new(DiskOp::Open, path, &cause))?;
+        File::from(fd)
+            .write_all_at(bytes, at)
+            .map_err(|cause| DiskError::new(DiskOp::Write, path, &cause))?;
+        return Ok(Done::wrote(bytes));
+    }
+    let (op, path) = step.subject();
+    change(step).map_err(|cause| DiskError::new(op, path, &cause))?;
+    Ok(Done::default())
+}
+
+fn change(step: &Step) -> io::Result<()> {
+    match step {
+        Step::Rename { from, to } => fs::rename(from, to),
+        Step::Link { from, to } => fs::hard_link(from, to),
+        Step::Unlink { path } => fs::remove_file(path),
+        Step::CreateDirAll { path } => DirBuilder::new().recursive(true).mode(0o700).create(path),
+        Step::RemoveDirAll { path } => fs::remove_dir_all(path),
+        Step::Truncate { path, len } => OpenOptions::new().write(true).open(path)?.set_len(*len),
+        Step::SetTimes { path, at } => {
+            let at = system_time(*at);
+            let times = fs::FileTimes::new().set_accessed(at).set_modified(at);
+            File::open(path)?.set_times(times)
+        }
+        Step::SyncFile { path } => File::open(path)?.sync_all(),
+        Step::SyncDir { path } => Ok(rustix::fs::fsync(open_dir(path)?)?),
+        Step::WriteNew { .. } | Step::Append { .. } => unreachable!("a write is no change"),
+    }
+}
+
+pub(super) fn open(path: &Path, how: Open) -> io::Result<OwnedFd> {
+    let file = OpenOptions::new()
+        .read(how.read)
+        .write(how.write)
+        .create(how.create)
+        .create_new(how.create_new)
+        .truncate(how.truncate)
+        .mode(0o600)
+        .open(path)?;
+    Ok(file.into())
+}
+
+pub(super) fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    let flags =
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
+}
+
+pub(super) fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        match entry.metadata() {
+            Ok(metadata) => entries.push(DirEntry {
+                name: entry.file_name(),
+                is_dir: metadata.is_dir(),
+                len: metadata.len(),
+            }),
+            // Went between the two calls.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+pub(super) fn stat(path: &Path) -> io::Result<(u64, UnixMs)> {
+    let metadata = fs::metadata(path)?;
+    let ms = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000;
+    Ok((metadata.len(), UnixMs(ms)))
+}
+
+pub(super) fn syncfs(root: Option<Arc<OwnedFd>>) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(root.ok_or(Errno::BADF)?)?)
+}
+
+pub(super) fn free_bytes(root: Option<Arc<OwnedFd>>) -> io::Result<u64> {
+    let stat = rustix::fs::fstatvfs(root.ok_or(Errno::BADF)?)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn system_time(at: UnixMs) -> SystemTime {
+    let span = Duration::from_millis(at.0.unsigned_abs());
+    if at.0 < 0 {
+        UNIX_EPOCH - span
+    } else {
+        UNIX_EPOCH + span
+    }
+}

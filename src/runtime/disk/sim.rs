@@ -1,0 +1,447 @@
+//! A disk in memory that loses what was not synced, by seed.
+//!
+//! What a machine does on power loss, taken at its worst:
+//! - Every 512-byte sector written since its file's last sync is kept, dropped or torn, on its own.
+//! - Every name made, moved or removed since its directory's last sync is there or not. A rename
+//!   is one change (file systems journal it so) until one of its two directories is synced; then
+//!   the other half stands alone. A synced file whose name was not synced is gone.
+//! - A changed length is the old or the new one.
+//! - A failed fdatasync forgets what it had to write: some of it is on the disk, the rest is read
+//!   back until power goes, and a later success does not mean it (as on Linux).
+//!
+//! Deterministic: the same seed and the same calls give the same disk. Stays on one shard.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::io::Errno;
+
+use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, Open, Step};
+use crate::base::UnixMs;
+
+mod names;
+mod sectors;
+
+use names::Names;
+use sectors::Sectors;
+
+/// A handle; clones are the same disk.
+#[derive(Clone)]
+pub struct SimDisk {
+    state: Rc<RefCell<State>>,
+}
+
+/// What was done so far, failed attempts included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SimCounters {
+    pub writes: u64,
+    pub fdatasyncs: u64,
+    pub dir_syncs: u64,
+    pub syncfs: u64,
+    /// All of the above and everything else.
+    pub ops: u64,
+}
+
+/// Numbers a file or directory, whatever its names.
+type Inode = u64;
+
+struct State {
+    random: Random,
+    names: Names,
+    files: BTreeMap<Inode, Sectors>,
+    failures: Vec<Failure>,
+    counters: SimCounters,
+    ops_max: Option<u64>,
+    /// No limit where it is not set.
+    capacity_bytes: Option<u64>,
+}
+
+struct Failure {
+    op: DiskOp,
+    path: String,
+    /// Counts down; fails at 1 and is gone.
+    nth: u64,
+    errno: i32,
+}
+
+/// An open file of a simulated disk. Lives on when its name goes.
+pub(super) struct SimFile {
+    disk: SimDisk,
+    inode: Inode,
+    path: PathBuf,
+    how: Open,
+}
+
+impl SimDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self::with(seed, Names::new(), BTreeMap::new())
+    }
+
+    fn with(seed: u64, names: Names, files: BTreeMap<Inode, Sectors>) -> Self {
+        let state = State {
+            random: Random(seed),
+            names,
+            files,
+            failures: Vec::new(),
+            counters: SimCounters::default(),
+            ops_max: None,
+            capacity_bytes: None,
+        };
+        SimDisk {
+            state: Rc::new(RefCell::new(state)),
+        }
+    }
+
+    /// The disk as the next boot finds it if power went now. This one goes on as if nothing had
+    /// happened, so one moment can be cut with many seeds.
+    #[must_use]
+    pub fn power_cut(&self, seed: u64) -> SimDisk {
+        let state = self.state.borrow();
+        let mut random = Random(seed);
+        let names = state.names.after_power_cut(&mut random);
+        let mut files = BTreeMap::new();
+        for inode in names.files() {
+            if let Some(sectors) = state.files.get(&inode) {
+                files.insert(inode, sectors.after_power_cut(&mut random));
+            }
+        }
+        Self::with(random.next(), names, files)
+    }
+
+    /// Lets the `nth` coming `op` (1 is the next) on a path that contains `path` fail. The
+    /// failure happens once; call it again for more.
+    pub fn fail(&self, op: DiskOp, path: &str, nth: u64, errno: i32) {
+        assert!(nth > 0, "1 is the next operation");
+        self.state.borrow_mut().failures.push(Failure {
+            op,
+            path: path.into(),
+            nth,
+            errno,
+        });
+    }
+
+    /// After `ops` more operations every further one fails with EIO and does nothing: what is
+    /// running then comes to its end, and [`power_cut`](SimDisk::power_cut) tells what is left.
+    pub fn stop_after(&self, ops: u64) {
+        let mut state = self.state.borrow_mut();
+        state.ops_max = Some(state.counters.ops + ops);
+    }
+
+    /// The disk's size; more content than this is `Full`.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.state.borrow_mut().capacity_bytes = Some(bytes);
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> SimCounters {
+        self.state.borrow().counters
+    }
+
+    /// Ends after a few turns of the shard, by seed, so that operations overtake one another.
+    pub(super) async fn delay(&self) {
+        let turns = self.state.borrow_mut().random.below(4);
+        for _ in 0..turns {
+            futures_lite::future::yield_now().await;
+        }
+    }
+
+    pub(super) fn free_bytes(&self) -> u64 {
+        self.state.borrow().free_bytes()
+    }
+
+    pub(super) fn open(&self, path: &Path, how: Open) -> Result<SimFile, DiskError> {
+        let mut state = self.state.borrow_mut();
+        state.begin(DiskOp::Open, path)?;
+        let inode = state.open(path, how).map_err(at(DiskOp::Open, path))?;
+        state.sectors(inode).handles += 1;
+        Ok(SimFile {
+            disk: self.clone(),
+            inode,
+            path: path.into(),
+            how,
+        })
+    }
+
+    pub(super) fn apply(&self, step: &Step) -> Result<Done, DiskError> {
+        let mut state = self.state.borrow_mut();
+        let Some((path, offset, bytes, how)) = step.as_write() else {
+            return state.change(step);
+        };
+        state.begin(DiskOp::Open, path)?;
+        let inode = state.open(path, how).map_err(at(DiskOp::Open, path))?;
+        state.begin(DiskOp::Write, path)?;
+        state
+            .write(inode, offset, bytes)
+            .map_err(at(DiskOp::Write, path))?;
+        Ok(Done::wrote(bytes))
+    }
+
+    pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>, DiskError> {
+        let mut state = self.state.borrow_mut();
+        state.begin(DiskOp::Read, path)?;
+        let file = state.file(path).map_err(at(DiskOp::Read, path))?;
+        Ok(file.read(0, usize::MAX))
+    }
+
+    pub(super) fn list(&self, path: &Path) -> Result<Vec<DirEntry>, DiskError> {
+        let mut state = self.state.borrow_mut();
+        state.begin(DiskOp::List, path)?;
+        let entries = state.names.list(path).map_err(at(DiskOp::List, path))?;
+        let entry = |(name, inode): (OsString, Inode)| {
+            let file = state.files.get(&inode);
+            DirEntry {
+                name,
+                is_dir: file.is_none(),
+                len: file.map_or(0, Sectors::len),
+            }
+        };
+        Ok(entries.into_iter().map(entry).collect())
+    }
+
+    pub(super) fn stat(&self, path: &Path) -> Result<(u64, UnixMs), DiskError> {
+        let mut state = self.state.borrow_mut();
+        state.begin(DiskOp::Stat, path)?;
+        let inode = state.names.find(path).map_err(at(DiskOp::Stat, path))?;
+        let file = state.files.get(&inode);
+        Ok(file.map_or((0, UnixMs(0)), |file| (file.len(), file.modified)))
+    }
+
+    pub(super) fn syncfs(&self) -> Result<(), DiskError> {
+        self.state.borrow_mut().syncfs()
+    }
+}
+
+impl SimFile {
+    pub(super) async fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
+        self.disk.delay().await;
+        let mut state = self.disk.state.borrow_mut();
+        state.begin(DiskOp::Write, &self.path)?;
+        let write = if self.how.write {
+            state.write(self.inode, offset, bytes)
+        } else {
+            Err(Errno::BADF)
+        };
+        write.map_err(at(DiskOp::Write, &self.path))
+    }
+
+    pub(super) async fn read_at(&self, len: usize, offset: u64) -> Result<Vec<u8>, DiskError> {
+        self.disk.delay().await;
+        let mut state = self.disk.state.borrow_mut();
+        state.begin(DiskOp::Read, &self.path)?;
+        if !self.how.read {
+            return Err(at(DiskOp::Read, &self.path)(Errno::BADF));
+        }
+        Ok(state.sectors(self.inode).read(offset, len))
+    }
+
+    /// Covers what was written before the call, and not what is written while it waits.
+    pub(super) async fn sync(&self, op: DiskOp) -> Result<(), DiskError> {
+        let mark = self.disk.state.borrow_mut().sectors(self.inode).mark();
+        self.disk.delay().await;
+        let mut state = self.disk.state.borrow_mut();
+        state.sync_file(op, self.inode, mark, &self.path)
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.disk.state.borrow_mut().sectors(self.inode).len()
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.disk.state.borrow_mut().sectors(self.inode).handles -= 1;
+    }
+}
+
+impl State {
+    /// Counts an operation, and fails it where that was asked for.
+    fn begin(&mut self, op: DiskOp, path: &Path) -> Result<(), DiskError> {
+        self.counters.ops += 1;
+        match op {
+            DiskOp::Write => self.counters.writes += 1,
+            DiskOp::Fdatasync => self.counters.fdatasyncs += 1,
+            DiskOp::SyncDir => self.counters.dir_syncs += 1,
+            DiskOp::SyncFs => self.counters.syncfs += 1,
+            _ => {}
+        }
+        if self.ops_max.is_some_and(|max| self.counters.ops > max) {
+            return Err(at(op, path)(Errno::IO));
+        }
+        let text = path.to_string_lossy();
+        let mut failed = None;
+        self.failures.retain_mut(|failure| {
+            if failure.op != op || !text.contains(&failure.path) {
+                return true;
+            }
+            failure.nth -= 1;
+            if failure.nth == 0 {
+                failed = Some(failure.errno);
+            }
+            failure.nth > 0
+        });
+        match failed {
+            Some(errno) => Err(DiskError {
+                op,
+                path: path.into(),
+                kind: DiskErrorKind::from_errno(errno),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn open(&mut self, path: &Path, how: Open) -> Result<Inode, Errno> {
+        if !how.read && !how.write {
+            return Err(Errno::INVAL);
+        }
+        let inode = match self.names.find(path) {
+            Ok(_) if how.create_new => return Err(Errno::EXIST),
+            Ok(inode) => inode,
+            Err(Errno::NOENT) if how.write && (how.create || how.create_new) => {
+                let inode = self.names.create(path)?;
+                self.files.insert(inode, Sectors::default());
+                inode
+            }
+            Err(errno) => return Err(errno),
+        };
+        let file = self.files.get_mut(&inode).ok_or(Errno::ISDIR)?;
+        if how.truncate {
+            file.set_len(0);
+        }
+        Ok(inode)
+    }
+
+    /// A step other than a write.
+    fn change(&mut self, step: &Step) -> Result<Done, DiskError> {
+        let (op, path) = step.subject();
+        if let Step::SyncFile { path } = step {
+            let inode = self.names.find(path).map_err(at(op, path))?;
+            let mark = self.file(path).map_err(at(op, path))?.mark();
+            return self
+                .sync_file(op, inode, mark, path)
+                .map(|()| Done::default());
+        }
+        self.begin(op, path)?;
+        self.change_tree(step).map_err(at(op, path))?;
+        Ok(Done::default())
+    }
+
+    fn change_tree(&mut self, step: &Step) -> Result<(), Errno> {
+        match step {
+            Step::Rename { from, to } => self.names.rename(from, to),
+            Step::Link { from, to } => {
+                let inode = self.names.find(from)?;
+                self.names.link(inode, to)
+            }
+            Step::Unlink { path } => {
+                self.file(path)?;
+                self.names.unlink(path)
+            }
+            Step::CreateDirAll { path } => self.names.create_dir_all(path),
+            Step::RemoveDirAll { path } => self.names.remove_dir_all(path),
+            Step::Truncate { path, len } => {
+                self.file(path)?.set_len(*len);
+                Ok(())
+            }
+            Step::SetTimes { path, at } => {
+                self.file(path)?.modified = *at;
+                Ok(())
+            }
+            Step::SyncDir { path } => self.names.sync_dir(path),
+            Step::SyncFile { .. } | Step::WriteNew { .. } | Step::Append { .. } => {
+                unreachable!("done by the caller")
+            }
+        }
+    }
+
+    fn syncfs(&mut self) -> Result<(), DiskError> {
+        if let Err(error) = self.begin(DiskOp::SyncFs, Path::new("/")) {
+            let mut random = Random(self.random.next());
+            let files = self.files.values_mut();
+            files.for_each(|file| file.forget_dirty(&mut random));
+            return Err(error);
+        }
+        self.names.sync_all();
+        self.files
+            .values_mut()
+            .for_each(|file| file.sync(file.mark()));
+        let named = self.names.files();
+        self.files
+            .retain(|inode, file| file.handles > 0 || named.contains(inode));
+        Ok(())
+    }
+
+    fn write(&mut self, inode: Inode, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        let end = offset.checked_add(bytes.len() as u64).ok_or(Errno::FBIG)?;
+        let growth = end.saturating_sub(self.sectors(inode).len());
+        if growth > 0 && self.capacity_bytes.is_some() && growth > self.free_bytes() {
+            return Err(Errno::NOSPC);
+        }
+        self.sectors(inode).write(offset, bytes);
+        Ok(())
+    }
+
+    fn sync_file(
+        &mut self,
+        op: DiskOp,
+        inode: Inode,
+        mark: u64,
+        path: &Path,
+    ) -> Result<(), DiskError> {
+        if let Err(error) = self.begin(op, path) {
+            let mut random = Random(self.random.next());
+            self.sectors(inode).forget_dirty(&mut random);
+            return Err(error);
+        }
+        self.sectors(inode).sync(mark);
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path) -> Result<&mut Sectors, Errno> {
+        let inode = self.names.find(path)?;
+        self.files.get_mut(&inode).ok_or(Errno::ISDIR)
+    }
+
+    fn sectors(&mut self, inode: Inode) -> &mut Sectors {
+        self.files.get_mut(&inode).expect("open files stay")
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let used: u64 = self.files.values().map(Sectors::len).sum();
+        self.capacity_bytes
+            .map_or(u64::MAX, |all| all.saturating_sub(used))
+    }
+}
+
+fn at(op: DiskOp, path: &Path) -> impl Fn(Errno) -> DiskError {
+    move |errno| DiskError {
+        op,
+        path: path.into(),
+        kind: DiskErrorKind::from_errno(errno.raw_os_error()),
+    }
+}
+
+/// SplitMix64: small, and the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn coin(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+}

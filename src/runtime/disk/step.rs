@@ -1,0 +1,114 @@
+//! One change to a directory tree, as a value, so that hundreds go to the pool in one trip.
+
+use std::path::{Path, PathBuf};
+
+use super::{DiskError, DiskOp, Open};
+use crate::base::UnixMs;
+
+/// A change or a sync. See the methods of [`Disk`](super::Disk) of the same names.
+#[derive(Clone, Debug)]
+pub enum Step {
+    WriteNew {
+        path: PathBuf,
+        bytes: Vec<u8>,
+    },
+    /// Writes at a position; the file is made if it is not there.
+    Append {
+        path: PathBuf,
+        at: u64,
+        bytes: Vec<u8>,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Link {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Unlink {
+        path: PathBuf,
+    },
+    CreateDirAll {
+        path: PathBuf,
+    },
+    RemoveDirAll {
+        path: PathBuf,
+    },
+    Truncate {
+        path: PathBuf,
+        len: u64,
+    },
+    SetTimes {
+        path: PathBuf,
+        at: UnixMs,
+    },
+    /// fsync of the file.
+    SyncFile {
+        path: PathBuf,
+    },
+    SyncDir {
+        path: PathBuf,
+    },
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    pub bytes_written: u64,
+}
+
+impl Step {
+    /// The operation by which an error of this step is named, and the path that is named with it.
+    #[must_use]
+    pub fn subject(&self) -> (DiskOp, &Path) {
+        match self {
+            Step::WriteNew { path, .. } | Step::Append { path, .. } => (DiskOp::Write, path),
+            Step::Rename { from, .. } => (DiskOp::Rename, from),
+            Step::Link { to, .. } => (DiskOp::Link, to),
+            Step::Unlink { path } => (DiskOp::Unlink, path),
+            Step::CreateDirAll { path } => (DiskOp::CreateDir, path),
+            Step::RemoveDirAll { path } => (DiskOp::RemoveDir, path),
+            Step::Truncate { path, .. } => (DiskOp::Truncate, path),
+            Step::SetTimes { path, .. } => (DiskOp::SetTimes, path),
+            Step::SyncFile { path } => (DiskOp::Fsync, path),
+            Step::SyncDir { path } => (DiskOp::SyncDir, path),
+        }
+    }
+
+    /// The two steps that write, as path, position, content and how to open.
+    pub(super) fn as_write(&self) -> Option<(&Path, u64, &[u8], Open)> {
+        match self {
+            Step::WriteNew { path, bytes } => Some((path, 0, bytes, NEW)),
+            Step::Append { path, at, bytes } => Some((path, *at, bytes, APPEND)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn late(&self) -> DiskError {
+        let (op, path) = self.subject();
+        DiskError::late(op, path)
+    }
+}
+
+impl Done {
+    pub(super) fn wrote(bytes: &[u8]) -> Self {
+        Done {
+            bytes_written: bytes.len() as u64,
+        }
+    }
+}
+
+const NEW: Open = Open {
+    read: false,
+    write: true,
+    create: false,
+    create_new: true,
+    truncate: false,
+};
+
+const APPEND: Open = Open {
+    create: true,
+    create_new: false,
+    ..NEW
+};

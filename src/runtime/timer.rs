@@ -1,0 +1,95 @@
+//! Sleeping and giving up. A timer is an entry in the shard's ordered map, made at the first
+//! pending poll and removed on drop: a deadline that is never reached costs no CPU.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::base::Deadline;
+
+/// The deadline passed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("deadline elapsed")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+/// Waits `span`.
+pub async fn sleep(span: Duration) {
+    let mut alarm = Alarm::at(Deadline::after(Instant::now(), span));
+    std::future::poll_fn(|cx| alarm.poll(cx)).await;
+}
+
+/// The future's value if it is there by `until`. The future is polled in the calling task and
+/// dropped when the returned future is; a value that is ready is given even past the deadline.
+pub fn deadline<T>(
+    until: Deadline,
+    fut: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Elapsed>> {
+    Bounded {
+        alarm: Alarm::at(until),
+        fut,
+    }
+}
+
+/// Written by hand: as an `async fn` it would hold `fut` twice.
+struct Bounded<F> {
+    alarm: Alarm,
+    fut: F,
+}
+
+impl<F: Future> Future for Bounded<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: structural pinning of `fut`: it is never moved out of the pinned `self`.
+        // `alarm` is `Unpin`, and `Bounded` has neither a `Drop` nor an `Unpin` of its own.
+        let (alarm, fut) = unsafe {
+            let this = self.get_unchecked_mut();
+            (&mut this.alarm, Pin::new_unchecked(&mut this.fut))
+        };
+        match fut.poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Ok(value)),
+            Poll::Pending => alarm.poll(cx).map(|()| Err(Elapsed)),
+        }
+    }
+}
+
+/// Registers with the shard once, not on each poll of the task it stands in.
+struct Alarm {
+    until: Instant,
+    set: Option<(glommio::timer::Timer, Waker)>,
+}
+
+impl Alarm {
+    fn at(until: Deadline) -> Self {
+        Alarm {
+            until: until.0,
+            set: None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        if now >= self.until {
+            self.set = None;
+            return Poll::Ready(());
+        }
+        if let Some((_, waker)) = &self.set
+            && waker.will_wake(cx.waker())
+        {
+            return Poll::Pending;
+        }
+        let mut timer = glommio::timer::Timer::new(self.until - now);
+        let poll = Pin::new(&mut timer).poll(cx).map(drop);
+        self.set = poll.is_pending().then(|| (timer, cx.waker().clone()));
+        poll
+    }
+}
