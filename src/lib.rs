@@ -8,3 +8,4 @@ pub mod observe;
 pub mod config;
 pub mod wire;
 pub mod runtime;
+pub mod net;

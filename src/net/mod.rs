@@ -1,0 +1,46 @@
+//! Net: everything between a port and a protocol. The only room that names rustls.
+//!
+//! - [`open`] binds all ports before privileges are dropped, one socket a shard with SO_REUSEPORT;
+//!   [`accept_loop`] runs one of them on its shard, counts, refuses, reads PROXY headers, and hands
+//!   a [`Conn`] to the protocol.
+//! - [`Conn`] is plain or TLS and reads the same. [`Conn::detach`] and [`Parcel::attach`] move it
+//!   to the shard that owns its user, TLS state, unread bytes and counts included.
+//! - [`Tls`] holds certificates and ticket keys for all shards; reload swaps a snapshot.
+//! - [`Networks`] are who is trusted. Every address is normalised where it enters: IPv4 mapped into
+//!   IPv6 is IPv4, and limits count IPv6 by /64.
+//!
+//! Shared between shards are only snapshots and atomics. Everything that waits has a deadline, and
+//! what a peer can make us hold is bounded: unread plaintext by the caller, ciphertext, output and
+//! lingering by constants in `stream`.
+//!
+//! Deliberately absent: line splitting (wire), what to say to whom (session), TLS as a client
+//! (queue's affair, once there is one).
+
+mod accept;
+mod counts;
+mod error;
+mod handover;
+mod listen;
+mod networks;
+mod peer;
+mod privileges;
+mod proxy;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use accept::{ListenerCounters, Refusal, accept_loop};
+pub use counts::AddressCounts;
+pub use error::{Doing, NetError};
+pub use handover::Parcel;
+pub use listen::{Address, AuthRole, Limits, ListenError, ListenerSpec, Opened, inherited, open};
+pub use networks::{Network, NetworkError, Networks, counted_as, normalised};
+pub use peer::Peer;
+pub use privileges::{PrivilegeError, drop_privileges};
+pub use proxy::ProxyError;
+pub use stream::{Conn, Filled};
+pub use tls::{
+    CertFacts, CertPair, CertStore, DefaultCert, HandshakeFailures, Offered, Tls, TlsConfig,
+    TlsError, TlsFacts, TlsFault, self_signed,
+};

@@ -1,0 +1,193 @@
+//! Becoming somebody else after the ports are open.
+//!
+//! Linux has user ids by thread. The process has one thread when this runs, and later threads
+//! inherit from it; a second thread would keep root, so it is refused.
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use rustix::process::{Gid, Uid};
+
+/// Why the process still is who it was. It must not go on then.
+#[derive(Debug)]
+pub enum PrivilegeError {
+    /// /etc/passwd has no such user.
+    UnknownUser { user: String },
+    /// The process is neither root nor that user.
+    NotRoot { user: String },
+    /// It is too late: there is more than one thread.
+    Threads { threads: usize },
+    /// A file that must be read, or a system call, failed.
+    System {
+        what: &'static str,
+        error: io::Error,
+    },
+    /// The kernel would let us be root again.
+    StillRoot,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Account {
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+}
+
+/// Becomes `user` (a name or number of /etc/passwd) with its group and supplementary groups, for
+/// good. Nothing happens where the process is that user already.
+pub fn drop_privileges(user: &str) -> Result<(), PrivilegeError> {
+    let passwd = read("/etc/passwd")?;
+    let group = read("/etc/group")?;
+    let account = account(user, &passwd, &group).ok_or_else(|| PrivilegeError::UnknownUser {
+        user: user.to_owned(),
+    })?;
+    let own = rustix::process::geteuid();
+    if own.as_raw() == account.uid {
+        return Ok(());
+    }
+    if !own.is_root() {
+        return Err(PrivilegeError::NotRoot {
+            user: user.to_owned(),
+        });
+    }
+    let threads = fs::read_dir("/proc/self/task")
+        .map_err(|error| PrivilegeError::System {
+            what: "/proc/self/task",
+            error,
+        })?
+        .count();
+    if threads != 1 {
+        return Err(PrivilegeError::Threads { threads });
+    }
+    become_account(&account)
+}
+
+fn become_account(account: &Account) -> Result<(), PrivilegeError> {
+    let failed = |what| {
+        move |errno: rustix::io::Errno| PrivilegeError::System {
+            what,
+            error: errno.into(),
+        }
+    };
+    let groups: Vec<_> = account
+        .groups
+        .iter()
+        .map(|gid| Gid::from_raw(*gid))
+        .collect();
+    let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+    // Groups first, user last: the right to do so goes with the user.
+    rustix::thread::set_thread_groups(&groups).map_err(failed("setgroups"))?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed("setresgid"))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed("setresuid"))?;
+    if account.uid != 0 && rustix::thread::set_thread_uid(Uid::ROOT).is_ok() {
+        return Err(PrivilegeError::StillRoot);
+    }
+    Ok(())
+}
+
+fn read(path: &'static str) -> Result<String, PrivilegeError> {
+    fs::read_to_string(path).map_err(|error| PrivilegeError::System { what: path, error })
+}
+
+/// passwd(5) and group(5).
+fn account(user: &str, passwd: &str, group: &str) -> Option<Account> {
+    let (name, uid, gid) = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, uid, gid) = (
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+        );
+        (name == user || uid == user).then_some((name, uid.parse().ok()?, gid.parse().ok()?))
+    })?;
+    let groups = group.lines().filter_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        let (gid, members) = (fields.next()?, fields.next()?);
+        members
+            .split(',')
+            .any(|member| member == name)
+            .then(|| gid.parse().ok())?
+    });
+    let groups = groups.chain([gid]).collect();
+    Some(Account { uid, gid, groups })
+}
+
+impl fmt::Display for PrivilegeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PrivilegeError::UnknownUser { user } => write!(
+                f,
+                "user {user}: not in /etc/passwd; \
+                 `adduser --system --group --no-create-home {user}` makes it"
+            ),
+            PrivilegeError::NotRoot { user } => {
+                write!(
+                    f,
+                    "user {user}: only root can become it; start as root or as {user}"
+                )
+            }
+            PrivilegeError::Threads { threads } => {
+                write!(
+                    f,
+                    "privileges are dropped too late: there are {threads} threads"
+                )
+            }
+            PrivilegeError::System { what, error } => write!(f, "{what}: {error}"),
+            PrivilegeError::StillRoot => f.write_str("the process could still become root"),
+        }
+    }
+}
+
+impl std::error::Error for PrivilegeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\npalomar:x:990:980::/:/bin/false\n";
+    const GROUP: &str = "root:x:0:\nssl-cert:x:110:postgres,palomar\npalomar:x:980:\n";
+
+    #[test]
+    fn accounts_by_name_and_number() {
+        let palomar = Account {
+            uid: 990,
+            gid: 980,
+            groups: vec![110, 980],
+        };
+        assert_eq!(account("palomar", PASSWD, GROUP).as_ref(), Some(&palomar));
+        assert_eq!(account("990", PASSWD, GROUP).as_ref(), Some(&palomar));
+        assert_eq!(account("palo", PASSWD, GROUP), None);
+        assert_eq!(account("broken", PASSWD, GROUP), None);
+    }
+
+    #[test]
+    fn a_thread_that_became_somebody_stays_so() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        // Ids belong to the thread, so this one can lose its own.
+        let lost = std::thread::spawn(|| {
+            become_account(&Account {
+                uid: 990,
+                gid: 980,
+                groups: vec![980],
+            })
+            .expect("become");
+            let ids = (
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            );
+            (ids, fs::read("/etc/shadow").is_err())
+        });
+        assert_eq!(lost.join().expect("no panic"), ((990, 980), true));
+        assert!(rustix::process::geteuid().is_root());
+    }
+
+    #[test]
+    fn unknown_users_and_late_calls_are_refused() {
+        let error = drop_privileges("no such user").expect_err("unknown");
+        assert!(error.to_string().contains("adduser"), "{error}");
+    }
+}
