@@ -9,3 +9,4 @@ pub mod config;
 pub mod wire;
 pub mod runtime;
 pub mod net;
+pub mod dns;
