@@ -10,3 +10,4 @@ pub mod wire;
 pub mod runtime;
 pub mod net;
 pub mod dns;
+pub mod store;

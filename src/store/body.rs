@@ -1,0 +1,51 @@
+//! Where bodies lie between their record and their file.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::journal::Location;
+use super::mailbox::{Folder, NameId};
+use super::{Message, Target};
+use crate::base::{Crc32c, TraceId, UnixMs};
+
+/// The bytes of a shared body, without anybody's prefix.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    Journal(Location),
+    Spool(PathBuf),
+    /// A message in a queue partition that outlived a checkpoint.
+    File(PathBuf),
+}
+
+/// What a placement that is not settled yet will be made of.
+#[derive(Clone)]
+pub(super) enum Unsettled {
+    Body {
+        source: Source,
+        /// The message itself while memory allows.
+        memory: Option<Arc<Message>>,
+        prefix: Arc<[u8]>,
+    },
+    /// A copy: the file of another placement of the account, prefix and all.
+    Link {
+        folder: Rc<Folder>,
+        name: NameId,
+        stem: String,
+        letters: u32,
+    },
+}
+
+/// A message that a queue partition holds for its owners.
+pub(super) struct Accepted {
+    pub saved: UnixMs,
+    pub trace: Option<TraceId>,
+    pub size: u64,
+    pub crc32c: Crc32c,
+    pub blake3: [u8; 32],
+    pub digest: Arc<[u8]>,
+    /// Entry `n` of the outbox; `None` once handed over.
+    pub targets: Vec<Option<Target>>,
+    pub source: Source,
+    pub memory: Option<Arc<Message>>,
+}

@@ -1,0 +1,454 @@
+//! What a partition holds, as applied: accounts, mailboxes, values, marks; and its snapshot file.
+//!
+//! All of it is in memory. The file is written anew at a checkpoint (`docs/STORE.md`,
+//! "Catalogue"); the rename that puts it in place is what commits the checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::body::{Accepted, Source};
+use super::bytes::{Malformed, Reader, Writer};
+use super::mailbox::{Mailbox, Meta, Weight};
+use super::{AccountRef, Flags, SpecialUse, Target, maildir};
+use crate::base::{
+    AccountId, ByteSize, Crc32c, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UidValidity,
+    UnixMs, crc32c,
+};
+
+const MAGIC: &[u8; 8] = b"PALCAT01";
+
+#[derive(Default)]
+pub(super) struct Catalogue {
+    /// The last record that is applied.
+    pub applied: PSeq,
+    pub uidvalidity_last: u32,
+    pub mailbox_last: u64,
+    pub accounts: BTreeMap<AccountId, AccountState>,
+    /// Generic values of the site.
+    pub values: BTreeMap<(String, Vec<u8>), Arc<[u8]>>,
+    /// Outbox entries of other partitions that are placed here.
+    pub origins: HashMap<PartitionId, BTreeSet<(PSeq, u16)>>,
+    /// Messages on their way to several owners (queue partitions).
+    pub accepted: BTreeMap<PSeq, Accepted>,
+    pub doomed: VecDeque<(PSeq, Doomed)>,
+}
+
+/// What is to be removed once a checkpoint covers the record that removed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Doomed {
+    /// A message's file.
+    Message {
+        account: AccountId,
+        mailbox: MailboxId,
+        stem: String,
+        letters: u32,
+    },
+    /// A file; relative to the data directory, as are the others.
+    File(PathBuf),
+    /// A directory with all below it.
+    Tree(PathBuf),
+}
+
+#[derive(Default)]
+pub(super) struct AccountState {
+    pub mailboxes: BTreeMap<MailboxId, Rc<Mailbox>>,
+    pub by_name: HashMap<String, MailboxId>,
+    pub subscriptions: BTreeSet<String>,
+    pub values: BTreeMap<(String, Vec<u8>), Arc<[u8]>>,
+    pub bytes: u64,
+    pub messages: u64,
+    pub cache: CacheTail,
+}
+
+/// The end of an account's cache file: digests that are applied but not yet written.
+#[derive(Default)]
+pub(super) struct CacheTail {
+    pub end: u64,
+    pub waiting: VecDeque<(u64, Arc<[u8]>)>,
+}
+
+impl CacheTail {
+    /// Gives a digest its place.
+    pub fn push(&mut self, digest: &Arc<[u8]>) -> u64 {
+        let at = self.end;
+        self.end += digest.len() as u64;
+        self.waiting.push_back((at, digest.clone()));
+        at
+    }
+
+    /// A digest that is not in the file yet.
+    pub fn waiting_at(&self, at: u64) -> Option<Arc<[u8]>> {
+        let n = self.waiting.binary_search_by_key(&at, |(at, _)| *at).ok()?;
+        Some(self.waiting[n].1.clone())
+    }
+}
+
+impl AccountState {
+    pub fn find(&self, name: &str) -> Option<&Rc<Mailbox>> {
+        let id = self.by_name.get(&*maildir::canonical(name))?;
+        self.mailboxes.get(id)
+    }
+
+    pub fn insert(&mut self, mailbox: Rc<Mailbox>) {
+        let name = mailbox.meta.borrow().name.clone();
+        self.by_name.insert(name, mailbox.id);
+        self.mailboxes.insert(mailbox.id, mailbox);
+    }
+
+    pub fn remove(&mut self, id: MailboxId) -> Option<Rc<Mailbox>> {
+        let mailbox = self.mailboxes.remove(&id)?;
+        self.by_name.remove(&mailbox.meta.borrow().name);
+        Some(mailbox)
+    }
+
+    pub fn rename(&mut self, id: MailboxId, name: &str) {
+        let Some(mailbox) = self.mailboxes.get(&id) else {
+            return;
+        };
+        let mut meta = mailbox.meta.borrow_mut();
+        self.by_name.remove(&meta.name);
+        self.by_name.insert(name.to_owned(), id);
+        name.clone_into(&mut meta.name);
+    }
+}
+
+impl Catalogue {
+    pub fn mailbox(&self, account: AccountId, mailbox: MailboxId) -> Option<&Rc<Mailbox>> {
+        self.accounts.get(&account)?.mailboxes.get(&mailbox)
+    }
+
+    /// The lowest position whose outbox entries are not all handed over.
+    pub fn low_water(&self) -> PSeq {
+        self.accepted
+            .keys()
+            .next()
+            .copied()
+            .unwrap_or(PSeq(self.applied.0 + 1))
+    }
+
+    pub fn encode(&self, partition: PartitionId) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.out.extend_from_slice(MAGIC);
+        w.u16(partition.0);
+        w.u64(self.applied.0);
+        w.u32(self.uidvalidity_last);
+        w.u64(self.mailbox_last);
+        w.count(self.accounts.len());
+        for (id, account) in &self.accounts {
+            w.u64(id.0);
+            put_account(&mut w, account);
+        }
+        put_values(&mut w, &self.values);
+        w.count(self.origins.len());
+        for (source, marks) in &self.origins {
+            w.u16(source.0);
+            w.count(marks.len());
+            for (pseq, ordinal) in marks {
+                w.u64(pseq.0);
+                w.u16(*ordinal);
+            }
+        }
+        w.count(self.accepted.len());
+        for (pseq, accepted) in &self.accepted {
+            w.u64(pseq.0);
+            put_accepted(&mut w, accepted);
+        }
+        w.count(self.doomed.len());
+        for (pseq, doomed) in &self.doomed {
+            w.u64(pseq.0);
+            put_doomed(&mut w, doomed);
+        }
+        let crc = crc32c(&w.out);
+        w.u32(crc.0);
+        w.out
+    }
+
+    pub fn decode(
+        bytes: &[u8],
+        partition: PartitionId,
+        layout: &maildir::Layout,
+    ) -> Result<Catalogue, Malformed> {
+        let body = bytes.len().checked_sub(4).ok_or(Malformed)?;
+        let (body, crc) = bytes.split_at(body);
+        if crc32c(body).0.to_le_bytes() != crc {
+            return Err(Malformed);
+        }
+        let mut r = Reader::new(body);
+        if r.take(8)? != MAGIC || r.u16()? != partition.0 {
+            return Err(Malformed);
+        }
+        let mut catalogue = Catalogue {
+            applied: PSeq(r.u64()?),
+            uidvalidity_last: r.u32()?,
+            mailbox_last: r.u64()?,
+            ..Catalogue::default()
+        };
+        for _ in 0..r.count(8)? {
+            let id = AccountId(r.u64()?);
+            let account = account(&mut r, partition, id, layout)?;
+            catalogue.accounts.insert(id, account);
+        }
+        catalogue.values = values(&mut r)?;
+        for _ in 0..r.count(6)? {
+            let source = PartitionId(r.u16()?);
+            let marks = (0..r.count(10)?)
+                .map(|_| Ok((PSeq(r.u64()?), r.u16()?)))
+                .collect::<Result<_, _>>()?;
+            catalogue.origins.insert(source, marks);
+        }
+        for _ in 0..r.count(8)? {
+            let pseq = PSeq(r.u64()?);
+            let entry = accepted(&mut r, layout, partition, pseq)?;
+            catalogue.accepted.insert(pseq, entry);
+        }
+        for _ in 0..r.count(9)? {
+            let pseq = PSeq(r.u64()?);
+            catalogue.doomed.push_back((pseq, doomed(&mut r)?));
+        }
+        if r.is_empty() {
+            Ok(catalogue)
+        } else {
+            Err(Malformed)
+        }
+    }
+}
+
+fn put_account(w: &mut Writer, account: &AccountState) {
+    w.u64(account.bytes);
+    w.u64(account.messages);
+    w.u64(account.cache.end);
+    w.count(account.mailboxes.len());
+    for (id, mailbox) in &account.mailboxes {
+        let meta = mailbox.meta.borrow();
+        w.u64(id.0);
+        w.str(&meta.name);
+        w.u32(meta.uidvalidity.0);
+        w.u32(meta.uidnext.0);
+        w.u64(meta.highest.0);
+        w.u32(meta.weight.messages);
+        w.u32(meta.weight.unseen);
+        w.u32(meta.weight.deleted);
+        w.u64(meta.weight.size);
+        w.u64(meta.weight.checksum);
+        w.u32(meta.recent_from.0);
+        w.u32(meta.recent);
+        w.u8(meta.special_use.map_or(0, use_number));
+        w.u32(meta.generation);
+        w.u64(mailbox.pending.borrow().log_end());
+    }
+    w.count(account.subscriptions.len());
+    account.subscriptions.iter().for_each(|name| w.str(name));
+    put_values(w, &account.values);
+}
+
+fn account(
+    r: &mut Reader<'_>,
+    partition: PartitionId,
+    id: AccountId,
+    layout: &maildir::Layout,
+) -> Result<AccountState, Malformed> {
+    let mut account = AccountState {
+        bytes: r.u64()?,
+        messages: r.u64()?,
+        ..AccountState::default()
+    };
+    account.cache.end = r.u64()?;
+    for _ in 0..r.count(8 + 4 + 4 + 4 + 8)? {
+        let mailbox = MailboxId(r.u64()?);
+        let meta = Meta {
+            name: r.str()?.to_owned(),
+            uidvalidity: UidValidity(r.u32()?),
+            uidnext: Uid(r.u32()?),
+            highest: ModSeq(r.u64()?),
+            weight: Weight {
+                messages: r.u32()?,
+                unseen: r.u32()?,
+                deleted: r.u32()?,
+                size: r.u64()?,
+                checksum: r.u64()?,
+            },
+            recent_from: Uid(r.u32()?),
+            recent: r.u32()?,
+            special_use: match r.u8()? {
+                0 => None,
+                n => Some(use_of(n).ok_or(Malformed)?),
+            },
+            generation: r.u32()?,
+        };
+        let log_end = r.u64()?;
+        let path = layout.folder(partition, id, &meta.name);
+        account.insert(Mailbox::new(partition, id, mailbox, meta, path, log_end));
+    }
+    for _ in 0..r.count(4)? {
+        account.subscriptions.insert(r.str()?.to_owned());
+    }
+    account.values = values(r)?;
+    Ok(account)
+}
+
+const USES: [SpecialUse; 5] = [
+    SpecialUse::Archive,
+    SpecialUse::Drafts,
+    SpecialUse::Junk,
+    SpecialUse::Sent,
+    SpecialUse::Trash,
+];
+
+fn use_number(of: SpecialUse) -> u8 {
+    USES.iter()
+        .position(|&u| u == of)
+        .map_or(0, |n| n as u8 + 1)
+}
+
+fn use_of(number: u8) -> Option<SpecialUse> {
+    USES.get(usize::from(number).checked_sub(1)?).copied()
+}
+
+type Values = BTreeMap<(String, Vec<u8>), Arc<[u8]>>;
+
+fn put_values(w: &mut Writer, values: &Values) {
+    w.count(values.len());
+    for ((namespace, key), value) in values {
+        w.str(namespace);
+        w.bytes(key);
+        w.bytes(value);
+    }
+}
+
+fn values(r: &mut Reader<'_>) -> Result<Values, Malformed> {
+    (0..r.count(12)?)
+        .map(|_| {
+            let namespace = r.str()?.to_owned();
+            let key = r.bytes()?.to_vec();
+            Ok(((namespace, key), Arc::from(r.bytes()?)))
+        })
+        .collect()
+}
+
+fn put_accepted(w: &mut Writer, accepted: &Accepted) {
+    w.i64(accepted.saved.0);
+    match accepted.trace {
+        Some(trace) => w.str(&trace.to_string()),
+        None => w.str(""),
+    }
+    w.u64(accepted.size);
+    w.u32(accepted.crc32c.0);
+    w.out.extend_from_slice(&accepted.blake3);
+    w.bytes(&accepted.digest);
+    // A body in the journal is in its own file by the time this is committed.
+    match &accepted.source {
+        Source::Spool(path) => {
+            w.str(
+                path.file_name()
+                    .and_then(|n| n.to_str())
+                    .unwrap_or_default(),
+            );
+        }
+        Source::Journal(_) | Source::File(_) => w.str(""),
+    }
+    w.count(accepted.targets.len());
+    for target in &accepted.targets {
+        w.u8(u8::from(target.is_some()));
+        let Some(target) = target else { continue };
+        w.u64(target.account.account.0);
+        w.u16(target.account.partition.0);
+        w.u64(target.account.quota.map_or(u64::MAX, |q| q.0));
+        w.str(&target.mailbox);
+        w.u8(target.flags.0);
+        w.bytes(&target.prefix);
+    }
+}
+
+fn accepted(
+    r: &mut Reader<'_>,
+    layout: &maildir::Layout,
+    partition: PartitionId,
+    pseq: PSeq,
+) -> Result<Accepted, Malformed> {
+    let saved = UnixMs(r.i64()?);
+    let trace = match r.str()? {
+        "" => None,
+        text => Some(text.parse::<TraceId>().map_err(|_| Malformed)?),
+    };
+    Ok(Accepted {
+        saved,
+        trace,
+        size: r.u64()?,
+        crc32c: Crc32c(r.u32()?),
+        blake3: r.array()?,
+        digest: Arc::from(r.bytes()?),
+        source: match r.str()? {
+            "" => Source::File(layout.queue_file(partition, pseq)),
+            name => Source::Spool(layout.spool().join(name)),
+        },
+        targets: (0..r.count(1)?)
+            .map(|_| {
+                if r.u8()? == 0 {
+                    return Ok(None);
+                }
+                Ok(Some(Target {
+                    account: AccountRef {
+                        account: AccountId(r.u64()?),
+                        partition: PartitionId(r.u16()?),
+                        quota: Some(r.u64()?).filter(|&q| q != u64::MAX).map(ByteSize),
+                    },
+                    mailbox: r.str()?.to_owned(),
+                    flags: Flags(r.u8()?),
+                    prefix: r.bytes()?.to_vec(),
+                }))
+            })
+            .collect::<Result<_, _>>()?,
+        memory: None,
+    })
+}
+
+fn put_doomed(w: &mut Writer, doomed: &Doomed) {
+    let path = |w: &mut Writer, path: &Path| {
+        use std::os::unix::ffi::OsStrExt;
+        w.bytes(path.as_os_str().as_bytes());
+    };
+    match doomed {
+        Doomed::Message {
+            account,
+            mailbox,
+            stem,
+            letters,
+        } => {
+            w.u8(1);
+            w.u64(account.0);
+            w.u64(mailbox.0);
+            w.str(stem);
+            w.u32(*letters);
+        }
+        Doomed::File(file) => {
+            w.u8(2);
+            path(w, file);
+        }
+        Doomed::Tree(tree) => {
+            w.u8(3);
+            path(w, tree);
+        }
+    }
+}
+
+fn doomed(r: &mut Reader<'_>) -> Result<Doomed, Malformed> {
+    let path = |r: &mut Reader<'_>| {
+        use std::os::unix::ffi::OsStrExt;
+        Ok(PathBuf::from(std::ffi::OsStr::from_bytes(r.bytes()?)))
+    };
+    Ok(match r.u8()? {
+        1 => Doomed::Message {
+            account: AccountId(r.u64()?),
+            mailbox: MailboxId(r.u64()?),
+            stem: r.str()?.to_owned(),
+            letters: r.u32()?,
+        },
+        2 => Doomed::File(path(r)?),
+        3 => Doomed::Tree(path(r)?),
+        _ => return Err(Malformed),
+    })
+}

@@ -1,0 +1,365 @@
+//! Checkpoints: what is applied becomes durable as files, so that journal slots can be reused.
+//!
+//! Protocol. (0) Settle everything. (1) Cut: note the journal's position, then take each dirty
+//! partition's catalogue as bytes at some record at or after it. (2) Settle up to the cuts, write
+//! index and cache bytes, and the catalogues under another name. (3) One syncfs. (4) Rename the
+//! catalogues and sync again: this commits. (5) Release the journal, remove what is doomed.
+//! A crash before (4) leaves the old catalogues and a journal that still has everything after
+//! them; between (4) and (5) it leaves doomed files, which the next start removes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use super::StoreError;
+use super::body::Source;
+use super::catalogue::Doomed;
+use super::mailbox::{align, disk_error};
+use super::maildir::{Settler, file_name, parse};
+use super::owned::{Owned, count};
+use super::partition::Partition;
+use super::shard::Shard;
+use crate::base::{AccountId, Deadline, MailboxId, PSeq};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, now, sleep, yield_if_needed};
+
+/// Longest wait for a settling that is under way.
+const SETTLING_WAIT: Duration = Duration::from_secs(300);
+/// Between looks whether another shard's checkpoint is done.
+const TURN_POLL: Duration = Duration::from_millis(20);
+/// Files removed in one trip.
+const UNLINKS_MAX: usize = 512;
+
+/// A partition's state at one record.
+pub(super) struct Cut {
+    pub partition: Rc<Partition>,
+    pub at: PSeq,
+    catalogue: Vec<u8>,
+}
+
+/// The one checkpoint of the process that is under way.
+struct Turn<'s>(&'s Shard);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.checkpointing.store(false, Ordering::Release);
+    }
+}
+
+pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
+    while shard.checkpointing.swap(true, Ordering::AcqRel) {
+        sleep(TURN_POLL).await;
+    }
+    let _turn = Turn(shard);
+    let until = Deadline::after(now(), SETTLING_WAIT);
+    let settling = shard.settling.acquire(1, until).await;
+    let _settling = settling.map_err(|_| StoreError::Late)?;
+    if shard.is_poisoned() {
+        return Err(StoreError::Poisoned);
+    }
+    let settler = shard.settler();
+    for partition in shard.owned.all() {
+        settler.run(&partition, PSeq(u64::MAX)).await?;
+        settler.letters(&partition).await?;
+        new_generations(&settler, &partition).await?;
+    }
+    let position = shard.journal.position();
+    // Looked up only now: a partition that came to be meanwhile has its records below `position`.
+    let partitions = shard.owned.all();
+    let mut cuts = Vec::new();
+    for partition in partitions.iter().filter(|p| p.dirty.get()) {
+        cuts.push(cut(partition));
+        yield_if_needed().await;
+    }
+    let outcome = commit(&settler, &cuts).await;
+    if outcome.is_err() {
+        cuts.iter().for_each(|cut| cut.partition.dirty.set(true));
+    }
+    if let Err(Fault::Sync(error)) = &outcome {
+        // The kernel has dropped what it could not write: only a replay writes it again.
+        tracing::error!(%error, "checkpoint not durable, no more acknowledgements");
+        shard.sync_failed.set(true);
+        shard.poisoned.notify_all();
+        return Err(StoreError::Poisoned);
+    }
+    if let Err(Fault::Store(why)) = outcome {
+        return Err(why);
+    }
+    shard.journal.release_below(position);
+    for cut in &cuts {
+        doom(&shard.disk, &shard.owned, &cut.partition, cut.at).await;
+    }
+    shard.spools.sweep().await;
+    count(&shard.owned.counters.checkpoints);
+    Ok(())
+}
+
+pub(super) enum Fault {
+    Store(StoreError),
+    /// A sync failed: what it should have made durable may be lost.
+    Sync(DiskError),
+}
+
+impl From<StoreError> for Fault {
+    fn from(why: StoreError) -> Self {
+        Fault::Store(why)
+    }
+}
+
+/// Takes the state as it is applied now. Synchronous.
+pub(super) fn cut(partition: &Rc<Partition>) -> Cut {
+    // What comes after this leaves the sectors alone that the checkpoint makes durable.
+    for mailbox in partition.unflushed.borrow().iter() {
+        mailbox.seal_log();
+    }
+    let mut state = partition.state.borrow_mut();
+    for account in partition.caches.borrow().iter() {
+        if let Some(account) = state.accounts.get_mut(account) {
+            account.cache.end = align(account.cache.end);
+        }
+    }
+    partition.dirty.set(false);
+    let (at, catalogue) = (state.applied, state.encode(partition.id));
+    drop(state);
+    Cut {
+        partition: partition.clone(),
+        at,
+        catalogue,
+    }
+}
+
+/// Settles up to the cuts, makes it durable, and puts the catalogues in place.
+pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<(), Fault> {
+    if cuts.is_empty() {
+        return Ok(());
+    }
+    let layout = &settler.owned.layout;
+    let mut renames = Vec::new();
+    for cut in cuts {
+        settler.run(&cut.partition, cut.at).await?;
+        settle_accepted(settler, &cut.partition, cut.at).await?;
+        settler.flush(&cut.partition).await?;
+        let to = layout.catalogue(cut.partition.id);
+        let path = to.with_extension("new");
+        let len = cut.catalogue.len() as u64;
+        let dir = layout.partition(cut.partition.id);
+        let done = settler.disk.batch(vec![
+            Step::CreateDirAll { path: dir },
+            Step::Append {
+                path: path.clone(),
+                at: 0,
+                bytes: cut.catalogue.clone(),
+            },
+            Step::Truncate {
+                path: path.clone(),
+                len,
+            },
+        ]);
+        for outcome in done.await {
+            outcome.map_err(catalogue_fault)?;
+        }
+        renames.push(Step::Rename { from: path, to });
+    }
+    settler.disk.syncfs().await.map_err(Fault::Sync)?;
+    for outcome in settler.disk.batch(renames).await {
+        outcome.map_err(catalogue_fault)?;
+    }
+    settler.disk.syncfs().await.map_err(Fault::Sync)
+}
+
+/// What is late with a catalogue may still happen, in the middle of the next attempt, and put half
+/// of that one in place: there must be none in this life.
+fn catalogue_fault(error: DiskError) -> Fault {
+    match error.kind {
+        DiskErrorKind::Late => Fault::Sync(error),
+        _ => Fault::Store(disk_error(&error)),
+    }
+}
+
+/// Begins new index generations where logs have become long.
+async fn new_generations(settler: &Settler<'_>, partition: &Partition) -> Result<(), StoreError> {
+    let mailboxes = partition.unflushed.borrow().clone();
+    for mailbox in mailboxes
+        .iter()
+        .filter(|m| !m.deleted.get() && m.wants_snapshot())
+    {
+        mailbox.load(settler.disk).await?;
+        let old = mailbox.begin_generation();
+        let mut state = partition.state.borrow_mut();
+        let at = state.applied;
+        for path in old {
+            let file = settler.owned.layout.relative(&path).to_path_buf();
+            state.doomed.push_back((at, Doomed::File(file)));
+        }
+    }
+    Ok(())
+}
+
+/// Messages that still wait for their owners leave the journal for files of their own.
+async fn settle_accepted(
+    settler: &Settler<'_>,
+    partition: &Partition,
+    upto: PSeq,
+) -> Result<(), StoreError> {
+    let waiting: Vec<PSeq> = {
+        let state = partition.state.borrow();
+        let in_journal = state
+            .accepted
+            .range(..=upto)
+            .filter(|(_, a)| matches!(a.source, Source::Journal(_)));
+        in_journal.map(|(pseq, _)| *pseq).collect()
+    };
+    for pseq in waiting {
+        let (source, memory, size) = {
+            let state = partition.state.borrow();
+            let Some(accepted) = state.accepted.get(&pseq) else {
+                continue;
+            };
+            (
+                accepted.source.clone(),
+                accepted.memory.clone(),
+                accepted.size,
+            )
+        };
+        let bytes = settler
+            .bodies
+            .read(&source, memory.as_ref(), 0..size)
+            .await?;
+        let path = settler.owned.layout.queue_file(partition.id, pseq);
+        let dir = settler.owned.layout.partition(partition.id);
+        let done = settler.disk.batch(vec![
+            Step::CreateDirAll { path: dir },
+            Step::Append {
+                path: path.clone(),
+                at: 0,
+                bytes,
+            },
+            Step::Truncate {
+                path: path.clone(),
+                len: size,
+            },
+        ]);
+        for outcome in done.await {
+            outcome.map_err(|e| disk_error(&e))?;
+        }
+        let mut state = partition.state.borrow_mut();
+        match state.accepted.get_mut(&pseq) {
+            Some(accepted) => accepted.source = Source::File(path),
+            // Handed over meanwhile.
+            None => {
+                let at = state.applied;
+                let file = settler.owned.layout.relative(&path).to_path_buf();
+                state.doomed.push_back((at, Doomed::File(file)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a durable checkpoint at `upto` has made superfluous. What cannot be removed now
+/// is tried again after the next one.
+pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto: PSeq) {
+    let doomed: Vec<(PSeq, Doomed)> = {
+        let mut state = partition.state.borrow_mut();
+        let n = state.doomed.partition_point(|(at, _)| *at <= upto);
+        state.doomed.drain(..n).collect()
+    };
+    if doomed.is_empty() {
+        return;
+    }
+    partition.dirty.set(true);
+    let mut messages: BTreeMap<(AccountId, MailboxId), Vec<(String, u32)>> = BTreeMap::new();
+    let mut steps = Vec::new();
+    for (_, doomed) in doomed {
+        match doomed {
+            Doomed::Message {
+                account,
+                mailbox,
+                stem,
+                letters,
+            } => {
+                messages
+                    .entry((account, mailbox))
+                    .or_default()
+                    .push((stem, letters));
+            }
+            Doomed::File(file) => {
+                let path = owned.layout.root.join(file);
+                if !is_live_index(partition, &path) {
+                    steps.push(Step::Unlink { path });
+                }
+            }
+            Doomed::Tree(tree) => {
+                steps.push(Step::RemoveDirAll {
+                    path: owned.layout.root.join(tree),
+                });
+            }
+        }
+    }
+    for outcome in disk.batch(steps).await {
+        if let Err(error) = outcome
+            && error.kind != DiskErrorKind::NotFound
+        {
+            tracing::warn!(%error, "doomed file not removed");
+        }
+    }
+    for ((account, mailbox), files) in messages {
+        // With a deleted mailbox its folder goes as a whole.
+        let Ok(mailbox) = partition.mailbox(account, mailbox) else {
+            continue;
+        };
+        for part in files.chunks(UNLINKS_MAX) {
+            unlink_messages(disk, &mailbox.path(), part).await;
+        }
+    }
+}
+
+/// Whether a doomed index file is a mailbox's own by now: one that took the name, and with it the
+/// folder, of the mailbox whose file it was.
+fn is_live_index(partition: &Partition, path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    if !name.is_some_and(|name| name.starts_with("palomar.")) {
+        return false;
+    }
+    let state = partition.state.borrow();
+    let mut mailboxes = state.accounts.values().flat_map(|a| a.mailboxes.values());
+    mailboxes.any(|mailbox| mailbox.writes_to(path))
+}
+
+async fn unlink_messages(disk: &Disk, folder: &Path, files: &[(String, u32)]) {
+    let cur = folder.join("cur");
+    let unlink = |(stem, letters): &(String, u32)| Step::Unlink {
+        path: cur.join(file_name(stem, *letters)),
+    };
+    let outcomes = disk.batch(files.iter().map(unlink).collect()).await;
+    let missed = |e: &crate::runtime::DiskError| e.kind == DiskErrorKind::NotFound;
+    let lost: HashMap<&str, ()> = files
+        .iter()
+        .zip(&outcomes)
+        .filter(|(_, outcome)| outcome.as_ref().is_err_and(missed))
+        .map(|((stem, _), _)| (stem.as_str(), ()))
+        .collect();
+    if lost.is_empty() {
+        return;
+    }
+    // Not under the expected letters: one look at every name finds them all.
+    let names = disk.list(&cur).await.unwrap_or_default();
+    let found: Vec<PathBuf> = names
+        .into_iter()
+        .filter_map(|entry| entry.name.into_string().ok())
+        .filter(|name| lost.contains_key(parse(name).0))
+        .map(|name| cur.join(name))
+        .collect();
+    let steps = found
+        .into_iter()
+        .map(|path| Step::Unlink { path })
+        .collect();
+    for outcome in disk.batch(steps).await {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "expunged message not removed");
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Every record comes back as it was; no bytes do harm.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+
+const ROOT: &str = "/data";
+
+fn text() -> impl Strategy<Value = String> {
+    vec(any::<char>(), 0..12).prop_map(String::from_iter)
+}
+
+fn octets() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..40)
+}
+
+fn account() -> impl Strategy<Value = AccountId> {
+    any::<u64>().prop_map(AccountId)
+}
+
+fn mailbox() -> impl Strategy<Value = (AccountId, MailboxId)> {
+    (account(), any::<u64>().prop_map(MailboxId))
+}
+
+fn flags() -> impl Strategy<Value = Flags> {
+    (0..32u8).prop_map(Flags)
+}
+
+fn keywords() -> impl Strategy<Value = Vec<String>> {
+    vec(text(), 0..3)
+}
+
+fn outbox_key() -> impl Strategy<Value = OutboxKey> {
+    (any::<u16>(), any::<u64>(), any::<u16>()).prop_map(|(source, pseq, ordinal)| OutboxKey {
+        source: PartitionId(source),
+        pseq: PSeq(pseq),
+        ordinal,
+    })
+}
+
+fn trace() -> impl Strategy<Value = TraceId> {
+    (0..1i64 << 47, any::<u32>()).prop_map(|(ms, unique)| TraceId::new(UnixMs(ms), unique))
+}
+
+fn special_use() -> impl Strategy<Value = Option<SpecialUse>> {
+    prop::sample::select(vec![
+        None,
+        Some(SpecialUse::Archive),
+        Some(SpecialUse::Drafts),
+        Some(SpecialUse::Junk),
+        Some(SpecialUse::Sent),
+        Some(SpecialUse::Trash),
+    ])
+}
+
+fn body_ref() -> impl Strategy<Value = BodyRef> {
+    prop_oneof![
+        any::<u16>().prop_map(BodyRef::New),
+        any::<u16>().prop_map(BodyRef::Handed),
+        (any::<u64>(), any::<u32>()).prop_map(|(mailbox, uid)| BodyRef::Copy {
+            mailbox: MailboxId(mailbox),
+            uid: Uid(uid),
+        }),
+    ]
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    let account_ref = (account(), any::<u16>(), option::of(any::<u64>())).prop_map(
+        |(account, partition, quota)| AccountRef {
+            account,
+            partition: PartitionId(partition),
+            quota: quota.map(ByteSize),
+        },
+    );
+    (account_ref, text(), flags(), octets()).prop_map(|(account, mailbox, flags, prefix)| Target {
+        account,
+        mailbox,
+        flags,
+        prefix,
+    })
+}
+
+fn structural() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        (mailbox(), text(), any::<u32>(), special_use()).prop_map(
+            |((account, mailbox), name, uidvalidity, special_use)| Op::MailboxCreated {
+                account,
+                mailbox,
+                name,
+                uidvalidity: UidValidity(uidvalidity),
+                special_use,
+            }
+        ),
+        (mailbox(), text()).prop_map(|((account, mailbox), name)| Op::MailboxRenamed {
+            account,
+            mailbox,
+            name
+        }),
+        mailbox().prop_map(|(account, mailbox)| Op::MailboxDeleted { account, mailbox }),
+        (account(), text(), any::<bool>()).prop_map(|(account, name, subscribed)| {
+            Op::SubscriptionSet {
+                account,
+                name,
+                subscribed,
+            }
+        }),
+        account().prop_map(|account| Op::AccountPurged { account }),
+        (
+            option::of(account()),
+            text(),
+            octets(),
+            option::of(octets())
+        )
+            .prop_map(|(account, namespace, key, value)| Op::ValueSet {
+                account,
+                namespace,
+                key,
+                value,
+            }),
+    ]
+}
+
+fn messages() -> impl Strategy<Value = Op> {
+    let uid = any::<u32>().prop_map(Uid);
+    let modseq = any::<u64>().prop_map(ModSeq);
+    let when = any::<i64>().prop_map(UnixMs);
+    let placed = (
+        (mailbox(), uid.clone(), modseq.clone(), flags(), keywords()),
+        (when.clone(), when.clone(), body_ref(), octets()),
+        (option::of(outbox_key()), option::of(trace())),
+    )
+        .prop_map(|(who, what, origin)| Op::Placed {
+            account: who.0.0,
+            mailbox: who.0.1,
+            uid: who.1,
+            modseq: who.2,
+            flags: who.3,
+            keywords: who.4,
+            internal_date: what.0,
+            saved: what.1,
+            body: what.2,
+            prefix: what.3,
+            origin: origin.0,
+            trace: origin.1,
+        });
+    // Few values, so that there are runs.
+    let near = (0..12u32).prop_map(Uid);
+    let few = (0..2u8).prop_map(Flags);
+    let entry = (near.clone(), few, vec("[ab]", 0..2));
+    prop_oneof![
+        placed,
+        (mailbox(), modseq.clone(), vec(entry, 0..30)).prop_map(
+            |((account, mailbox), modseq, entries)| Op::FlagsSet {
+                account,
+                mailbox,
+                modseq,
+                entries,
+            }
+        ),
+        (mailbox(), modseq, vec(prop_oneof![near, uid], 0..30)).prop_map(
+            |((account, mailbox), modseq, uids)| Op::Expunged {
+                account,
+                mailbox,
+                modseq,
+                uids,
+            }
+        ),
+        (body_ref(), vec(target(), 0..4), when, option::of(trace())).prop_map(
+            |(body, targets, saved, trace)| Op::Accepted {
+                body,
+                targets,
+                saved,
+                trace,
+            }
+        ),
+        (any::<u64>(), any::<u16>()).prop_map(|(pseq, ordinal)| Op::HandedOver {
+            pseq: PSeq(pseq),
+            ordinal,
+        }),
+        (any::<u16>(), any::<u64>(), any::<u16>()).prop_map(|(partition, pseq, ordinal)| {
+            Op::BodySettled {
+                blob: BlobId {
+                    partition: PartitionId(partition),
+                    pseq: PSeq(pseq),
+                    ordinal,
+                },
+            }
+        }),
+    ]
+}
+
+fn message() -> impl Strategy<Value = Arc<Message>> {
+    let body = prop_oneof![
+        octets().prop_map(Body::Inline),
+        "[a-z]{1,9}".prop_map(|name| Body::Spool(Path::new(ROOT).join("spool").join(name))),
+    ];
+    (
+        body,
+        octets(),
+        any::<u32>(),
+        any::<u64>(),
+        any::<[u8; 32]>(),
+    )
+        .prop_map(|(body, digest, crc, size, blake3)| {
+            let size = match &body {
+                Body::Inline(bytes) => bytes.len() as u64,
+                _ => size,
+            };
+            Arc::new(Message {
+                body,
+                digest: digest.into(),
+                size,
+                crc32c: Crc32c(crc),
+                blake3,
+            })
+        })
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let op = prop_oneof![structural(), messages()];
+    (
+        (any::<u16>(), any::<u32>(), any::<u64>()),
+        vec(op, 0..5),
+        vec(message(), 0..3),
+    )
+        .prop_map(|((partition, epoch, pseq), ops, bodies)| Record {
+            partition: PartitionId(partition),
+            epoch: Epoch(epoch),
+            pseq: PSeq(pseq),
+            ops,
+            bodies,
+        })
+}
+
+/// All of a record but its bodies' bytes, as text that compares.
+fn described(record: &Record) -> String {
+    let bodies: Vec<_> = record
+        .bodies
+        .iter()
+        .map(|m| {
+            let spool = match &m.body {
+                Body::Spool(path) => Some(path),
+                _ => None,
+            };
+            (spool, &m.digest, m.size, m.crc32c, m.blake3)
+        })
+        .collect();
+    format!(
+        "{:?} {:?} {:?} {:?} {bodies:?}",
+        record.partition, record.epoch, record.pseq, record.ops
+    )
+}
+
+#[track_caller]
+fn check(record: &Record) {
+    let mut bytes = b"before".to_vec();
+    let ranges = encode(record, Path::new(ROOT), &mut bytes).expect("encodes");
+    let frame = frame(&bytes[6..]).expect("the CRC fits");
+    assert_eq!(frame.len(), bytes.len() - 6);
+    let back = decode(frame, Path::new(ROOT)).expect("decodes");
+    assert_eq!(described(&back.record), described(record));
+    for (n, message) in record.bodies.iter().enumerate() {
+        let written = ranges[n].clone().map(|range| &bytes[range]);
+        let read = back.bodies[n].clone().map(|range| &frame[range]);
+        let body = match &message.body {
+            Body::Inline(bytes) => Some(bytes.as_slice()),
+            _ => None,
+        };
+        assert_eq!((written, read), (body, body));
+    }
+    for cut in 0..frame.len() {
+        assert!(super::frame(&frame[..cut]).is_err(), "cut at {cut}");
+        assert!(
+            decode(&frame[..cut], Path::new(ROOT)).is_err(),
+            "cut at {cut}"
+        );
+    }
+}
+
+fn flags_set(uids: impl Iterator<Item = u32>) -> Record {
+    Record {
+        partition: PartitionId(1),
+        epoch: Epoch(1),
+        pseq: PSeq(1),
+        ops: vec![Op::FlagsSet {
+            account: AccountId(1),
+            mailbox: MailboxId(1),
+            modseq: ModSeq(1),
+            entries: uids
+                .map(|uid| (Uid(uid), Flags::SEEN, Vec::new()))
+                .collect(),
+        }],
+        bodies: Vec::new(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn records_come_back_as_they_were(record in record()) {
+        check(&record);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
+        let _ = frame(&bytes);
+        let _ = decode(&bytes, Path::new(ROOT));
+    }
+
+    #[test]
+    fn no_change_makes_it_panic(record in record(), at in any::<usize>(), value in any::<u8>()) {
+        let mut bytes = Vec::new();
+        encode(&record, Path::new(ROOT), &mut bytes).expect("encodes");
+        let at = at % bytes.len();
+        let same = bytes[at] == value;
+        bytes[at] = value;
+        prop_assert!(same || frame(&bytes).is_err());
+        let _ = decode(&bytes, Path::new(ROOT));
+    }
+}
+
+#[test]
+fn a_store_of_a_million_messages_is_small() {
+    let mut bytes = Vec::new();
+    let record = flags_set(1..=1_000_000);
+    encode(&record, Path::new(ROOT), &mut bytes).expect("encodes");
+    assert!(bytes.len() < 64, "{} octets", bytes.len());
+    let back = decode(&bytes, Path::new(ROOT)).expect("decodes").record;
+    let Op::FlagsSet { entries, .. } = &back.ops[0] else {
+        panic!("another op: {:?}", back.ops[0]);
+    };
+    assert_eq!(
+        (entries.len(), entries[999_999].0),
+        (1_000_000, Uid(1_000_000))
+    );
+}
+
+#[test]
+fn runs_take_no_memory_beyond_the_bound() {
+    let mut bytes = Vec::new();
+    let many = u32::try_from(UIDS_PER_RECORD_MAX).expect("a bound below 2^32") + 1;
+    let refused = encode(&flags_set(1..=many), Path::new(ROOT), &mut bytes);
+    assert_eq!(refused, Err(CodecError::TooManyUids));
+    assert!(bytes.is_empty());
+    encode(&flags_set(1..=many - 1), Path::new(ROOT), &mut bytes).expect("encodes");
+    // The run's length is the last number before the empty list of bodies: one octet more of it.
+    bytes.truncate(bytes.len() - 2);
+    bytes.extend_from_slice(&[0xff, 0x01, 0]);
+    let refused = decode(&bytes, Path::new(ROOT)).map(drop);
+    assert_eq!(refused, Err(CodecError::TooManyUids));
+}
+
+#[test]
+fn what_is_newer_is_named() {
+    let mut bytes = Vec::new();
+    encode(&flags_set(1..=1), Path::new(ROOT), &mut bytes).expect("encodes");
+    let first_op = 24;
+    for (at, value, want) in [
+        (8, 2, CodecError::UnknownVersion { version: 2 }),
+        (
+            first_op,
+            200,
+            CodecError::UnknownKind {
+                kind: 200,
+                version: 1,
+            },
+        ),
+        (
+            first_op + 1,
+            9,
+            CodecError::UnknownKind {
+                kind: kind::FLAGS_SET,
+                version: 9,
+            },
+        ),
+    ] {
+        let mut newer = bytes.clone();
+        newer[at] = value;
+        assert_eq!(decode(&newer, Path::new(ROOT)).map(drop), Err(want));
+    }
+}

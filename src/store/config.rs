@@ -1,0 +1,44 @@
+//! What an operator may change about the store. The server fills it from its own keys.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::journal::JournalConfig;
+
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    pub shards: u16,
+    /// How many user partitions a new data directory gets.
+    pub partitions: u16,
+    pub journal: JournalConfig,
+    /// Between checkpoints, unless the journal fills up faster.
+    pub checkpoint_every: Duration,
+    /// Bodies being received, before they go to spool files. For each shard.
+    pub body_memory_bytes_max: usize,
+    /// Indexes kept loaded although nobody looks. For each shard.
+    pub index_memory_bytes_max: usize,
+    /// Take the lock of the data directory; not on a simulated disk.
+    pub lock: bool,
+    /// How long settling waits for more to do.
+    pub settle_after: Duration,
+}
+
+impl StoreConfig {
+    /// What a server gets that says nothing else.
+    #[must_use]
+    pub fn new(data_dir: PathBuf, shards: u16) -> Self {
+        StoreConfig {
+            journal: JournalConfig::new(data_dir.clone(), shards),
+            data_dir,
+            shards,
+            partitions: 256,
+            checkpoint_every: Duration::from_secs(60),
+            body_memory_bytes_max: 64 << 20,
+            index_memory_bytes_max: 256 << 20,
+            lock: true,
+            settle_after: Duration::from_millis(100),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Placing one message for targets of one partition, as one record, on the shard that owns it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::account::{check_quota, ensure_account, ensure_mailbox};
+use super::journal::Class;
+use super::mailbox::Mailbox;
+use super::partition::Partition;
+use super::shard::Shard;
+use super::{BodyRef, Message, Op, OutboxKey, StoreError, Target};
+use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UnixMs};
+use crate::runtime::unix_now;
+
+/// One copy to place; with a key it comes from an outbox, and is placed once however often it
+/// comes, whatever the quota says.
+#[derive(Clone, Debug)]
+pub(super) struct Placement {
+    pub target: Target,
+    pub origin: Option<OutboxKey>,
+}
+
+/// What all copies share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub message: Arc<Message>,
+    pub received: UnixMs,
+    pub trace: Option<TraceId>,
+}
+
+/// Places the message. UIDs in the order of the placements; zero for one placed before.
+pub(super) async fn place(
+    shard: &Shard,
+    partition: &Rc<Partition>,
+    shared: &Shared,
+    placements: &[Placement],
+) -> Result<Vec<Uid>, StoreError> {
+    let accounts: Vec<AccountId> = placements
+        .iter()
+        .map(|p| p.target.account.account)
+        .collect();
+    for account in &accounts {
+        ensure_account(shard, partition, *account).await?;
+    }
+    loop {
+        for p in placements {
+            let (account, name) = (p.target.account.account, &p.target.mailbox);
+            match ensure_mailbox(shard, partition, account, name).await {
+                // A name that no mailbox can have: the mail is not lost for it.
+                Ok(_) | Err(StoreError::BadName) => {}
+                Err(why) => return Err(why),
+            }
+        }
+        shard.turn(partition, &accounts).await?;
+        if let Some(found) = resolve(partition, placements) {
+            return place_now(shard, partition, shared, placements, &found).await;
+        }
+    }
+}
+
+/// The mailboxes, unless one was deleted meanwhile.
+fn resolve(partition: &Partition, placements: &[Placement]) -> Option<Vec<Rc<Mailbox>>> {
+    let state = partition.state.borrow();
+    let one = |p: &Placement| {
+        let account = state.accounts.get(&p.target.account.account)?;
+        if !super::maildir::is_good(&super::maildir::canonical(&p.target.mailbox)) {
+            return account.find("INBOX").cloned();
+        }
+        account.find(&p.target.mailbox).cloned()
+    };
+    placements.iter().map(one).collect()
+}
+
+async fn place_now(
+    shard: &Shard,
+    partition: &Rc<Partition>,
+    shared: &Shared,
+    placements: &[Placement],
+    mailboxes: &[Rc<Mailbox>],
+) -> Result<Vec<Uid>, StoreError> {
+    let message = &shared.message;
+    let mut next: HashMap<(AccountId, MailboxId), (Uid, ModSeq)> = HashMap::new();
+    let mut bytes: HashMap<AccountId, u64> = HashMap::new();
+    let mut ops = Vec::with_capacity(placements.len());
+    let mut uids = Vec::with_capacity(placements.len());
+    let mut waits = false;
+    let saved = unix_now();
+    for (p, mailbox) in placements.iter().zip(mailboxes) {
+        let account = p.target.account;
+        if let Some(key) = &p.origin {
+            let in_flight = partition.flight.borrow().has_origin(key);
+            if in_flight || is_placed(partition, key) {
+                waits |= in_flight;
+                uids.push(Uid(0));
+                continue;
+            }
+        } else {
+            let of_account = bytes.entry(account.account).or_default();
+            *of_account += message.size + p.target.prefix.len() as u64;
+            check_quota(partition, account, *of_account)?;
+        }
+        let key = (account.account, mailbox.id);
+        let (uid, modseq) = match next.get(&key) {
+            Some(taken) => *taken,
+            None => {
+                let modseq = partition.highest(mailbox).next(shard.epoch);
+                (partition.next_uid(mailbox)?, modseq)
+            }
+        };
+        next.insert(key, (uid.next().ok_or(StoreError::UidsUsedUp)?, modseq));
+        uids.push(uid);
+        ops.push(Op::Placed {
+            account: account.account,
+            mailbox: mailbox.id,
+            uid,
+            modseq,
+            flags: p.target.flags,
+            keywords: Vec::new(),
+            internal_date: shared.received,
+            saved,
+            body: match p.origin {
+                Some(_) => BodyRef::Handed(0),
+                None => BodyRef::New(0),
+            },
+            prefix: p.target.prefix.clone(),
+            origin: p.origin,
+            trace: shared.trace,
+        });
+    }
+    if !ops.is_empty() {
+        let class = match placements.iter().any(|p| p.origin.is_some()) {
+            true => Class::Change,
+            false => Class::NewMail,
+        };
+        let ticket = shard.submit(partition, ops, vec![message.clone()], class)?;
+        shard.spools.given(message);
+        shard.commit(ticket).await?;
+    }
+    if waits {
+        wait_placed(shard, partition, placements).await?;
+    }
+    Ok(uids)
+}
+
+fn is_placed(partition: &Partition, key: &OutboxKey) -> bool {
+    let low_waters = partition.low_waters.borrow();
+    if low_waters
+        .get(&key.source)
+        .is_some_and(|low| key.pseq < *low)
+    {
+        return true;
+    }
+    let state = partition.state.borrow();
+    let marks = state.origins.get(&key.source);
+    marks.is_some_and(|marks| marks.contains(&(key.pseq, key.ordinal)))
+}
+
+/// An earlier attempt is in flight: its end is ours.
+async fn wait_placed(
+    shard: &Shard,
+    partition: &Partition,
+    placements: &[Placement],
+) -> Result<(), StoreError> {
+    loop {
+        let turn = partition.turn.notified();
+        let in_flight = |p: &Placement| {
+            p.origin
+                .is_some_and(|key| partition.flight.borrow().has_origin(&key))
+        };
+        if !placements.iter().any(in_flight) {
+            return Ok(());
+        }
+        if shard.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        let until =
+            crate::base::Deadline::after(crate::runtime::now(), std::time::Duration::from_secs(30));
+        crate::runtime::deadline(until, turn)
+            .await
+            .map_err(|_| StoreError::Late)?;
+    }
+}
+
+/// Forgets marks of `source` below its low-water mark: it will never send those again. An attempt
+/// that it gave up may still be on its way here, so the low-water mark itself is remembered.
+pub(super) fn forget_marks(partition: &Partition, source: PartitionId, low_water: PSeq) {
+    let mut low_waters = partition.low_waters.borrow_mut();
+    let low = low_waters.entry(source).or_default();
+    *low = low_water.max(*low);
+    let mut state = partition.state.borrow_mut();
+    if let Some(marks) = state.origins.get_mut(&source) {
+        *marks = marks.split_off(&(low_water, 0));
+    }
+}

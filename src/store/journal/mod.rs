@@ -1,0 +1,144 @@
+//! Journal: the one truth of a shard, as `docs/JOURNAL.md` lays it out.
+//!
+//! [`Journal`] takes records, commits them in groups (one batch is written and synced while the
+//! next collects), hands each durable batch to [`Apply`], and only then wakes who waits.
+//! [`recover`] reads what a former process left, whatever its number of shards was.
+//!
+//! Invariants: applied <= committed; a record is acknowledged after it is applied; records of a
+//! stream are applied in the order of `append`; after a failed write or sync nothing is
+//! acknowledged any more.
+//!
+//! Runs on: every shard, one stream each; `recover` and `retire` before the shards serve.
+//! Deliberately absent: what a record means (`partition`), where bodies go next (`settle`).
+
+mod batch;
+mod epoch;
+mod error;
+mod recover;
+mod repair;
+mod ring;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Record;
+use crate::base::BATCH_BYTES_MAX;
+
+pub use error::JournalError;
+pub use recover::{Recorded, Recovered, Report, SlotFiles, TornTail, recover, retire};
+pub use repair::cut;
+pub use writer::{Journal, Stats, Ticket};
+
+/// A record's frame, at most. Whoever makes larger ones splits the command.
+pub const RECORD_BYTES_MAX: usize = BATCH_BYTES_MAX - BLOCK;
+
+/// Everything in a slot begins at a multiple of this.
+const BLOCK: usize = 4096;
+
+/// Where the journals lie and how large they may become.
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    /// The data directory.
+    pub root: PathBuf,
+    /// Size of each slot file; a multiple of 4,096.
+    pub slot_bytes: u64,
+    /// Slot files of one stream, at most; they are made as they are needed.
+    pub slots_max: u32,
+    /// Streams of this start, one a shard.
+    pub streams: u16,
+    /// Largest batch; [`BATCH_BYTES_MAX`] but for tests.
+    pub batch_bytes_max: usize,
+    /// A seal batch follows the last record after this time without another.
+    pub seal_after: Duration,
+}
+
+impl JournalConfig {
+    /// Sixteen slots of 64 MiB a stream.
+    #[must_use]
+    pub fn new(root: PathBuf, streams: u16) -> Self {
+        JournalConfig {
+            root,
+            slot_bytes: 64 << 20,
+            slots_max: 16,
+            streams,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            seal_after: Duration::from_secs(1),
+        }
+    }
+
+    /// Only a bug makes another one.
+    fn assert_sound(&self) {
+        let block = BLOCK as u64;
+        assert!(self.batch_bytes_max <= BATCH_BYTES_MAX);
+        assert!(self.batch_bytes_max >= 2 * BLOCK && self.batch_bytes_max.is_multiple_of(BLOCK));
+        assert!(self.slot_bytes.is_multiple_of(block) && self.slot_bytes <= u64::from(u32::MAX));
+        // Header, one largest batch, a seal, the end batch.
+        assert!(self.slot_bytes >= self.batch_bytes_max as u64 + 3 * block);
+        assert!(self.slots_max >= 3);
+    }
+}
+
+/// Where the bytes of a body lie in the journal. Valid until its slot is released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    pub stream: u16,
+    /// Slot sequence: rises within the stream for ever.
+    pub slot: u64,
+    pub offset: u32,
+    pub len: u32,
+}
+
+impl Location {
+    /// The part of `range` that is within the body, as position in the slot and length.
+    fn part(self, range: Range<u64>) -> (u64, usize) {
+        let len = u64::from(self.len);
+        let start = range.start.min(len);
+        let end = range.end.clamp(start, len);
+        (u64::from(self.offset) + start, (end - start) as usize)
+    }
+}
+
+/// Where a committed body lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyPlace {
+    InJournal(Location),
+    Spool(PathBuf),
+}
+
+/// A durable record and where its bodies lie: `bodies[n]` is `record.bodies[n]`.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    pub record: Rc<Record>,
+    pub bodies: Vec<BodyPlace>,
+}
+
+/// What a durable batch is given to.
+pub trait Apply {
+    /// Synchronous; called once for each durable batch, in order, before anybody who waits for
+    /// one of its records wakes. Never decides, never fails.
+    fn apply(&self, batch: &[Committed]);
+}
+
+/// What a record is for: the fuller the ring, the fewer classes are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Refused from 85 % on.
+    NewMail,
+    /// Refused from 95 % on.
+    Change,
+    /// Deletes, hand-overs, what helps to get the ring empty: taken while there is room.
+    Completion,
+}
+
+/// A place in the order of a stream: everything below it is applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub slot: u64,
+    pub offset: u32,
+}

@@ -1,0 +1,188 @@
+//! The index log: what was applied to a mailbox since its last snapshot.
+//!
+//! Frame: length of the payload (u32), CRC32C of the payload (u32), payload. A zero length is
+//! padding: the reader goes on at the next multiple of [`ALIGN`] from the start of the file, so
+//! that bytes which a checkpoint made durable are never written again.
+
+use super::index::{Cold, Index, NewRow};
+use crate::base::{Crc32c, ModSeq, Uid, UnixMs, crc32c};
+use crate::store::Flags;
+use crate::store::bytes::{Malformed, Reader, Writer};
+
+/// The first append after a checkpoint begins at a multiple of this (a disk sector).
+pub(in crate::store) const ALIGN: u64 = 512;
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store) enum LogOp {
+    Added(NewRow),
+    Flags {
+        modseq: ModSeq,
+        entries: Vec<(Uid, Flags, Vec<String>)>,
+    },
+    Expunged {
+        uids: Vec<Uid>,
+    },
+    /// Files carry these letters now.
+    Letters(Vec<(Uid, u32)>),
+}
+
+/// Rounds a file offset up to [`ALIGN`].
+pub(in crate::store) fn align(at: u64) -> u64 {
+    at.next_multiple_of(ALIGN)
+}
+
+impl LogOp {
+    /// Appends the framed entry to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let mut w = Writer {
+            out: std::mem::take(out),
+        };
+        w.u64(0);
+        match self {
+            LogOp::Added(row) => {
+                w.u8(1);
+                w.u32(row.uid.0);
+                w.u8(row.flags.0);
+                put_keywords(&mut w, &row.keywords);
+                w.u64(row.modseq.0);
+                w.i64(row.internal_date.0);
+                w.i64(row.saved.0);
+                w.u64(row.size);
+                row.cold.encode(&mut w);
+            }
+            LogOp::Flags { modseq, entries } => {
+                w.u8(2);
+                w.u64(modseq.0);
+                w.count(entries.len());
+                for (uid, flags, keywords) in entries {
+                    w.u32(uid.0);
+                    w.u8(flags.0);
+                    put_keywords(&mut w, keywords);
+                }
+            }
+            LogOp::Expunged { uids } => {
+                w.u8(3);
+                w.count(uids.len());
+                uids.iter().for_each(|uid| w.u32(uid.0));
+            }
+            LogOp::Letters(entries) => {
+                w.u8(4);
+                w.count(entries.len());
+                for (uid, letters) in entries {
+                    w.u32(uid.0);
+                    w.u32(*letters);
+                }
+            }
+        }
+        *out = w.out;
+        let payload = &out[start + 8..];
+        let crc = crc32c(payload).0.to_le_bytes();
+        let len = u32::try_from(payload.len())
+            .expect("an entry is bounded")
+            .to_le_bytes();
+        out[start..start + 4].copy_from_slice(&len);
+        out[start + 4..start + 8].copy_from_slice(&crc);
+    }
+
+    fn decode(payload: &[u8]) -> Result<LogOp, Malformed> {
+        let mut r = Reader::new(payload);
+        let op = match r.u8()? {
+            1 => LogOp::Added(NewRow {
+                uid: Uid(r.u32()?),
+                flags: Flags(r.u8()?),
+                keywords: keywords(&mut r)?,
+                modseq: ModSeq(r.u64()?),
+                internal_date: UnixMs(r.i64()?),
+                saved: UnixMs(r.i64()?),
+                size: r.u64()?,
+                cold: Cold::decode(&mut r)?,
+            }),
+            2 => {
+                let modseq = ModSeq(r.u64()?);
+                let entries = (0..r.count(7)?)
+                    .map(|_| Ok((Uid(r.u32()?), Flags(r.u8()?), keywords(&mut r)?)))
+                    .collect::<Result<_, _>>()?;
+                LogOp::Flags { modseq, entries }
+            }
+            3 => {
+                let uids = (0..r.count(4)?)
+                    .map(|_| r.u32().map(Uid))
+                    .collect::<Result<_, _>>()?;
+                LogOp::Expunged { uids }
+            }
+            4 => LogOp::Letters(
+                (0..r.count(8)?)
+                    .map(|_| Ok((Uid(r.u32()?), r.u32()?)))
+                    .collect::<Result<_, _>>()?,
+            ),
+            _ => return Err(Malformed),
+        };
+        if r.is_empty() { Ok(op) } else { Err(Malformed) }
+    }
+}
+
+fn put_keywords(w: &mut Writer, keywords: &[String]) {
+    w.u16(u16::try_from(keywords.len()).expect("keywords of a message are bounded"));
+    keywords.iter().for_each(|k| w.str(k));
+}
+
+fn keywords(r: &mut Reader<'_>) -> Result<Vec<String>, Malformed> {
+    (0..r.u16()?).map(|_| r.str().map(str::to_owned)).collect()
+}
+
+/// Applies the entries in `bytes`, which stand at offset `at` of the log, to `index`.
+pub(in crate::store) fn replay(index: &mut Index, bytes: &[u8], at: u64) -> Result<(), Malformed> {
+    let mut pos = 0usize;
+    while pos < bytes.len() {
+        let mut r = Reader::new(&bytes[pos..]);
+        let len = match r.u32() {
+            Ok(0) | Err(Malformed) => {
+                let here = at + pos as u64;
+                let next = align(here + 1);
+                pos += (next - here) as usize;
+                continue;
+            }
+            Ok(len) => len as usize,
+        };
+        let crc = Crc32c(r.u32()?);
+        let payload = r.take(len)?;
+        if crc32c(payload) != crc {
+            return Err(Malformed);
+        }
+        apply(index, LogOp::decode(payload)?)?;
+        pos += 8 + len;
+    }
+    Ok(())
+}
+
+fn apply(index: &mut Index, op: LogOp) -> Result<(), Malformed> {
+    match op {
+        LogOp::Added(row) => {
+            if index.uids().last().is_some_and(|&last| last >= row.uid) {
+                return Err(Malformed);
+            }
+            index.add(&row);
+        }
+        LogOp::Flags { modseq, entries } => {
+            for (uid, flags, keywords) in entries {
+                if let Some(at) = index.position(uid) {
+                    index.set(at, flags, &keywords, modseq);
+                }
+            }
+        }
+        LogOp::Expunged { uids } => {
+            let gone: Vec<usize> = uids.iter().filter_map(|&u| index.position(u)).collect();
+            index.remove(&gone);
+        }
+        LogOp::Letters(entries) => {
+            for (uid, letters) in entries {
+                if let Some(at) = index.position(uid) {
+                    index.set_letters(at, letters);
+                }
+            }
+        }
+    }
+    Ok(())
+}

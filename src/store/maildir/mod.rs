@@ -1,0 +1,82 @@
+//! Maildir++ trees: how names become paths, and the writing of files behind the journal's back.
+
+mod names;
+mod settle;
+
+use std::path::{Path, PathBuf};
+
+use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
+
+pub(super) use names::{
+    canonical, file_name, flag_letters, folder, is_good, parse, row_letters, stem,
+};
+pub(super) use settle::{Settler, Task, find_file, find_folders};
+
+/// Where everything lies below the data directory.
+#[derive(Clone)]
+pub(super) struct Layout {
+    pub root: PathBuf,
+}
+
+impl Layout {
+    pub fn account(&self, partition: PartitionId, account: AccountId) -> PathBuf {
+        self.root.join(format!("mail/{}/{account}", partition.0))
+    }
+
+    pub fn folder(&self, partition: PartitionId, account: AccountId, name: &str) -> PathBuf {
+        let root = self.account(partition, account);
+        match folder(name) {
+            f if f.is_empty() => root,
+            f => root.join(f),
+        }
+    }
+
+    pub fn cache(&self, partition: PartitionId, account: AccountId) -> PathBuf {
+        self.account(partition, account).join("palomar.cache")
+    }
+
+    pub fn catalogue(&self, partition: PartitionId) -> PathBuf {
+        self.partition(partition).join("catalogue")
+    }
+
+    pub fn partition(&self, partition: PartitionId) -> PathBuf {
+        self.root.join(format!("partitions/{}", partition.0))
+    }
+
+    /// A message that waits in a queue partition over a checkpoint.
+    pub fn queue_file(&self, partition: PartitionId, pseq: PSeq) -> PathBuf {
+        self.partition(partition).join(format!("queue-{pseq}"))
+    }
+
+    pub fn spool(&self) -> PathBuf {
+        self.root.join("spool")
+    }
+
+    /// Where a deleted folder waits for its end. Relative to the data directory.
+    pub fn buried_folder(partition: PartitionId, account: AccountId, id: MailboxId) -> PathBuf {
+        PathBuf::from(format!("removed/P{}A{account}M{id}", partition.0))
+    }
+
+    /// Where a purged account waits for its end. Relative to the data directory.
+    pub fn buried_account(partition: PartitionId, account: AccountId, at: PSeq) -> PathBuf {
+        PathBuf::from(format!("removed/P{}A{account}Q{at}", partition.0))
+    }
+
+    pub fn relative<'p>(&self, path: &'p Path) -> &'p Path {
+        path.strip_prefix(&self.root).unwrap_or(path)
+    }
+}
+
+/// Says whose folder it is, whatever its name.
+pub(super) fn marker(id: MailboxId) -> String {
+    format!("palomar.mailbox-{id}")
+}
+
+/// The mailbox that a marker file names.
+pub(super) fn marked(file_name: &str) -> Option<MailboxId> {
+    file_name
+        .strip_prefix("palomar.mailbox-")?
+        .parse()
+        .ok()
+        .map(MailboxId)
+}

@@ -1,0 +1,213 @@
+//! Names on disk: Maildir++ folders as Dovecot writes them, file names with sizes and letters.
+
+use std::borrow::Cow;
+
+use crate::base::{MAILBOX_NAME_BYTES_MAX, UnixMs};
+use crate::store::Flags;
+use crate::store::mailbox::{Cold, Index, KEYWORD_LETTERS_MAX};
+
+/// Longest folder name a file system takes.
+const FOLDER_BYTES_MAX: usize = 255;
+
+/// INBOX is one name in any case (RFC 9051 5.1), also as the first level of a longer one; the
+/// rest of a name is taken as it is.
+pub(in crate::store) fn canonical(name: &str) -> Cow<'_, str> {
+    let (first, rest) = name.split_at(name.find('/').unwrap_or(name.len()));
+    if first != "INBOX" && first.eq_ignore_ascii_case("INBOX") {
+        return Cow::Owned(format!("INBOX{rest}"));
+    }
+    Cow::Borrowed(name)
+}
+
+/// Whether a mailbox may be called this: levels by `/`, none empty, nothing that LIST or the disk
+/// would misread.
+pub(in crate::store) fn is_good(name: &str) -> bool {
+    let plain = |c: char| !c.is_control() && c != '*' && c != '%';
+    name.len() <= MAILBOX_NAME_BYTES_MAX
+        && name.chars().all(plain)
+        && name.split('/').all(|level| !level.is_empty())
+        && folder(name).len() <= FOLDER_BYTES_MAX
+}
+
+/// The folder of a mailbox below the account's Maildir++ root: `a/b.c` is `.a.b\2ec` (Dovecot's
+/// listescape), in modified UTF-7. INBOX is the root itself, so its folder is empty.
+pub(in crate::store) fn folder(name: &str) -> String {
+    if name == "INBOX" {
+        return String::new();
+    }
+    let mut out = String::with_capacity(name.len() + 2);
+    for level in name.split('/') {
+        out.push('.');
+        let mut escaped = String::with_capacity(level.len());
+        for (at, c) in level.chars().enumerate() {
+            match c {
+                '.' => escaped.push_str("\\2e"),
+                '\\' => escaped.push_str("\\5c"),
+                '~' if at == 0 => escaped.push_str("\\7e"),
+                c => escaped.push(c),
+            }
+        }
+        modified_utf7(&escaped, &mut out);
+    }
+    out
+}
+
+/// RFC 3501 5.1.3.
+fn modified_utf7(text: &str, out: &mut String) {
+    let mut wide: Vec<u8> = Vec::new();
+    let flush = |wide: &mut Vec<u8>, out: &mut String| {
+        if wide.is_empty() {
+            return;
+        }
+        out.push('&');
+        let base64 = data_encoding::BASE64_NOPAD.encode(wide);
+        out.extend(base64.chars().map(|c| if c == '/' { ',' } else { c }));
+        out.push('-');
+        wide.clear();
+    };
+    for c in text.chars() {
+        match c {
+            ' '..='~' => {
+                flush(&mut wide, out);
+                out.push(c);
+                if c == '&' {
+                    out.push('-');
+                }
+            }
+            c => {
+                let mut units = [0u16; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    wide.extend_from_slice(&unit.to_be_bytes());
+                }
+            }
+        }
+    }
+    flush(&mut wide, out);
+}
+
+/// The base name of a placement's file, its identity: everything before `:2,`. `S=` is the file's
+/// size, `W=` (`size`) the size with CRLF line ends, as Dovecot has them.
+pub(in crate::store) fn stem(cold: &Cold, saved: UnixMs, size: u64) -> String {
+    let name = cold.name;
+    let stored = size.saturating_sub(u64::from(cold.bare_newlines));
+    format!(
+        "{}.P{}Q{}N{}.palomar,S={stored},W={size}",
+        saved.seconds(),
+        name.partition.0,
+        name.pseq,
+        name.ordinal
+    )
+}
+
+/// Upper-case letters, in the order of their bits; the keyword letters `a` to `z` follow.
+const LETTERS: [(u8, char); 6] = [(16, 'D'), (4, 'F'), (0, 'P'), (2, 'R'), (1, 'S'), (8, 'T')];
+const PASSED: u32 = 1 << 2;
+
+/// The letters that system flags ask for.
+pub(in crate::store) fn flag_letters(flags: Flags) -> u32 {
+    LETTERS
+        .iter()
+        .enumerate()
+        .filter(|(_, (flag, _))| *flag != 0 && flags.0 & flag != 0)
+        .fold(0, |all, (bit, _)| all | 1 << bit)
+}
+
+/// The letters that a row's flags and keywords ask for.
+pub(in crate::store) fn row_letters(index: &Index, at: usize) -> u32 {
+    let mut letters = flag_letters(index.flags(at));
+    for &id in index.keyword_ids(at) {
+        if (id as usize) < KEYWORD_LETTERS_MAX {
+            letters |= 1 << (LETTERS.len() as u32 + id);
+        }
+        // Maildir has a letter of its own for what IMAP calls $Forwarded (RFC 5788).
+        if index.keyword_names()[id as usize].eq_ignore_ascii_case("$Forwarded") {
+            letters |= PASSED;
+        }
+    }
+    letters
+}
+
+/// `stem:2,LETTERS`.
+pub(in crate::store) fn file_name(stem: &str, letters: u32) -> String {
+    let mut out = String::with_capacity(stem.len() + 8);
+    out.push_str(stem);
+    out.push_str(":2,");
+    for (bit, (_, letter)) in LETTERS.iter().enumerate() {
+        if letters & 1 << bit != 0 {
+            out.push(*letter);
+        }
+    }
+    for (n, letter) in ('a'..='z').enumerate() {
+        if letters & 1 << (LETTERS.len() + n) != 0 {
+            out.push(letter);
+        }
+    }
+    out
+}
+
+/// Takes a file name apart; `None` for letters is a name without `:2,`.
+pub(in crate::store) fn parse(file_name: &str) -> (&str, u32) {
+    let Some((stem, tail)) = file_name.split_once(":2,") else {
+        return (file_name, 0);
+    };
+    let letters = tail.chars().fold(0, |all, c| {
+        let bit = match c {
+            'a'..='z' => Some(LETTERS.len() + (c as usize - 'a' as usize)),
+            c => LETTERS.iter().position(|(_, letter)| *letter == c),
+        };
+        bit.map_or(all, |bit| all | 1 << bit)
+    });
+    (stem, letters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{PSeq, PartitionId};
+    use crate::store::mailbox::{CacheRef, NameId};
+
+    #[test]
+    fn folders_are_what_dovecot_writes() {
+        let check = |name: &str, want: &str| assert_eq!(folder(name), want, "{name}");
+        check("INBOX", "");
+        check("Sent", ".Sent");
+        check("a/b.c", ".a.b\\2ec");
+        check("~x/y~", ".\\7ex.y~");
+        check("Entwürfe & mehr", ".Entw&APw-rfe &- mehr");
+        check("日本", ".&ZeVnLA-");
+        check("C:\\x", ".C:\\5cx");
+    }
+
+    #[test]
+    fn names_that_break_a_rule() {
+        let check = |name: &str, want: bool| assert_eq!(is_good(name), want, "{name:?}");
+        check("Projects/2026", true);
+        check("", false);
+        check("/a", false);
+        check("a//b", false);
+        check("a*", false);
+        check("a\u{1}", false);
+        check(&"x".repeat(300), false);
+    }
+
+    #[test]
+    fn file_names_hold_letters_in_order() {
+        let cold = Cold {
+            name: NameId {
+                partition: PartitionId(3),
+                pseq: PSeq(7),
+                ordinal: 1,
+            },
+            cache: CacheRef { at: 0, len: 0 },
+            prefix_bytes: 0,
+            bare_newlines: 2,
+            letters: 0,
+            email_id: [0; 16],
+        };
+        let stem = stem(&cold, UnixMs(1_700_000_000_999), 42);
+        let letters = flag_letters(Flags(1 | 2 | 8)) | 1 << 6;
+        let name = file_name(&stem, letters);
+        assert_eq!(name, "1700000000.P3Q7N1.palomar,S=40,W=42:2,RSTa");
+        assert_eq!(parse(&name), (stem.as_str(), letters));
+    }
+}

@@ -1,0 +1,753 @@
+//! Settling: what is applied becomes files, in the order of the records, without a sync.
+//!
+//! Every task can be done again: after a crash replay queues it anew and finds what an earlier
+//! life left. The order makes hard links safe: the file that a copy is linked from is written or
+//! renamed by an earlier task, and unlinked only after a checkpoint that covers the expunge.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+
+use super::{Layout, file_name, marked, marker, parse, row_letters};
+use crate::base::{AccountId, PSeq, Uid, UnixMs};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
+use crate::store::StoreError;
+use crate::store::bodies::Bodies;
+use crate::store::body::{Source, Unsettled};
+use crate::store::catalogue::Doomed;
+use crate::store::mailbox::{Folder, LogOp, Mailbox, NameId, disk_error};
+use crate::store::owned::{Owned, count};
+use crate::store::partition::Partition;
+
+/// Placements that go to the pool in one trip.
+const PLACES_MAX: usize = 128;
+/// And their bytes.
+const PLACE_BYTES_MAX: usize = 8 << 20;
+/// Larger bodies are written piece by piece.
+const PIECE_BYTES: u64 = 1 << 20;
+/// Renames in one trip.
+const RENAMES_MAX: usize = 512;
+
+#[derive(Clone)]
+pub(in crate::store) enum Task {
+    /// Make the folder.
+    Make(Rc<Mailbox>),
+    /// Give the folder the name.
+    Move(Rc<Mailbox>, String),
+    /// Put the folder out of sight; it is removed after a checkpoint.
+    Bury(Rc<Mailbox>),
+    BuryAccount(AccountId),
+    /// Write or link the file of a placement.
+    Place {
+        mailbox: Rc<Mailbox>,
+        name: NameId,
+        stem: String,
+        letters: u32,
+        date: UnixMs,
+    },
+}
+
+/// What settling works with.
+pub(in crate::store) struct Settler<'s> {
+    pub disk: &'s Disk,
+    pub owned: &'s Owned,
+    pub bodies: &'s Bodies,
+}
+
+/// A placement being written.
+struct Place {
+    key: (PSeq, u16),
+    mailbox: Rc<Mailbox>,
+    stem: String,
+    steps: std::ops::Range<usize>,
+}
+
+impl Settler<'_> {
+    /// Does the partition's tasks up to record `upto`, or as far as the disk lets it.
+    pub async fn run(&self, partition: &Partition, upto: PSeq) -> Result<(), StoreError> {
+        loop {
+            let front = partition.tasks.borrow().front().cloned();
+            let Some((pseq, task)) = front.filter(|(pseq, _)| *pseq <= upto) else {
+                return Ok(());
+            };
+            match task {
+                Task::Make(mailbox) => self.make(&mailbox).await?,
+                Task::Move(mailbox, name) => self.rename(partition, &mailbox, &name).await?,
+                Task::Bury(mailbox) => self.bury(&mailbox).await?,
+                Task::BuryAccount(account) => self.bury_account(partition, account, pseq).await?,
+                Task::Place { .. } => {
+                    self.place(partition, upto).await?;
+                    continue;
+                }
+            }
+            partition.tasks.borrow_mut().pop_front();
+            yield_if_needed().await;
+        }
+    }
+
+    async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
+        for done in self.disk.batch(steps).await {
+            done.map_err(|e| disk_error(&e))?;
+        }
+        Ok(())
+    }
+
+    // ---- folders ----
+
+    async fn make(&self, mailbox: &Mailbox) -> Result<(), StoreError> {
+        let path = mailbox.path();
+        let mark = path.join(marker(mailbox.id));
+        let dir = |name: &str| Step::CreateDirAll {
+            path: path.join(name),
+        };
+        let empty = |path: PathBuf| Step::Append {
+            path,
+            at: 0,
+            bytes: Vec::new(),
+        };
+        let mut steps = vec![dir("cur"), dir("new"), dir("tmp"), empty(mark)];
+        if mailbox.meta.borrow().name != "INBOX" {
+            // Tells other programs that this is a folder and not a Maildir of its own.
+            steps.push(empty(path.join("maildirfolder")));
+        }
+        self.steps(steps).await?;
+        mailbox.made.set(true);
+        Ok(())
+    }
+
+    /// Moves a directory so that the new name is durable before anything takes the old one.
+    async fn move_dir(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+        let parent = |path: &Path| path.parent().map(Path::to_path_buf).unwrap_or_default();
+        self.disk
+            .create_dir_all(&parent(to))
+            .await
+            .map_err(|e| disk_error(&e))?;
+        // With its marker, by which a replay finds it under the name that is durable next.
+        match self.disk.sync_dir(from).await {
+            Err(e) if e.kind != DiskErrorKind::NotFound => return Err(disk_error(&e)),
+            _ => {}
+        }
+        match self.disk.rename(from, to).await {
+            Ok(()) => {}
+            Err(e) if e.kind == DiskErrorKind::NotFound => {
+                // Done in an earlier life, and then lost from sight with its marker.
+                count(&self.owned.counters.files_missing);
+                return Ok(());
+            }
+            Err(e) => return Err(disk_error(&e)),
+        }
+        self.steps(vec![
+            Step::SyncDir { path: parent(to) },
+            Step::SyncDir { path: parent(from) },
+        ])
+        .await
+    }
+
+    async fn rename(
+        &self,
+        partition: &Partition,
+        mailbox: &Mailbox,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let to = self
+            .owned
+            .layout
+            .folder(mailbox.partition, mailbox.account, name);
+        let from = mailbox.path();
+        if from == to {
+            return Ok(());
+        }
+        if partition.recovering.get() && moves_again(partition, mailbox) {
+            // An earlier life may have come so far that another folder has the name by now.
+            let taken = self.disk.exists(&to).await.map_err(|e| disk_error(&e))?;
+            if taken {
+                return Ok(());
+            }
+        }
+        self.move_dir(&from, &to).await?;
+        *mailbox.folder.path.borrow_mut() = to;
+        Ok(())
+    }
+
+    async fn bury(&self, mailbox: &Mailbox) -> Result<(), StoreError> {
+        let layout = &self.owned.layout;
+        let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id);
+        let (from, to) = (mailbox.path(), layout.root.join(grave));
+        if from == to {
+            return Ok(());
+        }
+        self.move_dir(&from, &to).await?;
+        *mailbox.folder.path.borrow_mut() = to;
+        Ok(())
+    }
+
+    async fn bury_account(
+        &self,
+        partition: &Partition,
+        account: AccountId,
+        pseq: PSeq,
+    ) -> Result<(), StoreError> {
+        let layout = &self.owned.layout;
+        let from = layout.account(partition.id, account);
+        let to = layout
+            .root
+            .join(Layout::buried_account(partition.id, account, pseq));
+        let gone = self.disk.exists(&to).await.map_err(|e| disk_error(&e))?;
+        if gone && partition.recovering.get() {
+            // What replay made anew of it goes at once.
+            return match self.disk.remove_dir_all(&from).await {
+                Err(e) if e.kind != DiskErrorKind::NotFound => Err(disk_error(&e)),
+                _ => Ok(()),
+            };
+        }
+        self.move_dir(&from, &to).await
+    }
+
+    // ---- messages ----
+
+    /// Settles the placements at the front of the queue, as many as one trip takes.
+    async fn place(&self, partition: &Partition, upto: PSeq) -> Result<(), StoreError> {
+        let batch: Vec<(PSeq, Task)> = {
+            let tasks = partition.tasks.borrow();
+            let place = |t: &&(PSeq, Task)| t.0 <= upto && matches!(t.1, Task::Place { .. });
+            tasks
+                .iter()
+                .take_while(place)
+                .take(PLACES_MAX)
+                .cloned()
+                .collect()
+        };
+        let mut steps = Vec::new();
+        let mut places = Vec::new();
+        let mut bytes = 0;
+        for (pseq, task) in batch {
+            let Task::Place {
+                mailbox,
+                name,
+                stem,
+                letters,
+                date,
+            } = task
+            else {
+                break;
+            };
+            let key = (pseq, name.ordinal);
+            let unsettled = partition.unsettled.borrow().get(&key).cloned();
+            let file = mailbox.path().join("cur").join(file_name(&stem, letters));
+            if partition.recovering.get() {
+                // A link of an earlier life may be to a file that was torn; a body is written
+                // under the same name anew.
+                let keep = match unsettled {
+                    Some(Unsettled::Link { .. }) => None,
+                    _ => Some(file.as_path()),
+                };
+                self.clear_old(&mailbox.folder, &stem, keep, &mut steps)
+                    .await?;
+            }
+            let body_from = steps.len();
+            match unsettled {
+                None => {}
+                Some(Unsettled::Link {
+                    folder,
+                    stem,
+                    letters,
+                    ..
+                }) => {
+                    let source = folder
+                        .path
+                        .borrow()
+                        .join("cur")
+                        .join(file_name(&stem, letters));
+                    steps.push(Step::Link {
+                        from: source,
+                        to: file,
+                    });
+                }
+                Some(Unsettled::Body {
+                    source,
+                    memory,
+                    prefix,
+                }) => {
+                    let tmp = mailbox.path().join("tmp").join(&stem);
+                    let size = self.bodies.size(&source, memory.as_ref()).await?;
+                    if size > PIECE_BYTES {
+                        self.write_large(&tmp, &prefix, &source, size).await?;
+                    } else {
+                        let body = self.bodies.read(&source, memory.as_ref(), 0..size).await?;
+                        let mut whole = Vec::with_capacity(prefix.len() + body.len());
+                        whole.extend_from_slice(&prefix);
+                        whole.extend_from_slice(&body);
+                        bytes += whole.len();
+                        let len = whole.len() as u64;
+                        // In two steps, because an earlier life may have left a longer one.
+                        steps.push(Step::Append {
+                            path: tmp.clone(),
+                            at: 0,
+                            bytes: whole,
+                        });
+                        steps.push(Step::Truncate {
+                            path: tmp.clone(),
+                            len,
+                        });
+                    }
+                    steps.push(Step::SetTimes {
+                        path: tmp.clone(),
+                        at: date,
+                    });
+                    steps.push(Step::Rename {
+                        from: tmp,
+                        to: file,
+                    });
+                }
+            }
+            places.push(Place {
+                key,
+                mailbox,
+                stem,
+                steps: body_from..steps.len(),
+            });
+            if bytes > PLACE_BYTES_MAX {
+                break;
+            }
+        }
+        let done = self.disk.batch(steps).await;
+        for place in places {
+            self.placed(partition, &place, &done[place.steps.clone()])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Judges what became of one placement; it leaves the queue if it is a file now.
+    async fn placed(
+        &self,
+        partition: &Partition,
+        place: &Place,
+        done: &[Result<crate::runtime::Done, DiskError>],
+    ) -> Result<(), StoreError> {
+        let unsettled = partition.unsettled.borrow().get(&place.key).cloned();
+        for outcome in done {
+            let Err(error) = outcome else { continue };
+            match (&unsettled, error.kind) {
+                (Some(Unsettled::Link { .. }), DiskErrorKind::Exists) => {}
+                (Some(Unsettled::Link { folder, stem, .. }), DiskErrorKind::NotFound) => {
+                    self.link_found(partition, folder, stem, place).await?;
+                }
+                _ => return Err(disk_error(error)),
+            }
+        }
+        partition.tasks.borrow_mut().pop_front();
+        if let Some(Unsettled::Body { memory, .. }) =
+            partition.unsettled.borrow_mut().remove(&place.key)
+        {
+            self.owned.forget(memory.as_ref());
+        }
+        count(&self.owned.counters.settled);
+        Ok(())
+    }
+
+    /// Links from a file that is not under the name it was said to have.
+    async fn link_found(
+        &self,
+        partition: &Partition,
+        folder: &Folder,
+        stem: &str,
+        place: &Place,
+    ) -> Result<(), StoreError> {
+        let task = partition.tasks.borrow().front().cloned();
+        let Some((_, Task::Place { letters, .. })) = task else {
+            return Ok(());
+        };
+        let dir = folder.path.borrow().clone();
+        let Some(found) = find_file(self.disk, &dir, stem).await? else {
+            // Nothing to copy from: reported; reading it answers that it is damaged.
+            count(&self.owned.counters.files_missing);
+            return Ok(());
+        };
+        let to = place
+            .mailbox
+            .path()
+            .join("cur")
+            .join(file_name(&place.stem, letters));
+        match self.disk.link(&found, &to).await {
+            Err(e) if e.kind != DiskErrorKind::Exists => Err(disk_error(&e)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn write_large(
+        &self,
+        tmp: &Path,
+        prefix: &[u8],
+        source: &Source,
+        size: u64,
+    ) -> Result<(), StoreError> {
+        let head = prefix.len() as u64;
+        self.steps(vec![
+            Step::Append {
+                path: tmp.into(),
+                at: 0,
+                bytes: prefix.to_vec(),
+            },
+            Step::Truncate {
+                path: tmp.into(),
+                len: head,
+            },
+        ])
+        .await?;
+        let mut at = 0;
+        while at < size {
+            let end = (at + PIECE_BYTES).min(size);
+            let bytes = self.bodies.read(source, None, at..end).await?;
+            self.steps(vec![Step::Append {
+                path: tmp.into(),
+                at: head + at,
+                bytes,
+            }])
+            .await?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Removes the names that an earlier life gave to the file we are about to make, but `keep`.
+    async fn clear_old(
+        &self,
+        folder: &Folder,
+        stem: &str,
+        keep: Option<&Path>,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), StoreError> {
+        let cur = folder.path.borrow().join("cur");
+        if folder.listing.borrow().is_none() {
+            let mut names = HashMap::new();
+            for name in list(self.disk, &cur).await? {
+                names
+                    .entry(parse(&name).0.to_owned())
+                    .or_insert_with(Vec::new)
+                    .push(name);
+            }
+            *folder.listing.borrow_mut() = Some(names);
+        }
+        let listing = folder.listing.borrow();
+        let names = listing.as_ref().and_then(|all| all.get(stem));
+        for name in names.into_iter().flatten() {
+            let old = cur.join(name);
+            if Some(old.as_path()) != keep {
+                steps.push(Step::Unlink { path: old });
+            }
+        }
+        Ok(())
+    }
+
+    // ---- letters, index and cache ----
+
+    /// Renames files whose letters are not what their rows say.
+    pub async fn letters(&self, partition: &Partition) -> Result<(), StoreError> {
+        let mailboxes = partition.unflushed.borrow().clone();
+        for mailbox in mailboxes {
+            if mailbox.keywords_stale.get() && !mailbox.deleted.get() {
+                // Which letter a keyword has is known from the index alone.
+                mailbox.load(self.disk).await?;
+            }
+            loop {
+                let stale = {
+                    let mut stale = mailbox.stale_names.borrow_mut();
+                    let keep = stale.len().saturating_sub(RENAMES_MAX);
+                    stale.split_off(keep)
+                };
+                if stale.is_empty() || mailbox.deleted.get() {
+                    break;
+                }
+                if !self.rename_letters(partition, &mailbox, stale).await? {
+                    break;
+                }
+                yield_if_needed().await;
+            }
+            self.keyword_names(&mailbox).await?;
+        }
+        Ok(())
+    }
+
+    /// False when nothing of it can be done now.
+    async fn rename_letters(
+        &self,
+        partition: &Partition,
+        mailbox: &Mailbox,
+        mut stale: Vec<Uid>,
+    ) -> Result<bool, StoreError> {
+        stale.sort_unstable();
+        stale.dedup();
+        let cur = mailbox.path().join("cur");
+        let mut renames = Vec::new();
+        let mut steps = Vec::new();
+        {
+            let index = mailbox.index.borrow();
+            let Some(index) = index.as_ref() else {
+                return Ok(false);
+            };
+            for uid in stale {
+                let Some(at) = index.position(uid) else {
+                    continue;
+                };
+                let cold = index.cold(at);
+                let letters = row_letters(index, at);
+                if letters == cold.letters {
+                    continue;
+                }
+                let key = (cold.name.pseq, cold.name.ordinal);
+                if partition.unsettled.borrow().contains_key(&key) {
+                    mailbox.stale_names.borrow_mut().push(uid);
+                    continue;
+                }
+                let stem = super::stem(cold, index.saved(at), index.size(at));
+                steps.push(Step::Rename {
+                    from: cur.join(file_name(&stem, cold.letters)),
+                    to: cur.join(file_name(&stem, letters)),
+                });
+                renames.push((uid, stem, letters));
+            }
+        }
+        if steps.is_empty() {
+            return Ok(false);
+        }
+        let outcomes = self.disk.batch(steps).await;
+        let mut done = Vec::with_capacity(renames.len());
+        for ((uid, stem, letters), outcome) in renames.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(_) => {}
+                Err(e) if e.kind == DiskErrorKind::NotFound => {
+                    let Some(found) = find_file(self.disk, &mailbox.path(), &stem).await? else {
+                        count(&self.owned.counters.files_missing);
+                        continue;
+                    };
+                    let to = cur.join(file_name(&stem, letters));
+                    self.disk
+                        .rename(&found, &to)
+                        .await
+                        .map_err(|e| disk_error(&e))?;
+                }
+                Err(e) => {
+                    mailbox.stale_names.borrow_mut().push(uid);
+                    return Err(disk_error(&e));
+                }
+            }
+            done.push((uid, stem, letters));
+        }
+        self.renamed(partition, mailbox, done);
+        Ok(true)
+    }
+
+    /// Notes the letters that files have now.
+    fn renamed(&self, partition: &Partition, mailbox: &Mailbox, done: Vec<(Uid, String, u32)>) {
+        let mut letters_now = Vec::with_capacity(done.len());
+        {
+            let mut index = mailbox.index.borrow_mut();
+            let mut state = partition.state.borrow_mut();
+            for (uid, renamed, now) in done {
+                let row = index
+                    .as_mut()
+                    .and_then(|index| Some((index.position(uid)?, index)));
+                if let Some((at, index)) = row {
+                    index.set_letters(at, now);
+                    letters_now.push((uid, now));
+                    continue;
+                }
+                // Expunged meanwhile: it must be found when its time comes.
+                let doomed = state
+                    .doomed
+                    .iter_mut()
+                    .rev()
+                    .find_map(|(_, doomed)| match doomed {
+                        Doomed::Message { stem, letters, .. } if *stem == renamed => Some(letters),
+                        _ => None,
+                    });
+                if let Some(letters) = doomed {
+                    *letters = now;
+                }
+            }
+        }
+        LogOp::Letters(letters_now).encode(&mut mailbox.pending.borrow_mut().log);
+    }
+
+    /// Dovecot's list of which letter is which keyword.
+    async fn keyword_names(&self, mailbox: &Mailbox) -> Result<(), StoreError> {
+        if mailbox.deleted.get() || !mailbox.made.get() || !mailbox.keywords_stale.get() {
+            return Ok(());
+        }
+        let text = {
+            let index = mailbox.index.borrow();
+            let Some(index) = index.as_ref() else {
+                return Ok(());
+            };
+            let names = index.keyword_names().iter().enumerate().take(26);
+            names
+                .map(|(n, name)| format!("{n} {name}\n"))
+                .collect::<String>()
+        };
+        mailbox.keywords_stale.set(false);
+        let (tmp, to) = (
+            mailbox.path().join("tmp/dovecot-keywords"),
+            mailbox.path().join("dovecot-keywords"),
+        );
+        let len = text.len() as u64;
+        let written = self
+            .steps(vec![
+                Step::Append {
+                    path: tmp.clone(),
+                    at: 0,
+                    bytes: text.into_bytes(),
+                },
+                Step::Truncate {
+                    path: tmp.clone(),
+                    len,
+                },
+                Step::Rename { from: tmp, to },
+            ])
+            .await;
+        if written.is_err() {
+            mailbox.keywords_stale.set(true);
+        }
+        written
+    }
+
+    /// Writes pending bytes of indexes and caches.
+    pub async fn flush(&self, partition: &Partition) -> Result<(), StoreError> {
+        let mailboxes = std::mem::take(&mut *partition.unflushed.borrow_mut());
+        let mut failed = None;
+        for mailbox in mailboxes {
+            mailbox.queued.set(false);
+            // Deleted after the cut, its folder lies there still, and the catalogue names its log.
+            if mailbox.deleted.get() && !self.disk.exists(&mailbox.path()).await.unwrap_or(false) {
+                continue;
+            }
+            let outcome = match mailbox.made.get() {
+                true => mailbox.flush(self.disk).await,
+                false => Ok(()),
+            };
+            if outcome.is_err() || !mailbox.made.get() || !mailbox.stale_names.borrow().is_empty() {
+                partition.queue(&mailbox);
+            }
+            failed = failed.or(outcome.err());
+        }
+        let accounts = std::mem::take(&mut *partition.caches.borrow_mut());
+        for account in accounts {
+            if let Err(why) = self.flush_cache(partition, account).await {
+                partition.caches.borrow_mut().insert(account);
+                failed = Some(why);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn flush_cache(
+        &self,
+        partition: &Partition,
+        account: AccountId,
+    ) -> Result<(), StoreError> {
+        let waiting: Vec<_> = {
+            let state = partition.state.borrow();
+            let Some(of_account) = state.accounts.get(&account) else {
+                return Ok(());
+            };
+            of_account.cache.waiting.iter().cloned().collect()
+        };
+        let path = self.owned.layout.cache(partition.id, account);
+        let mut steps: Vec<Step> = Vec::new();
+        for (at, digest) in &waiting {
+            if let Some(Step::Append {
+                at: from, bytes, ..
+            }) = steps.last_mut()
+                && *from + bytes.len() as u64 == *at
+            {
+                bytes.extend_from_slice(digest);
+                continue;
+            }
+            steps.push(Step::Append {
+                path: path.clone(),
+                at: *at,
+                bytes: digest.to_vec(),
+            });
+        }
+        self.steps(steps).await?;
+        let mut state = partition.state.borrow_mut();
+        if let Some(of_account) = state.accounts.get_mut(&account) {
+            let last = waiting.last().map_or(0, |(at, _)| *at);
+            while of_account
+                .cache
+                .waiting
+                .front()
+                .is_some_and(|(at, _)| *at <= last)
+            {
+                of_account.cache.waiting.pop_front();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a folder, moved by the task at the front, is moved once more by a later one.
+fn moves_again(partition: &Partition, mailbox: &Mailbox) -> bool {
+    let tasks = partition.tasks.borrow();
+    tasks.iter().skip(1).any(|(_, task)| match task {
+        Task::Move(later, _) | Task::Bury(later) => later.id == mailbox.id,
+        Task::BuryAccount(account) => *account == mailbox.account,
+        Task::Make(_) | Task::Place { .. } => false,
+    })
+}
+
+async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {
+    match disk.list(dir).await {
+        Ok(entries) => Ok(entries
+            .into_iter()
+            .filter_map(|e| e.name.into_string().ok())
+            .collect()),
+        Err(e) if e.kind == DiskErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(disk_error(&e)),
+    }
+}
+
+/// The file with this stem in `cur` or `new`, by looking at every name.
+pub(in crate::store) async fn find_file(
+    disk: &Disk,
+    folder: &Path,
+    stem: &str,
+) -> Result<Option<PathBuf>, StoreError> {
+    for sub in ["cur", "new"] {
+        let dir = folder.join(sub);
+        let name = list(disk, &dir)
+            .await?
+            .into_iter()
+            .find(|name| parse(name).0 == stem);
+        if let Some(name) = name {
+            return Ok(Some(dir.join(name)));
+        }
+    }
+    Ok(None)
+}
+
+/// Where the folders of an account are, by their markers.
+pub(in crate::store) async fn find_folders(
+    disk: &Disk,
+    account: &Path,
+) -> Result<Vec<(crate::base::MailboxId, PathBuf)>, StoreError> {
+    let mut found = Vec::new();
+    for name in list(disk, account).await? {
+        if let Some(id) = marked(&name) {
+            found.push((id, account.to_path_buf()));
+        }
+        if !name.starts_with('.') {
+            continue;
+        }
+        let folder = account.join(&name);
+        let inside = list(disk, &folder).await.unwrap_or_default();
+        found.extend(
+            inside
+                .iter()
+                .filter_map(|n| marked(n))
+                .map(|id| (id, folder.clone())),
+        );
+    }
+    Ok(found)
+}

@@ -1,0 +1,52 @@
+//! Store: where mail lies. Journal, partitions, mailboxes, index, cache, Maildir.
+//!
+//! One `Store` per shard owns the shard's journal and every partition that belongs to the shard.
+//! Everything that lasts is a record in that journal (`docs/JOURNAL.md`): a command's
+//! [`Op`]s are prepared synchronously against applied state plus what is in flight, committed as
+//! one record, then applied by the one `apply` that replay uses too. Maildir files, index and
+//! cache are derived from it in the background (`docs/STORE.md`).
+//!
+//! Invariant: settled <= applied <= committed. Sessions see applied state only.
+//!
+//! Runs on: every shard; nothing here is shared but [`Message`] and the requests of [`Remote`].
+//! Deliberately absent: who a user is (directory), what a message may do (delivery).
+
+mod account;
+mod bodies;
+mod body;
+mod bytes;
+mod catalogue;
+mod checkpoint;
+mod codec;
+mod config;
+mod deliver;
+mod error;
+mod flags;
+pub mod journal;
+mod mailbox;
+mod maildir;
+mod message;
+mod op;
+mod outbox;
+mod overlay;
+mod owned;
+mod partition;
+mod remote;
+mod service;
+mod shard;
+mod spool;
+mod startup;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, QuotaUsage, Status};
+pub use config::StoreConfig;
+pub use error::StoreError;
+pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
+pub use message::{Body, BodyReader, Incoming, Message};
+pub use op::{BodyRef, Op, OutboxKey, Record};
+pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
+pub use service::{Store, StoreStats};
+pub use startup::{Recovered, StartError};
+pub use view::{Access, Changes, Copied, Row, ScanRow, Stored, View};

@@ -1,0 +1,119 @@
+//! What a record can say. Results only, never decisions: allocated UIDs, absolute flags.
+
+use std::sync::Arc;
+
+use super::{Flags, Message, SpecialUse};
+use crate::base::{
+    AccountId, BlobId, Epoch, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UidValidity,
+    UnixMs,
+};
+
+/// One change of one partition: what commits, applies, replays and (later) ships as a whole.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub partition: PartitionId,
+    pub epoch: Epoch,
+    pub pseq: PSeq,
+    pub ops: Vec<Op>,
+    /// Bodies that came with this record; `BodyRef::New(n)` is `bodies[n]`.
+    pub bodies: Vec<Arc<Message>>,
+}
+
+/// A body that a placement refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyRef {
+    /// The n-th body of this record.
+    New(u16),
+    /// The body of a message already in this account (COPY, MOVE).
+    Copy { mailbox: MailboxId, uid: Uid },
+    /// A body accepted earlier into a queue partition and handed on (the bytes travel with the
+    /// request and stand in this record's bodies too, so that a partition stands on its own).
+    Handed(u16),
+}
+
+/// Names an outbox entry: delivered at least once, applied once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OutboxKey {
+    pub source: PartitionId,
+    pub pseq: PSeq,
+    pub ordinal: u16,
+}
+
+/// The numbered changes; numbers stand in `docs/JOURNAL.md` and are never reused.
+#[derive(Clone, Debug)]
+pub enum Op {
+    MailboxCreated {
+        account: AccountId,
+        mailbox: MailboxId,
+        name: String,
+        uidvalidity: UidValidity,
+        special_use: Option<SpecialUse>,
+    },
+    MailboxRenamed {
+        account: AccountId,
+        mailbox: MailboxId,
+        name: String,
+    },
+    MailboxDeleted {
+        account: AccountId,
+        mailbox: MailboxId,
+    },
+    SubscriptionSet {
+        account: AccountId,
+        name: String,
+        subscribed: bool,
+    },
+    Placed {
+        account: AccountId,
+        mailbox: MailboxId,
+        uid: Uid,
+        modseq: ModSeq,
+        flags: Flags,
+        keywords: Vec<String>,
+        internal_date: UnixMs,
+        saved: UnixMs,
+        body: BodyRef,
+        /// Header lines of this copy alone (Return-Path, Delivered-To), before the shared body.
+        prefix: Vec<u8>,
+        origin: Option<OutboxKey>,
+        trace: Option<TraceId>,
+    },
+    FlagsSet {
+        account: AccountId,
+        mailbox: MailboxId,
+        modseq: ModSeq,
+        entries: Vec<(Uid, Flags, Vec<String>)>,
+    },
+    Expunged {
+        account: AccountId,
+        mailbox: MailboxId,
+        modseq: ModSeq,
+        uids: Vec<Uid>,
+    },
+    AccountPurged {
+        account: AccountId,
+    },
+    /// The generic record: site (no account) or account, namespace, key; no value removes it.
+    ValueSet {
+        account: Option<AccountId>,
+        namespace: String,
+        key: Vec<u8>,
+        value: Option<Vec<u8>>,
+    },
+    /// A queue partition took a message for several owners; target `n` is outbox entry `n`.
+    Accepted {
+        body: BodyRef,
+        targets: Vec<super::Target>,
+        saved: UnixMs,
+        trace: Option<TraceId>,
+    },
+    /// The owner has outbox entry (`pseq`, `ordinal`) of this partition durably.
+    HandedOver {
+        pseq: PSeq,
+        ordinal: u16,
+    },
+    /// A body's place became a file; what stood in the journal may be recycled.
+    BodySettled {
+        blob: BlobId,
+    },
+}

@@ -1,0 +1,260 @@
+//! What is in flight: records that have a position in the journal but are not applied yet.
+//!
+//! `prepare` looks at applied state through this, so that pipelined commands need not wait for one
+//! another. A change of an account's folders does wait, until nothing of the account is in flight,
+//! and bars the account for others until it is applied itself.
+
+use hashbrown::{HashMap, HashSet};
+
+use super::{BodyRef, Flags, Op, OutboxKey, Record};
+use crate::base::{AccountId, MailboxId, ModSeq, PSeq, Uid};
+
+#[derive(Default)]
+pub(super) struct Overlay {
+    /// The last position that was given out.
+    pub last: PSeq,
+    records: HashMap<PSeq, Held>,
+    accounts: HashMap<AccountId, AccountFlight>,
+    origins: HashSet<OutboxKey>,
+}
+
+/// What a record holds until it is applied.
+#[derive(Default)]
+struct Held {
+    accounts: Vec<(AccountId, u64, u64)>,
+    mailboxes: Vec<(AccountId, MailboxId)>,
+    origins: Vec<OutboxKey>,
+}
+
+#[derive(Default)]
+pub(super) struct AccountFlight {
+    records: u32,
+    barred: bool,
+    pub bytes: u64,
+    pub messages: u64,
+    mailboxes: HashMap<MailboxId, MailboxFlight>,
+}
+
+#[derive(Default)]
+pub(super) struct MailboxFlight {
+    records: u32,
+    pub uidnext: Uid,
+    pub highest: ModSeq,
+    pub flags: HashMap<Uid, FlagsInFlight>,
+    expunged: HashMap<Uid, PSeq>,
+}
+
+pub(super) struct FlagsInFlight {
+    by: PSeq,
+    pub flags: Flags,
+    pub keywords: Vec<String>,
+    pub modseq: ModSeq,
+}
+
+impl MailboxFlight {
+    pub fn is_expunged(&self, uid: Uid) -> bool {
+        self.expunged.contains_key(&uid)
+    }
+}
+
+impl Overlay {
+    /// Nothing in flight after record `last`.
+    pub fn after(last: PSeq) -> Self {
+        Overlay {
+            last,
+            ..Overlay::default()
+        }
+    }
+
+    pub fn account(&self, account: AccountId) -> Option<&AccountFlight> {
+        self.accounts.get(&account)
+    }
+
+    pub fn mailbox(&self, account: AccountId, mailbox: MailboxId) -> Option<&MailboxFlight> {
+        self.accounts.get(&account)?.mailboxes.get(&mailbox)
+    }
+
+    pub fn has_origin(&self, key: &OutboxKey) -> bool {
+        self.origins.contains(key)
+    }
+
+    /// Whether a folder change of the account is waiting or in flight.
+    pub fn is_barred(&self, account: AccountId) -> bool {
+        self.accounts.get(&account).is_some_and(|a| a.barred)
+    }
+
+    /// Whether records of the account are in flight.
+    pub fn is_busy(&self, account: AccountId) -> bool {
+        self.accounts.get(&account).is_some_and(|a| a.records > 0)
+    }
+
+    pub fn bar(&mut self, account: AccountId) {
+        self.accounts.entry(account).or_default().barred = true;
+    }
+
+    pub fn unbar(&mut self, account: AccountId) {
+        if let Some(flight) = self.accounts.get_mut(&account) {
+            flight.barred = false;
+            if flight.records == 0 {
+                self.accounts.remove(&account);
+            }
+        }
+    }
+
+    /// Takes `record` into account. `size` tells the size of a message that is there already.
+    pub fn hold(&mut self, record: &Record, size: impl Fn(AccountId, MailboxId, Uid) -> u64) {
+        let pseq = record.pseq;
+        let mut held = Held::default();
+        for op in &record.ops {
+            match op {
+                Op::Placed {
+                    account,
+                    mailbox,
+                    uid,
+                    modseq,
+                    body,
+                    prefix,
+                    origin,
+                    ..
+                } => {
+                    let bytes = match *body {
+                        BodyRef::New(n) | BodyRef::Handed(n) => {
+                            record.bodies[usize::from(n)].size + prefix.len() as u64
+                        }
+                        BodyRef::Copy { mailbox, uid } => {
+                            // Its index is read when this is applied, and stays until then.
+                            self.touch(&mut held, *account, mailbox);
+                            size(*account, mailbox, uid)
+                        }
+                    };
+                    let flight = self.touch(&mut held, *account, *mailbox);
+                    flight.uidnext = flight.uidnext.max(Uid(uid.0 + 1));
+                    flight.highest = flight.highest.max(*modseq);
+                    let of_account = self.touch_account(&mut held, *account);
+                    of_account.bytes += bytes;
+                    of_account.messages += 1;
+                    if let Some(entry) = held.accounts.iter_mut().find(|a| a.0 == *account) {
+                        entry.1 += bytes;
+                        entry.2 += 1;
+                    }
+                    if let Some(key) = origin {
+                        self.origins.insert(*key);
+                        held.origins.push(*key);
+                    }
+                }
+                Op::FlagsSet {
+                    account,
+                    mailbox,
+                    modseq,
+                    entries,
+                } => {
+                    let flight = self.touch(&mut held, *account, *mailbox);
+                    flight.highest = flight.highest.max(*modseq);
+                    for (uid, flags, keywords) in entries {
+                        let keywords = keywords.clone();
+                        let entry = FlagsInFlight {
+                            by: pseq,
+                            flags: *flags,
+                            keywords,
+                            modseq: *modseq,
+                        };
+                        flight.flags.insert(*uid, entry);
+                    }
+                }
+                Op::Expunged {
+                    account,
+                    mailbox,
+                    modseq,
+                    uids,
+                } => {
+                    let flight = self.touch(&mut held, *account, *mailbox);
+                    flight.highest = flight.highest.max(*modseq);
+                    flight.expunged.extend(uids.iter().map(|&uid| (uid, pseq)));
+                }
+                Op::MailboxCreated { account, .. }
+                | Op::MailboxRenamed { account, .. }
+                | Op::MailboxDeleted { account, .. }
+                | Op::SubscriptionSet { account, .. }
+                | Op::AccountPurged { account }
+                | Op::ValueSet {
+                    account: Some(account),
+                    ..
+                } => {
+                    self.touch_account(&mut held, *account);
+                }
+                Op::ValueSet { account: None, .. }
+                | Op::Accepted { .. }
+                | Op::HandedOver { .. }
+                | Op::BodySettled { .. } => {}
+            }
+        }
+        self.records.insert(pseq, held);
+    }
+
+    fn touch_account(&mut self, held: &mut Held, account: AccountId) -> &mut AccountFlight {
+        let flight = self.accounts.entry(account).or_default();
+        if held.accounts.iter().all(|a| a.0 != account) {
+            held.accounts.push((account, 0, 0));
+            flight.records += 1;
+        }
+        flight
+    }
+
+    fn touch(
+        &mut self,
+        held: &mut Held,
+        account: AccountId,
+        mailbox: MailboxId,
+    ) -> &mut MailboxFlight {
+        let of_account = self.touch_account(held, account);
+        let flight = of_account.mailboxes.entry(mailbox).or_default();
+        if held.mailboxes.last() != Some(&(account, mailbox))
+            && !held.mailboxes.contains(&(account, mailbox))
+        {
+            held.mailboxes.push((account, mailbox));
+            flight.records += 1;
+        }
+        flight
+    }
+
+    /// Forgets a record that is applied.
+    pub fn release(&mut self, pseq: PSeq) {
+        let Some(held) = self.records.remove(&pseq) else {
+            return;
+        };
+        for key in &held.origins {
+            self.origins.remove(key);
+        }
+        for (account, mailbox) in &held.mailboxes {
+            let Some(of_account) = self.accounts.get_mut(account) else {
+                continue;
+            };
+            let Some(flight) = of_account.mailboxes.get_mut(mailbox) else {
+                continue;
+            };
+            flight.records -= 1;
+            if flight.records == 0 {
+                of_account.mailboxes.remove(mailbox);
+                continue;
+            }
+            flight.flags.retain(|_, f| f.by != pseq);
+            flight.expunged.retain(|_, by| *by != pseq);
+        }
+        for (account, bytes, messages) in &held.accounts {
+            let Some(flight) = self.accounts.get_mut(account) else {
+                continue;
+            };
+            flight.records -= 1;
+            flight.bytes -= bytes;
+            flight.messages -= messages;
+            if flight.records == 0 && !flight.barred {
+                self.accounts.remove(account);
+            }
+        }
+    }
+
+    /// The mailboxes that a record in flight names.
+    pub fn mailboxes_of(&self, pseq: PSeq) -> &[(AccountId, MailboxId)] {
+        self.records.get(&pseq).map_or(&[], |held| &held.mailboxes)
+    }
+}

@@ -1,0 +1,627 @@
+//! One partition: its applied state, what is in flight, and what waits to be settled.
+//!
+//! `apply` is the only way in which applied state changes. Live, replay and (later) the spare call
+//! it with the same records in the same order and come to the same state. It runs to its end
+//! without waiting, never decides and never fails: a record that does not fit is a bug or damage,
+//! which is counted, not repaired.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::body::{Accepted, Source, Unsettled};
+use super::catalogue::{Catalogue, Doomed};
+use super::journal::{BodyPlace, Committed};
+use super::mailbox::{CacheRef, Change, Cold, Mailbox, Meta, NameId, NewRow, Weight};
+use super::maildir::{Layout, Task, flag_letters, stem};
+use super::overlay::Overlay;
+use super::owned::Owned;
+use super::{BodyRef, Message, Op, Record, StoreError, ValueChange};
+use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, Uid};
+use crate::runtime::local::Notify;
+use crate::wire::mime::DigestView;
+
+pub(super) struct Partition {
+    pub id: PartitionId,
+    pub state: RefCell<Catalogue>,
+    pub flight: RefCell<Overlay>,
+    /// Told whenever something in flight is applied or a bar is lifted.
+    pub turn: Notify,
+    pub tasks: RefCell<VecDeque<(PSeq, Task)>>,
+    pub unsettled: RefCell<HashMap<(PSeq, u16), Unsettled>>,
+    /// Mailboxes with pending index bytes or names without their letters.
+    pub unflushed: RefCell<Vec<Rc<Mailbox>>>,
+    /// Accounts with digests that wait for the cache file.
+    pub caches: RefCell<BTreeSet<AccountId>>,
+    /// Changed since the last checkpoint.
+    pub dirty: Cell<bool>,
+    /// Mailbox id and UIDVALIDITY that were given out last, in flight or not.
+    pub numbers: Cell<(u64, u32)>,
+    /// Sources of outbox entries, and below which none is new. Of this life: attempts are too.
+    pub low_waters: RefCell<HashMap<PartitionId, PSeq>>,
+    /// Start-up: files of an earlier life may lie where ours go.
+    pub recovering: Cell<bool>,
+}
+
+impl Partition {
+    pub fn new(id: PartitionId, state: Catalogue) -> Rc<Partition> {
+        let flight = Overlay::after(state.applied);
+        Rc::new(Partition {
+            id,
+            state: RefCell::new(state),
+            flight: RefCell::new(flight),
+            turn: Notify::new(),
+            tasks: RefCell::default(),
+            unsettled: RefCell::default(),
+            unflushed: RefCell::default(),
+            caches: RefCell::default(),
+            dirty: Cell::new(false),
+            numbers: Cell::new((0, 0)),
+            low_waters: RefCell::default(),
+            recovering: Cell::new(false),
+        })
+    }
+
+    pub fn mailbox(
+        &self,
+        account: AccountId,
+        mailbox: MailboxId,
+    ) -> Result<Rc<Mailbox>, StoreError> {
+        let state = self.state.borrow();
+        state
+            .mailbox(account, mailbox)
+            .cloned()
+            .ok_or(StoreError::MailboxGone)
+    }
+
+    /// The UID and modseq that the next message of a mailbox gets.
+    pub fn next_uid(&self, mailbox: &Mailbox) -> Result<Uid, StoreError> {
+        let flight = self.flight.borrow();
+        let taken = flight
+            .mailbox(mailbox.account, mailbox.id)
+            .map_or(Uid(0), |f| f.uidnext);
+        let next = mailbox.meta.borrow().uidnext.max(taken);
+        // RFC 9051 2.3.1.1: a mailbox that has used all UIDs takes no more messages.
+        next.next().ok_or(StoreError::UidsUsedUp).map(|_| next)
+    }
+
+    /// The highest modseq given out for a mailbox.
+    pub fn highest(&self, mailbox: &Mailbox) -> ModSeq {
+        let flight = self.flight.borrow();
+        let taken = flight
+            .mailbox(mailbox.account, mailbox.id)
+            .map_or(ModSeq(0), |f| f.highest);
+        mailbox.meta.borrow().highest.max(taken)
+    }
+
+    /// Bytes and messages of an account, with what is in flight.
+    pub fn usage(&self, account: AccountId) -> (u64, u64) {
+        let state = self.state.borrow();
+        let (bytes, messages) = state
+            .accounts
+            .get(&account)
+            .map_or((0, 0), |a| (a.bytes, a.messages));
+        let flight = self.flight.borrow();
+        let (more, more_messages) = flight
+            .account(account)
+            .map_or((0, 0), |f| (f.bytes, f.messages));
+        (bytes + more, messages + more_messages)
+    }
+
+    /// Takes a record into the overlay, when the journal has it and before anything else happens.
+    pub fn hold(&self, record: &Record) {
+        let state = self.state.borrow();
+        let size = |account, mailbox, uid| {
+            let mailbox = state.mailbox(account, mailbox);
+            mailbox
+                .and_then(|m| {
+                    let index = m.index.borrow();
+                    let index = index.as_ref()?;
+                    index.position(uid).map(|at| index.size(at))
+                })
+                .unwrap_or(0)
+        };
+        let mut flight = self.flight.borrow_mut();
+        flight.hold(record, size);
+        for (account, mailbox) in flight.mailboxes_of(record.pseq) {
+            if let Some(mailbox) = state.mailbox(*account, *mailbox) {
+                mailbox.flight.set(mailbox.flight.get() + 1);
+            }
+        }
+    }
+
+    /// The opposite of `hold`: the record is applied.
+    pub fn release(&self, pseq: PSeq) {
+        let mut flight = self.flight.borrow_mut();
+        let state = self.state.borrow();
+        for (account, mailbox) in flight.mailboxes_of(pseq) {
+            if let Some(mailbox) = state.mailbox(*account, *mailbox) {
+                // A mailbox that the record itself made was not there to be counted.
+                mailbox.flight.set(mailbox.flight.get().saturating_sub(1));
+            }
+        }
+        flight.release(pseq);
+        drop(flight);
+        self.turn.notify_all();
+    }
+
+    // ---- apply ----
+
+    pub fn apply(&self, committed: &Committed, owned: &Owned) {
+        let record = &committed.record;
+        let pseq = record.pseq;
+        {
+            let mut state = self.state.borrow_mut();
+            assert_eq!(
+                pseq.0,
+                state.applied.0 + 1,
+                "records of a partition come in order"
+            );
+            state.applied = pseq;
+        }
+        self.dirty.set(true);
+        for (ordinal, op) in record.ops.iter().enumerate() {
+            self.apply_op(committed, ordinal as u16, op, owned);
+        }
+        self.doom_spools(committed);
+        let structural = record.ops.iter().find_map(structural);
+        self.release(pseq);
+        if let Some(account) = structural {
+            self.flight.borrow_mut().unbar(account);
+            self.turn.notify_all();
+        }
+        let mut flight = self.flight.borrow_mut();
+        flight.last = flight.last.max(pseq);
+    }
+
+    fn apply_op(&self, committed: &Committed, ordinal: u16, op: &Op, owned: &Owned) {
+        let pseq = committed.record.pseq;
+        match op {
+            Op::MailboxCreated {
+                account, mailbox, ..
+            } => {
+                self.apply_created(op, owned);
+                self.task(pseq, *account, *mailbox, Task::Make);
+            }
+            Op::MailboxRenamed {
+                account,
+                mailbox,
+                name,
+            } => {
+                if let Some(account) = self.state.borrow_mut().accounts.get_mut(account) {
+                    account.rename(*mailbox, name);
+                }
+                let name = name.clone();
+                self.task(pseq, *account, *mailbox, |m| Task::Move(m, name));
+            }
+            Op::MailboxDeleted { account, mailbox } => self.apply_deleted(pseq, *account, *mailbox),
+            Op::SubscriptionSet {
+                account,
+                name,
+                subscribed,
+            } => {
+                let mut state = self.state.borrow_mut();
+                let names = &mut state.accounts.entry(*account).or_default().subscriptions;
+                if *subscribed {
+                    names.insert(name.clone());
+                } else {
+                    names.remove(name);
+                }
+            }
+            Op::Placed { .. } => self.apply_placed(committed, ordinal, op, owned),
+            Op::FlagsSet {
+                account,
+                mailbox,
+                modseq,
+                entries,
+            } => {
+                if let Ok(mailbox) = self.mailbox(*account, *mailbox) {
+                    mailbox.apply_flags(*modseq, entries);
+                    self.queue(&mailbox);
+                }
+            }
+            Op::Expunged {
+                account,
+                mailbox,
+                modseq,
+                uids,
+            } => {
+                self.apply_expunged(pseq, *account, *mailbox, *modseq, uids);
+            }
+            Op::AccountPurged { account } => self.apply_purged(pseq, *account),
+            Op::ValueSet {
+                account,
+                namespace,
+                key,
+                value,
+            } => {
+                let change = ValueChange {
+                    account: *account,
+                    namespace: namespace.clone(),
+                    key: key.clone(),
+                    value: value.clone(),
+                };
+                self.apply_value(&change, owned);
+            }
+            Op::Accepted {
+                body,
+                targets,
+                saved,
+                trace,
+            } => {
+                let BodyRef::New(n) = body else { return };
+                let message = &committed.record.bodies[usize::from(*n)];
+                let accepted = Accepted {
+                    saved: *saved,
+                    trace: *trace,
+                    size: message.size,
+                    crc32c: message.crc32c,
+                    blake3: message.blake3,
+                    digest: message.digest.clone(),
+                    targets: targets.iter().cloned().map(Some).collect(),
+                    source: source(&committed.bodies[usize::from(*n)]),
+                    memory: owned.keep(message),
+                };
+                self.state.borrow_mut().accepted.insert(pseq, accepted);
+                owned.outbox.notify_all();
+            }
+            Op::HandedOver {
+                pseq: entry,
+                ordinal,
+            } => {
+                self.apply_handed_over(pseq, *entry, *ordinal, owned);
+            }
+            // Where a body lies is known from checkpoints; the record is for a spare.
+            Op::BodySettled { .. } => {}
+        }
+    }
+
+    fn apply_created(&self, op: &Op, owned: &Owned) {
+        let Op::MailboxCreated {
+            account,
+            mailbox,
+            name,
+            uidvalidity,
+            special_use,
+        } = op
+        else {
+            return;
+        };
+        let meta = Meta {
+            name: name.clone(),
+            uidvalidity: *uidvalidity,
+            uidnext: Uid(1),
+            highest: ModSeq(1),
+            weight: Weight::default(),
+            recent_from: Uid(1),
+            recent: 0,
+            special_use: *special_use,
+            generation: 0,
+        };
+        let path = owned.layout.folder(self.id, *account, name);
+        let new = Mailbox::new(self.id, *account, *mailbox, meta, path, 0);
+        new.made.set(false);
+        let mut state = self.state.borrow_mut();
+        state.uidvalidity_last = state.uidvalidity_last.max(uidvalidity.0);
+        state.mailbox_last = state.mailbox_last.max(mailbox.0);
+        state.accounts.entry(*account).or_default().insert(new);
+    }
+
+    fn apply_deleted(&self, pseq: PSeq, account: AccountId, id: MailboxId) {
+        let mut state = self.state.borrow_mut();
+        let Some(of_account) = state.accounts.get_mut(&account) else {
+            return;
+        };
+        let Some(mailbox) = of_account.remove(id) else {
+            return;
+        };
+        let weight = mailbox.meta.borrow().weight;
+        of_account.bytes = of_account.bytes.saturating_sub(weight.size);
+        of_account.messages = of_account.messages.saturating_sub(weight.messages.into());
+        let grave = Layout::buried_folder(self.id, account, id);
+        state.doomed.push_back((pseq, Doomed::Tree(grave)));
+        drop(state);
+        mailbox.deleted.set(true);
+        mailbox.feed.tell(Change::Added, mailbox.views.get());
+        self.tasks
+            .borrow_mut()
+            .push_back((pseq, Task::Bury(mailbox)));
+    }
+
+    fn apply_purged(&self, pseq: PSeq, account: AccountId) {
+        let mut state = self.state.borrow_mut();
+        let Some(gone) = state.accounts.remove(&account) else {
+            return;
+        };
+        let grave = Layout::buried_account(self.id, account, pseq);
+        state.doomed.push_back((pseq, Doomed::Tree(grave)));
+        drop(state);
+        for mailbox in gone.mailboxes.into_values() {
+            mailbox.deleted.set(true);
+            mailbox.feed.tell(Change::Added, mailbox.views.get());
+        }
+        self.caches.borrow_mut().remove(&account);
+        self.tasks
+            .borrow_mut()
+            .push_back((pseq, Task::BuryAccount(account)));
+    }
+
+    fn apply_placed(&self, committed: &Committed, ordinal: u16, op: &Op, owned: &Owned) {
+        let Op::Placed {
+            account,
+            mailbox,
+            uid,
+            modseq,
+            flags,
+            keywords,
+            internal_date,
+            saved,
+            body,
+            prefix,
+            origin,
+            trace: _,
+        } = op
+        else {
+            return;
+        };
+        let pseq = committed.record.pseq;
+        let name = NameId {
+            partition: self.id,
+            pseq,
+            ordinal,
+        };
+        let mut state = self.state.borrow_mut();
+        if let Some(key) = origin {
+            state
+                .origins
+                .entry(key.source)
+                .or_default()
+                .insert((key.pseq, key.ordinal));
+        }
+        let Some(target) = state.mailbox(*account, *mailbox).cloned() else {
+            owned.counters.misfits.set(owned.counters.misfits.get() + 1);
+            return;
+        };
+        let Some(of_account) = state.accounts.get_mut(account) else {
+            return;
+        };
+        let letters = flag_letters(*flags);
+        let (cold, size, unsettled) = match *body {
+            BodyRef::New(n) | BodyRef::Handed(n) => {
+                let message = &committed.record.bodies[usize::from(n)];
+                let mut email_id = [0; 16];
+                email_id.copy_from_slice(&message.blake3[..16]);
+                let at = of_account.cache.push(&message.digest);
+                self.caches.borrow_mut().insert(*account);
+                let cache = CacheRef {
+                    at,
+                    len: message.digest.len() as u32,
+                };
+                let prefix_bytes = prefix.len() as u32;
+                let unsettled = Unsettled::Body {
+                    source: source(&committed.bodies[usize::from(n)]),
+                    memory: owned.keep(message),
+                    prefix: Arc::from(prefix.as_slice()),
+                };
+                let bare_newlines = bare_newlines(message);
+                let size = message.size + u64::from(bare_newlines) + prefix.len() as u64;
+                (
+                    Cold {
+                        name,
+                        cache,
+                        prefix_bytes,
+                        bare_newlines,
+                        letters,
+                        email_id,
+                    },
+                    size,
+                    unsettled,
+                )
+            }
+            BodyRef::Copy { mailbox, uid } => {
+                let from = of_account.mailboxes.get(&mailbox);
+                let Some(copy) = from.and_then(|from| copy_of(from, uid)) else {
+                    owned.counters.misfits.set(owned.counters.misfits.get() + 1);
+                    return;
+                };
+                let (cold, size, unsettled) = copy;
+                (
+                    Cold {
+                        name,
+                        letters,
+                        ..cold
+                    },
+                    size,
+                    unsettled,
+                )
+            }
+        };
+        of_account.bytes += size;
+        of_account.messages += 1;
+        drop(state);
+        let row = NewRow {
+            uid: *uid,
+            flags: *flags,
+            keywords: keywords.clone(),
+            modseq: *modseq,
+            internal_date: *internal_date,
+            saved: *saved,
+            size,
+            cold,
+        };
+        self.unsettled
+            .borrow_mut()
+            .insert((pseq, ordinal), unsettled);
+        let task = Task::Place {
+            mailbox: target.clone(),
+            name,
+            stem: stem(&cold, *saved, size),
+            letters,
+            date: *internal_date,
+        };
+        self.tasks.borrow_mut().push_back((pseq, task));
+        self.queue(&target);
+        target.apply_placed(&row);
+    }
+
+    fn apply_expunged(
+        &self,
+        pseq: PSeq,
+        account: AccountId,
+        mailbox: MailboxId,
+        modseq: ModSeq,
+        uids: &[Uid],
+    ) {
+        let Ok(target) = self.mailbox(account, mailbox) else {
+            return;
+        };
+        let removed = target.apply_expunged(modseq, uids);
+        self.queue(&target);
+        let mut state = self.state.borrow_mut();
+        let bytes: u64 = removed.iter().map(|r| r.size).sum();
+        if let Some(of_account) = state.accounts.get_mut(&account) {
+            of_account.bytes = of_account.bytes.saturating_sub(bytes);
+            of_account.messages = of_account.messages.saturating_sub(removed.len() as u64);
+        }
+        for row in removed {
+            let stem = stem(&row.cold, row.saved, row.size);
+            let letters = row.cold.letters;
+            state.doomed.push_back((
+                pseq,
+                Doomed::Message {
+                    account,
+                    mailbox,
+                    stem,
+                    letters,
+                },
+            ));
+        }
+    }
+
+    fn apply_value(&self, change: &ValueChange, owned: &Owned) {
+        {
+            let mut state = self.state.borrow_mut();
+            let values = match change.account {
+                Some(account) => &mut state.accounts.entry(account).or_default().values,
+                None => &mut state.values,
+            };
+            let key = (change.namespace.clone(), change.key.clone());
+            match &change.value {
+                Some(value) => {
+                    values.insert(key, Arc::from(value.as_slice()));
+                }
+                None => {
+                    values.remove(&key);
+                }
+            }
+        }
+        if change.account.is_none() && self.id == PartitionId::SYSTEM {
+            owned.tell_site_value(change);
+        }
+    }
+
+    fn apply_handed_over(&self, pseq: PSeq, entry: PSeq, ordinal: u16, owned: &Owned) {
+        let mut state = self.state.borrow_mut();
+        let Some(accepted) = state.accepted.get_mut(&entry) else {
+            return;
+        };
+        if let Some(target) = accepted.targets.get_mut(usize::from(ordinal)) {
+            *target = None;
+        }
+        if accepted.targets.iter().any(Option::is_some) {
+            return;
+        }
+        let Some(done) = state.accepted.remove(&entry) else {
+            return;
+        };
+        owned.forget(done.memory.as_ref());
+        let file = match done.source {
+            Source::Spool(path) => path,
+            Source::Journal(_) | Source::File(_) => owned.layout.queue_file(self.id, entry),
+        };
+        let file = owned.layout.relative(&file).to_path_buf();
+        state.doomed.push_back((pseq, Doomed::File(file)));
+    }
+
+    /// Spool files of placed bodies go once a checkpoint has proven the Maildir files.
+    fn doom_spools(&self, committed: &Committed) {
+        let record = &committed.record;
+        if record
+            .ops
+            .iter()
+            .any(|op| matches!(op, Op::Accepted { .. }))
+        {
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        for place in &committed.bodies {
+            if let BodyPlace::Spool(path) = place {
+                let name = path.file_name().unwrap_or_default();
+                let file = std::path::Path::new("spool").join(name);
+                state.doomed.push_back((record.pseq, Doomed::File(file)));
+            }
+        }
+    }
+
+    fn task(
+        &self,
+        pseq: PSeq,
+        account: AccountId,
+        mailbox: MailboxId,
+        make: impl FnOnce(Rc<Mailbox>) -> Task,
+    ) {
+        if let Ok(mailbox) = self.mailbox(account, mailbox) {
+            self.tasks.borrow_mut().push_back((pseq, make(mailbox)));
+        }
+    }
+
+    /// Notes that a mailbox has something to write.
+    pub fn queue(&self, mailbox: &Rc<Mailbox>) {
+        if !mailbox.queued.replace(true) {
+            self.unflushed.borrow_mut().push(mailbox.clone());
+        }
+    }
+}
+
+/// Line ends of the body that are stored as bare LF.
+fn bare_newlines(message: &Message) -> u32 {
+    let Ok(digest) = DigestView::parse(&message.digest) else {
+        return 0;
+    };
+    u32::try_from(digest.crlf_bytes().saturating_sub(digest.bytes())).unwrap_or(u32::MAX)
+}
+
+fn copy_of(from: &Mailbox, uid: Uid) -> Option<(Cold, u64, Unsettled)> {
+    let index = from.index.borrow();
+    let index = index.as_ref()?;
+    let at = index.position(uid)?;
+    let (cold, size) = (*index.cold(at), index.size(at));
+    let link = Unsettled::Link {
+        folder: from.folder.clone(),
+        name: cold.name,
+        stem: stem(&cold, index.saved(at), size),
+        letters: cold.letters,
+    };
+    Some((cold, size, link))
+}
+
+pub(super) fn source(place: &BodyPlace) -> Source {
+    match place {
+        BodyPlace::InJournal(at) => Source::Journal(*at),
+        BodyPlace::Spool(path) => Source::Spool(path.clone()),
+    }
+}
+
+/// The account whose folders an operation changes.
+fn structural(op: &Op) -> Option<AccountId> {
+    match op {
+        Op::MailboxCreated { account, .. }
+        | Op::MailboxRenamed { account, .. }
+        | Op::MailboxDeleted { account, .. }
+        | Op::AccountPurged { account } => Some(*account),
+        _ => None,
+    }
+}

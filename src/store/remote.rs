@@ -1,0 +1,465 @@
+//! The store as any shard may address it: owned requests over bounded meshes.
+//!
+//! A session asks its own shard's [`Remote`]; what another shard owns goes there as a [`Request`]
+//! and comes back as a reply. Owners never ask other shards, so no request waits for another.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+
+use super::account::{check_quota, ensure_account};
+use super::deliver::{self, Placement, Shared};
+use super::journal::Class;
+use super::shard::Shard;
+use super::{Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, StoreError};
+use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, Uid, UnixMs};
+use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
+
+/// Where one copy of a message goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub account: AccountRef,
+    /// A mailbox by name; created when missing. "INBOX" by default.
+    pub mailbox: String,
+    pub flags: Flags,
+    /// Return-Path and Delivered-To lines of this copy.
+    pub prefix: Vec<u8>,
+}
+
+/// How an accepted message was made durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// In the mailboxes: visible now. UIDs in the order of the targets.
+    Placed(Vec<Uid>),
+    /// In this shard's queue partition: the outbox hands it on.
+    Queued,
+}
+
+/// What one shard asks another, with everything owned.
+pub(super) enum Request {
+    Preflight {
+        account: AccountRef,
+        bytes: u64,
+        reply: Reply<Result<(), StoreError>>,
+    },
+    Quota {
+        account: AccountRef,
+        reply: Reply<QuotaUsage>,
+    },
+    Place {
+        partition: PartitionId,
+        shared: Shared,
+        placements: Vec<Placement>,
+        reply: Reply<Result<Vec<Uid>, StoreError>>,
+    },
+    /// Outbox entries of another partition. Nothing below `low_water` will come again.
+    HandOver {
+        partition: PartitionId,
+        shared: Shared,
+        placements: Vec<Placement>,
+        low_water: (PartitionId, PSeq),
+        reply: Reply<Result<(), StoreError>>,
+    },
+    SetValues {
+        partition: PartitionId,
+        values: Vec<ValueChange>,
+        reply: Reply<Result<(), StoreError>>,
+    },
+    Purge {
+        account: AccountRef,
+        reply: Reply<Result<(), StoreError>>,
+    },
+}
+
+/// Reaches every partition, from this shard. Clone, not `Send` (each shard has its own).
+#[derive(Clone)]
+pub struct Remote {
+    shard: Rc<Shard>,
+}
+
+impl Remote {
+    pub(super) fn new(shard: Rc<Shard>) -> Self {
+        Remote { shard }
+    }
+
+    /// Begins a body on this shard. `spool` files count against this shard's memory budget.
+    #[must_use]
+    pub fn incoming(&self) -> Incoming {
+        Incoming::new(self.shard.spools.clone(), INLINE_BODY_BYTES_MAX)
+    }
+
+    /// As [`Remote::incoming`], for one of many messages that wait for one another: its body does
+    /// not wait in memory.
+    #[must_use]
+    pub fn incoming_to_spool(&self) -> Incoming {
+        Incoming::new(self.shard.spools.clone(), 0)
+    }
+
+    fn is_mine(&self, partition: PartitionId) -> bool {
+        partition.owner(self.shard.cfg.shards) == self.shard.id
+    }
+
+    /// Posts a request to the owner of `partition` and waits for its reply.
+    async fn ask<T: Send>(
+        &self,
+        partition: PartitionId,
+        until: Deadline,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, StoreError> {
+        let (to_reply, answer) = reply();
+        let owner = partition.owner(self.shard.cfg.shards);
+        let posted = self.shard.mesh.post(owner, request(to_reply), until).await;
+        posted.map_err(|refused| match refused.why {
+            Refusal::Full | Refusal::Late => StoreError::Busy,
+            Refusal::Closed => StoreError::Poisoned,
+        })?;
+        answer.wait(until).await.map_err(|why| match why {
+            NoAnswer::Late | NoAnswer::Gone => StoreError::Late,
+        })
+    }
+
+    /// The account, where this shard owns its partition; makes its default folders at first touch.
+    pub async fn account(&self, account: AccountRef) -> Result<Account, StoreError> {
+        let partition = self.shard.partition(account.partition)?;
+        ensure_account(&self.shard, &partition, account.account).await?;
+        Ok(Account::new(self.shard.clone(), partition, account))
+    }
+
+    /// One preflight to the owner at RCPT: would `bytes` more fit?
+    pub async fn preflight(
+        &self,
+        account: AccountRef,
+        bytes: u64,
+        until: Deadline,
+    ) -> Result<(), StoreError> {
+        if self.is_mine(account.partition) {
+            return preflight(&self.shard, account, bytes);
+        }
+        let request = |reply| Request::Preflight {
+            account,
+            bytes,
+            reply,
+        };
+        self.ask(account.partition, until, request).await?
+    }
+
+    /// Usage of any account.
+    pub async fn quota(
+        &self,
+        account: AccountRef,
+        until: Deadline,
+    ) -> Result<QuotaUsage, StoreError> {
+        if self.is_mine(account.partition) {
+            return Ok(quota(&self.shard, account));
+        }
+        self.ask(account.partition, until, |reply| Request::Quota {
+            account,
+            reply,
+        })
+        .await
+    }
+
+    /// Makes a message durable for all targets: placed by the one owning shard where all targets
+    /// are in one partition, else journaled here and handed on. Returns only when durable.
+    pub async fn deliver(
+        &self,
+        message: Arc<Message>,
+        targets: Vec<Target>,
+        received: UnixMs,
+        trace: TraceId,
+        until: Deadline,
+    ) -> Result<Delivered, StoreError> {
+        let Some(first) = targets.first() else {
+            return Ok(Delivered::Placed(Vec::new()));
+        };
+        let partition = first.account.partition;
+        if targets.iter().any(|t| t.account.partition != partition) {
+            return self.queue(message, targets, trace, until).await;
+        }
+        let shared = Shared {
+            message,
+            received,
+            trace: Some(trace),
+        };
+        let placements: Vec<Placement> = targets
+            .into_iter()
+            .map(|target| Placement {
+                target,
+                origin: None,
+            })
+            .collect();
+        let message = shared.message.clone();
+        let outcome = if self.is_mine(partition) {
+            let home = self.shard.partition(partition)?;
+            let placing = deliver::place(&self.shard, &home, &shared, &placements);
+            deadline(until, placing)
+                .await
+                .unwrap_or(Err(StoreError::Late))
+        } else {
+            let request = |reply| Request::Place {
+                partition,
+                shared,
+                placements,
+                reply,
+            };
+            self.ask(partition, until, request)
+                .await
+                .and_then(|placed| placed)
+        };
+        if matches!(
+            outcome,
+            Ok(_) | Err(StoreError::Late | StoreError::Poisoned)
+        ) {
+            self.shard.spools.given(&message);
+        }
+        outcome.map(Delivered::Placed)
+    }
+
+    /// Takes the message into this shard's queue partition, from where the outbox hands it on.
+    async fn queue(
+        &self,
+        message: Arc<Message>,
+        targets: Vec<Target>,
+        trace: TraceId,
+        until: Deadline,
+    ) -> Result<Delivered, StoreError> {
+        let home = self.shard.partition(PartitionId::queue(self.shard.id.0))?;
+        let op = Op::Accepted {
+            body: BodyRef::New(0),
+            targets,
+            saved: unix_now(),
+            trace: Some(trace),
+        };
+        let bodies = vec![message.clone()];
+        let ticket = self.shard.submit(&home, vec![op], bodies, Class::NewMail)?;
+        self.shard.spools.given(&message);
+        match deadline(until, self.shard.commit(ticket)).await {
+            Ok(durable) => durable.map(|()| Delivered::Queued),
+            Err(_) => Err(StoreError::Late),
+        }
+    }
+
+    /// Sets or removes generic values as one record; `account: None` in the system partition is
+    /// the directory's. Durable and applied when this returns.
+    pub async fn set_values(
+        &self,
+        partition: PartitionId,
+        values: Vec<ValueChange>,
+        until: Deadline,
+    ) -> Result<(), StoreError> {
+        if self.is_mine(partition) {
+            return set_values(&self.shard, partition, values).await;
+        }
+        let request = |reply| Request::SetValues {
+            partition,
+            values,
+            reply,
+        };
+        self.ask(partition, until, request).await?
+    }
+
+    /// Every site value of a namespace, with its key. Only on the owner of the system partition.
+    pub fn site_values(&self, each: &mut SiteValueSink<'_>) {
+        let Ok(partition) = self.shard.partition(PartitionId::SYSTEM) else {
+            return;
+        };
+        let state = partition.state.borrow();
+        for ((namespace, key), value) in &state.values {
+            each(namespace, key, value);
+        }
+    }
+
+    /// Calls `hook` at each applied site value change, on the owner of the system partition.
+    pub fn on_site_value(&self, hook: Rc<dyn Fn(&ValueChange)>) {
+        self.shard.owned.on_site_value(hook);
+    }
+
+    /// Removes all mail of an account; adding it again starts new UIDVALIDITYs.
+    pub async fn purge(&self, account: AccountRef, until: Deadline) -> Result<(), StoreError> {
+        if self.is_mine(account.partition) {
+            return purge(&self.shard, account).await;
+        }
+        self.ask(account.partition, until, |reply| Request::Purge {
+            account,
+            reply,
+        })
+        .await?
+    }
+
+    /// Hands outbox entries to the owner of `partition`.
+    pub(super) async fn hand_over(
+        &self,
+        partition: PartitionId,
+        shared: Shared,
+        placements: Vec<Placement>,
+        low_water: (PartitionId, PSeq),
+        until: Deadline,
+    ) -> Result<(), StoreError> {
+        if self.is_mine(partition) {
+            return take_over(&self.shard, partition, &shared, &placements, low_water).await;
+        }
+        let request = |reply| Request::HandOver {
+            partition,
+            shared,
+            placements,
+            low_water,
+            reply,
+        };
+        self.ask(partition, until, request).await?
+    }
+}
+
+// ---- on the owner ----
+
+fn preflight(shard: &Shard, account: AccountRef, bytes: u64) -> Result<(), StoreError> {
+    let partition = shard.partition(account.partition)?;
+    check_quota(&partition, account, bytes)
+}
+
+fn quota(shard: &Shard, account: AccountRef) -> QuotaUsage {
+    let partition = shard.owned.partition(account.partition);
+    let state = partition.state.borrow();
+    let of_account = state.accounts.get(&account.account);
+    let (bytes, messages) = of_account.map_or((0, 0), |a| (a.bytes, a.messages));
+    QuotaUsage {
+        bytes,
+        messages,
+        limit: account.quota,
+    }
+}
+
+async fn set_values(
+    shard: &Shard,
+    partition: PartitionId,
+    values: Vec<ValueChange>,
+) -> Result<(), StoreError> {
+    if values.is_empty() {
+        return Ok(());
+    }
+    let partition = shard.partition(partition)?;
+    let accounts: Vec<_> = values.iter().filter_map(|v| v.account).collect();
+    shard.turn(&partition, &accounts).await?;
+    let set = |v: ValueChange| Op::ValueSet {
+        account: v.account,
+        namespace: v.namespace,
+        key: v.key,
+        value: v.value,
+    };
+    let ops = values.into_iter().map(set).collect();
+    let ticket = shard.submit(&partition, ops, Vec::new(), Class::Change)?;
+    shard.commit(ticket).await
+}
+
+async fn purge(shard: &Shard, account: AccountRef) -> Result<(), StoreError> {
+    let partition = shard.partition(account.partition)?;
+    let mut bar = shard.bar(&partition, account.account).await?;
+    let ops = vec![Op::AccountPurged {
+        account: account.account,
+    }];
+    let ticket = shard.submit_barred(&partition, ops, Class::Completion, &mut bar)?;
+    shard.commit(ticket).await
+}
+
+async fn take_over(
+    shard: &Shard,
+    partition: PartitionId,
+    shared: &Shared,
+    placements: &[Placement],
+    low_water: (PartitionId, PSeq),
+) -> Result<(), StoreError> {
+    let home = shard.partition(partition)?;
+    deliver::forget_marks(&home, low_water.0, low_water.1);
+    // Each record that names a spool file removes it in the end: so each has its own.
+    let message = shard.spools.own_copy(&shared.message).await?;
+    let own = Shared {
+        message,
+        ..shared.clone()
+    };
+    deliver::place(shard, &home, &own, placements)
+        .await
+        .map(drop)
+}
+
+/// Serves what other shards ask, until their ends of the mesh are gone or the gate closes.
+pub(super) async fn serve(shard: Rc<Shard>, mut inbox: Inbox<Request>) {
+    let closing = shard.gate.clone();
+    loop {
+        let next = or(inbox.next(), async {
+            closing.closing().await;
+            None
+        });
+        let Some(request) = next.await else { return };
+        let at = shard.clone();
+        spawn_in(&shard.gate, "store-request", async move {
+            answer(&at, request).await
+        });
+    }
+}
+
+async fn answer(shard: &Shard, request: Request) {
+    match request {
+        Request::Preflight {
+            account,
+            bytes,
+            reply,
+        } => {
+            reply.send(preflight(shard, account, bytes));
+        }
+        Request::Quota { account, reply } => reply.send(quota(shard, account)),
+        Request::Place {
+            partition,
+            shared,
+            placements,
+            reply,
+        } => {
+            // Its client was told to try again: placed now as well, the message would be double.
+            if reply.is_abandoned() {
+                return;
+            }
+            let outcome = match shard.partition(partition) {
+                Ok(home) => deliver::place(shard, &home, &shared, &placements).await,
+                Err(why) => Err(why),
+            };
+            reply.send(outcome);
+        }
+        Request::HandOver {
+            partition,
+            shared,
+            placements,
+            low_water,
+            reply,
+        } => {
+            if reply.is_abandoned() {
+                return;
+            }
+            reply.send(take_over(shard, partition, &shared, &placements, low_water).await);
+        }
+        Request::SetValues {
+            partition,
+            values,
+            reply,
+        } => {
+            reply.send(set_values(shard, partition, values).await);
+        }
+        Request::Purge { account, reply } => reply.send(purge(shard, account).await),
+    }
+}
+
+/// What is shown each site value: namespace, key, value.
+pub type SiteValueSink<'s> = dyn FnMut(&str, &[u8], &Arc<[u8]>) + 's;
+
+/// Requests that wait at one shard.
+pub(super) const REQUESTS_MAX: usize = 1024;
+/// How long the outbox waits for an owner.
+pub(super) const HAND_OVER_SPAN: Duration = Duration::from_secs(60);
+
+/// One generic value set or (without value) removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueChange {
+    pub account: Option<crate::base::AccountId>,
+    pub namespace: String,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+}

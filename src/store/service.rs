@@ -1,0 +1,296 @@
+//! The store of one shard as the server holds it: opened, run in the background, drained.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+
+use super::bodies::Bodies;
+use super::journal::{Journal, Stats};
+use super::maildir::Layout;
+use super::owned::{Owned, count};
+use super::remote::{self, Remote};
+use super::shard::Shard;
+use super::spool::Spools;
+use super::startup::{self, Recovered, StartError};
+use super::{StoreConfig, StoreError, checkpoint, outbox};
+use crate::base::{Deadline, PSeq, ShardId};
+use crate::runtime::local::{Notify, Semaphore};
+use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
+
+/// Fill of the journal from which a checkpoint does not wait for its time.
+const CHECKPOINT_PERMILLE: u32 = 500;
+/// Between looks at the journal's fill.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// The same while there is nothing to make a checkpoint of: an idle server hardly wakes.
+const WATCH_IDLE_EVERY: Duration = Duration::from_secs(2);
+/// After a failure of the disk.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// An index nobody looked at for so long is forgotten when memory is short.
+const IDLE_AFTER: Duration = Duration::from_secs(300);
+
+/// One shard's store. Clones are handles to the same.
+#[derive(Clone)]
+pub struct Store {
+    shard: Rc<Shard>,
+    /// Held while any shard lives.
+    _recovered: Rc<Recovered>,
+}
+
+/// What the store of one shard has done since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    pub journal: Stats,
+    pub journal_fill_permille: u32,
+    pub records: u64,
+    pub settled: u64,
+    pub checkpoints: u64,
+    pub handed_over: u64,
+    pub files_missing: u64,
+    pub misfits: u64,
+    pub settle_failures: u64,
+    /// Tasks that wait to be settled, and messages that wait for their owners.
+    pub unsettled: u64,
+    pub outbox: u64,
+}
+
+impl Store {
+    /// Once a process, before any shard serves: locks the data directory, replays, settles and
+    /// makes durable what a former process left. `disk` has its root in the data directory.
+    pub async fn recover_all(cfg: StoreConfig, disk: &Disk) -> Result<Recovered, StartError> {
+        let lock = match cfg.lock {
+            true => Some(startup::lock(&cfg.data_dir)?),
+            false => None,
+        };
+        startup::recover_all(cfg, disk, lock).await
+    }
+
+    /// Opens one shard's part and starts its background tasks.
+    pub async fn open(id: ShardId, from: &Recovered, disk: Disk) -> Result<Store, StartError> {
+        let inbox = from
+            .inboxes
+            .get(usize::from(id.0))
+            .and_then(|i| i.try_recv().ok());
+        let inbox = inbox.ok_or(StartError::Opened)?;
+        let cfg = from.cfg.clone();
+        let layout = Layout {
+            root: cfg.data_dir.clone(),
+        };
+        let owned = Owned::new(layout.clone());
+        for partition in from.present.iter().filter(|p| p.owner(cfg.shards) == id) {
+            let loaded = startup::load_partition(&disk, &layout, *partition).await?;
+            // The start removed these already.
+            loaded.state.borrow_mut().doomed.clear();
+            owned.partitions.borrow_mut().insert(*partition, loaded);
+        }
+        let journal = Journal::create(&cfg.journal, disk.clone(), id.0, owned.clone()).await?;
+        let memory = cfg.body_memory_bytes_max;
+        let shard = Rc::new(Shard {
+            id,
+            epoch: from.epoch,
+            bodies: Bodies::live(disk.clone(), journal.clone()),
+            spools: Spools::new(disk.clone(), &layout, from.epoch, id, memory),
+            layout,
+            disk,
+            journal,
+            owned,
+            mesh: from.mesh.clone(),
+            gate: Gate::new(),
+            settling: Semaphore::new(1),
+            checkpointing: from.checkpointing.clone(),
+            checkpoint_wanted: Notify::new(),
+            sync_failed: Cell::new(false),
+            poisoned: Notify::new(),
+            cfg,
+        });
+        spawn_in(
+            &shard.gate,
+            "store-requests",
+            remote::serve(shard.clone(), inbox),
+        );
+        spawn_in(&shard.gate, "store-settle", settle_loop(shard.clone()));
+        spawn_in(
+            &shard.gate,
+            "store-checkpoint",
+            checkpoint_loop(shard.clone()),
+        );
+        spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
+        Ok(Store {
+            shard,
+            _recovered: Rc::new(from.clone()),
+        })
+    }
+
+    /// The whole data directory on this one shard: for a command on a stopped server.
+    pub async fn open_single(data_dir: &Path) -> Result<Store, StartError> {
+        let cfg = StoreConfig::new(data_dir.to_path_buf(), 1);
+        std::fs::create_dir_all(data_dir).map_err(|cause| StartError::InUse {
+            lock: data_dir.into(),
+            by: cause.to_string(),
+        })?;
+        let disk = Disk::real(Pool::start(2, 1024)).with_root(data_dir)?;
+        let recovered = Self::recover_all(cfg, &disk).await?;
+        Self::open(ShardId(0), &recovered, disk).await
+    }
+
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote::new(self.shard.clone())
+    }
+
+    /// User partitions of this data directory: 0 to this.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        self._recovered.partitions
+    }
+
+    /// Makes a checkpoint now.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        checkpoint::checkpoint(&self.shard).await
+    }
+
+    /// Writes every file that is due, without a sync.
+    pub async fn settle_all(&self) -> Result<(), StoreError> {
+        settle(&self.shard, true).await
+    }
+
+    /// Ends the background tasks, commits what is in flight and makes a last checkpoint.
+    pub async fn drain(&self, until: Deadline) -> Result<(), StoreError> {
+        let shard = &self.shard;
+        if let Err(inside) = shard.gate.close(until).await {
+            tracing::warn!(inside, "store tasks still running at the end of the drain");
+        }
+        shard.journal.drain(until).await?;
+        let last = checkpoint::checkpoint(shard);
+        crate::runtime::deadline(until, last)
+            .await
+            .map_err(|_| StoreError::Late)?
+    }
+
+    /// True once a disk failure has ended all acknowledging.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.shard.is_poisoned()
+    }
+
+    /// Returns when the store is poisoned: the process says why and exits.
+    pub async fn poisoned(&self) {
+        let sync_failed = async {
+            loop {
+                let told = self.shard.poisoned.notified();
+                if self.shard.sync_failed.get() {
+                    return;
+                }
+                told.await;
+            }
+        };
+        or(self.shard.journal.when_poisoned(), sync_failed).await;
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let counters = &self.shard.owned.counters;
+        let all = self.shard.owned.all();
+        StoreStats {
+            journal: self.shard.journal.stats(),
+            journal_fill_permille: self.shard.journal.fill_permille(),
+            records: counters.records.get(),
+            settled: counters.settled.get(),
+            checkpoints: counters.checkpoints.get(),
+            handed_over: counters.handed_over.get(),
+            files_missing: counters.files_missing.get(),
+            misfits: counters.misfits.get(),
+            settle_failures: counters.settle_failures.get(),
+            unsettled: all.iter().map(|p| p.tasks.borrow().len() as u64).sum(),
+            outbox: all
+                .iter()
+                .map(|p| p.state.borrow().accepted.len() as u64)
+                .sum(),
+        }
+    }
+}
+
+/// Settles all partitions; with `letters` also names of files.
+async fn settle(shard: &Shard, letters: bool) -> Result<(), StoreError> {
+    let until = Deadline::after(now(), Duration::from_secs(300));
+    let settling = shard.settling.acquire(1, until).await;
+    let _settling = settling.map_err(|_| StoreError::Late)?;
+    let settler = shard.settler();
+    for partition in shard.owned.all() {
+        settler.run(&partition, PSeq(u64::MAX)).await?;
+        if letters {
+            settler.letters(&partition).await?;
+        }
+        yield_if_needed().await;
+    }
+    Ok(())
+}
+
+async fn settle_loop(shard: Rc<Shard>) {
+    while !shard.gate.is_closed() {
+        let work = shard.owned.work.notified();
+        let waiting = shard
+            .owned
+            .all()
+            .iter()
+            .any(|p| !p.tasks.borrow().is_empty());
+        if !waiting {
+            or(work, shard.gate.closing()).await;
+            // More is on its way: one trip to the disk's threads then does it all.
+            or(sleep(shard.cfg.settle_after), shard.gate.closing()).await;
+        }
+        if let Err(why) = settle(&shard, false).await {
+            count(&shard.owned.counters.settle_failures);
+            tracing::warn!(?why, "settling put off");
+            or(sleep(RETRY_AFTER), shard.gate.closing()).await;
+        }
+    }
+}
+
+async fn checkpoint_loop(shard: Rc<Shard>) {
+    let mut last = now();
+    while !shard.gate.is_closed() {
+        let wanted = shard.checkpoint_wanted.notified();
+        let quiet = !shard.owned.all().iter().any(|p| p.dirty.get());
+        let every = if quiet { WATCH_IDLE_EVERY } else { WATCH_EVERY };
+        or(or(sleep(every), wanted), shard.gate.closing()).await;
+        let dirty = shard.owned.all().iter().any(|p| p.dirty.get());
+        let due = now().duration_since(last) >= shard.cfg.checkpoint_every;
+        let full = shard.journal.fill_permille() >= CHECKPOINT_PERMILLE;
+        if shard.gate.is_closed() || shard.is_poisoned() || !(full || (due && dirty)) {
+            continue;
+        }
+        last = now();
+        match checkpoint::checkpoint(&shard).await {
+            Ok(()) => forget_idle(&shard),
+            Err(why) => {
+                tracing::warn!(?why, "checkpoint put off");
+                or(sleep(RETRY_AFTER), shard.gate.closing()).await;
+            }
+        }
+    }
+}
+
+/// Unloads indexes that nobody needs, oldest first, until the rest fits.
+fn forget_idle(shard: &Shard) {
+    let mut loaded = Vec::new();
+    let mut bytes = 0;
+    for partition in shard.owned.all() {
+        let state = partition.state.borrow();
+        for mailbox in state.accounts.values().flat_map(|a| a.mailboxes.values()) {
+            if let Some(index) = mailbox.index.borrow().as_ref() {
+                bytes += index.bytes();
+                loaded.push((mailbox.used.get(), index.bytes(), mailbox.clone()));
+            }
+        }
+    }
+    loaded.sort_by_key(|(used, ..)| *used);
+    for (used, size, mailbox) in loaded {
+        let idle = used.is_none_or(|at| now().duration_since(at) > IDLE_AFTER);
+        if (idle || bytes > shard.cfg.index_memory_bytes_max) && mailbox.unload() {
+            bytes -= size;
+        }
+    }
+}

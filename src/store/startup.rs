@@ -1,0 +1,495 @@
+//! Start-up: one shard recovers for all, before any serves (`docs/decisions/0001`).
+//!
+//! Journals are read, every partition replays what its catalogue does not have, all of it is
+//! settled and made durable by a checkpoint, and only then do the old slots become free. So
+//! nothing is served that a second power cut could take back.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::bodies::{Bodies, From as BodiesFrom};
+use super::body::Source;
+use super::catalogue::Catalogue;
+use super::checkpoint::{self, Fault};
+use super::journal::{self, BodyPlace, Committed, JournalError};
+use super::mailbox::Mailbox;
+use super::maildir::{Layout, Settler, find_folders};
+use super::owned::Owned;
+use super::partition::Partition;
+use super::remote::{REQUESTS_MAX, Request};
+use super::{Op, Record, StoreConfig, StoreError};
+use crate::base::{AccountId, Epoch, MailboxId, PSeq, PartitionId};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, Inbox, Mesh, Step};
+
+/// What every shard needs to open its part. Clones are handles to the same.
+#[derive(Clone)]
+pub struct Recovered {
+    pub epoch: Epoch,
+    /// User partitions of this data directory, whatever the configuration says now.
+    pub partitions: u16,
+    pub report: journal::Report,
+    pub(super) cfg: StoreConfig,
+    pub(super) present: Vec<PartitionId>,
+    pub(super) mesh: Mesh<Request>,
+    pub(super) inboxes: Arc<[flume::Receiver<Inbox<Request>>]>,
+    pub(super) checkpointing: Arc<AtomicBool>,
+    /// Held until the last shard is gone.
+    _lock: Option<Arc<OwnedFd>>,
+}
+
+/// Why the store does not start. None goes away by trying again, `Disk` apart.
+#[derive(Debug)]
+pub enum StartError {
+    /// Another process has the data directory.
+    InUse {
+        lock: PathBuf,
+        by: String,
+    },
+    /// Made by another version of Palomar.
+    Format {
+        path: PathBuf,
+    },
+    Journal(JournalError),
+    Disk(DiskError),
+    /// The catalogue's checksum or form is wrong.
+    Catalogue {
+        path: PathBuf,
+    },
+    /// The journal does not go on where the catalogue ends.
+    Gap {
+        partition: PartitionId,
+        applied: PSeq,
+        found: PSeq,
+    },
+    Store(StoreError),
+    /// The shard was opened before.
+    Opened,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::InUse { lock, by } => {
+                write!(
+                    f,
+                    "{} is held by process {by}; stop it first",
+                    lock.display()
+                )
+            }
+            StartError::Format { path } => {
+                write!(
+                    f,
+                    "{} was made by another version of palomar",
+                    path.display()
+                )
+            }
+            StartError::Journal(error) => write!(f, "{error}"),
+            StartError::Disk(error) => write!(f, "{error}"),
+            StartError::Catalogue { path } => {
+                write!(f, "{} is damaged; restore it from a backup", path.display())
+            }
+            StartError::Gap {
+                partition,
+                applied,
+                found,
+            } => write!(
+                f,
+                "partition {partition}: the journal goes on at {found}, the catalogue ends at \
+                 {applied}; restore journal and catalogue from the same backup"
+            ),
+            StartError::Store(why) => write!(f, "store: {why:?}"),
+            StartError::Opened => f.write_str("this shard of the store is open already"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<JournalError> for StartError {
+    fn from(error: JournalError) -> Self {
+        StartError::Journal(error)
+    }
+}
+
+impl From<DiskError> for StartError {
+    fn from(error: DiskError) -> Self {
+        StartError::Disk(error)
+    }
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        StartError::Store(error)
+    }
+}
+
+impl From<Fault> for StartError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Store(why) => StartError::Store(why),
+            Fault::Sync(error) => StartError::Disk(error),
+        }
+    }
+}
+
+/// Keeps a second process out. Blocks: for the start.
+pub(super) fn lock(root: &Path) -> Result<OwnedFd, StartError> {
+    use std::io::Write;
+    let path = root.join("lock");
+    let trouble = |cause: std::io::Error| {
+        let by = format!("unknown ({cause})");
+        StartError::InUse {
+            lock: path.clone(),
+            by,
+        }
+    };
+    std::fs::create_dir_all(root).map_err(trouble)?;
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    let mut file = opened.map_err(trouble)?;
+    let how = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    if rustix::fs::flock(&file, how).is_err() {
+        let by = std::fs::read_to_string(&path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
+        return Err(StartError::InUse { lock: path, by });
+    }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(trouble)?;
+    Ok(file.into())
+}
+
+/// The `format` file: made once, then it says how many partitions there are.
+async fn format(cfg: &StoreConfig, disk: &Disk) -> Result<u16, StartError> {
+    let path = cfg.data_dir.join("format");
+    match disk.read(&path).await {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let mut lines = text.lines();
+            let partitions = match (lines.next(), lines.next()) {
+                (Some("palomar 1"), Some(line)) => line.strip_prefix("partitions "),
+                _ => None,
+            };
+            let number = partitions.and_then(|n| n.parse().ok());
+            number.filter(|n| *n > 0).ok_or(StartError::Format { path })
+        }
+        Err(error) if error.kind == DiskErrorKind::NotFound => {
+            let text = format!("palomar 1\npartitions {}\n", cfg.partitions);
+            let new = path.with_extension("new");
+            let len = text.len() as u64;
+            let steps = vec![
+                Step::Append {
+                    path: new.clone(),
+                    at: 0,
+                    bytes: text.into_bytes(),
+                },
+                Step::Truncate {
+                    path: new.clone(),
+                    len,
+                },
+                Step::SyncFile { path: new.clone() },
+                Step::Rename {
+                    from: new,
+                    to: path,
+                },
+                Step::SyncDir {
+                    path: cfg.data_dir.clone(),
+                },
+            ];
+            for done in disk.batch(steps).await {
+                done?;
+            }
+            Ok(cfg.partitions)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the data directory ready to be served.
+pub(super) async fn recover_all(
+    cfg: StoreConfig,
+    disk: &Disk,
+    lock: Option<OwnedFd>,
+) -> Result<Recovered, StartError> {
+    let layout = Layout {
+        root: cfg.data_dir.clone(),
+    };
+    let root = &layout.root;
+    let dir = |name: &str| Step::CreateDirAll {
+        path: root.join(name),
+    };
+    let mut steps: Vec<Step> = ["mail", "partitions", "spool", "removed"].map(dir).into();
+    steps.push(Step::SyncDir { path: root.clone() });
+    for done in disk.batch(steps).await {
+        done?;
+    }
+    let partitions = format(&cfg, disk).await?;
+    let mut past = journal::recover(&cfg.journal, disk).await?;
+    for torn in &past.report.torn {
+        tracing::warn!(
+            ?torn,
+            "torn journal tail cut off; nobody was answered for it"
+        );
+    }
+    let owned = Owned::new(layout.clone());
+    let bodies = Bodies {
+        disk: disk.clone(),
+        from: BodiesFrom::Recovered(past.files.clone()),
+    };
+    let settler = Settler {
+        disk,
+        owned: &owned,
+        bodies: &bodies,
+    };
+    let mut present = list_partitions(disk, root).await?;
+    let records = std::mem::take(&mut past.partitions);
+    present.extend(
+        records
+            .keys()
+            .filter(|id| !present.contains(id))
+            .copied()
+            .collect::<Vec<_>>(),
+    );
+    let mut cuts = Vec::new();
+    let mut records = records;
+    for id in &present {
+        let partition = load_partition(disk, &layout, *id).await?;
+        owned.partitions.borrow_mut().insert(*id, partition.clone());
+        let log = records.remove(id).unwrap_or_default();
+        replay(&settler, &partition, log).await?;
+        if partition.dirty.get() {
+            cuts.push(checkpoint::cut(&partition));
+        }
+        settler.flush(&partition).await?;
+        unload(&partition);
+    }
+    checkpoint::commit(&settler, &cuts).await?;
+    journal::retire(&cfg.journal, disk, &past).await?;
+    for partition in owned.all() {
+        checkpoint::doom(disk, &owned, &partition, PSeq(u64::MAX)).await;
+    }
+    clear_leftovers(disk, &layout, &owned).await?;
+    let (mesh, inboxes) = Mesh::new(cfg.shards, REQUESTS_MAX);
+    let inboxes = inboxes.into_iter().map(|inbox| {
+        let (give, take) = flume::bounded(1);
+        let _ = give.try_send(inbox);
+        take
+    });
+    Ok(Recovered {
+        epoch: past.epoch,
+        partitions,
+        report: past.report,
+        present,
+        mesh,
+        inboxes: inboxes.collect(),
+        checkpointing: Arc::new(AtomicBool::new(false)),
+        _lock: lock.map(Arc::new),
+        cfg,
+    })
+}
+
+async fn list_partitions(disk: &Disk, root: &Path) -> Result<Vec<PartitionId>, StartError> {
+    let entries = disk.list(&root.join("partitions")).await?;
+    let number = |e: crate::runtime::DirEntry| e.name.to_str()?.parse().ok().map(PartitionId);
+    Ok(entries.into_iter().filter_map(number).collect())
+}
+
+/// The partition as its last checkpoint left it.
+pub(super) async fn load_partition(
+    disk: &Disk,
+    layout: &Layout,
+    id: PartitionId,
+) -> Result<Rc<Partition>, StartError> {
+    let path = layout.catalogue(id);
+    match disk.read(&path).await {
+        Ok(bytes) => {
+            let state = Catalogue::decode(&bytes, id, layout);
+            let state = state.map_err(|_| StartError::Catalogue { path })?;
+            Ok(Partition::new(id, state))
+        }
+        Err(error) if error.kind == DiskErrorKind::NotFound => {
+            Ok(Partition::new(id, Catalogue::default()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Applies what the catalogue does not have, and settles it.
+async fn replay(
+    settler: &Settler<'_>,
+    partition: &Rc<Partition>,
+    log: Vec<(Record, Vec<BodyPlace>)>,
+) -> Result<(), StartError> {
+    let applied = partition.state.borrow().applied;
+    let log: Vec<_> = log
+        .into_iter()
+        .filter(|(record, _)| record.pseq > applied)
+        .collect();
+    let Some((first, _)) = log.first() else {
+        return Ok(());
+    };
+    if first.pseq.0 != applied.0 + 1 {
+        let (partition, found) = (partition.id, first.pseq);
+        return Err(StartError::Gap {
+            partition,
+            applied,
+            found,
+        });
+    }
+    partition.recovering.set(true);
+    let moved = find_moved_folders(settler, partition, &log).await?;
+    for (record, bodies) in log {
+        for (account, mailbox) in indexes_needed(&record) {
+            if let Ok(mailbox) = partition.mailbox(account, mailbox) {
+                mailbox.load(settler.disk).await?;
+            }
+        }
+        let committed = Committed {
+            record: Rc::new(record),
+            bodies,
+        };
+        partition.apply(&committed, settler.owned);
+        for op in &committed.record.ops {
+            let Op::MailboxCreated {
+                account, mailbox, ..
+            } = op
+            else {
+                continue;
+            };
+            if let (Some(here), Ok(mailbox)) =
+                (moved.get(account), partition.mailbox(*account, *mailbox))
+            {
+                // It may have been made, renamed and deleted in one life.
+                take_found_path(settler, &mailbox, here).await?;
+            }
+        }
+    }
+    settler.run(partition, PSeq(u64::MAX)).await?;
+    settler.letters(partition).await?;
+    Ok(())
+}
+
+/// Mailboxes whose rows a record changes or copies.
+fn indexes_needed(record: &Record) -> HashSet<(AccountId, MailboxId)> {
+    let needs = |op: &Op| match op {
+        Op::FlagsSet {
+            account, mailbox, ..
+        }
+        | Op::Expunged {
+            account, mailbox, ..
+        } => Some((*account, *mailbox)),
+        Op::Placed {
+            account,
+            body: super::BodyRef::Copy { mailbox, .. },
+            ..
+        } => Some((*account, *mailbox)),
+        _ => None,
+    };
+    record.ops.iter().filter_map(needs).collect()
+}
+
+/// An earlier life may have renamed folders after the checkpoint: their markers say which is which.
+async fn find_moved_folders(
+    settler: &Settler<'_>,
+    partition: &Partition,
+    log: &[(Record, Vec<BodyPlace>)],
+) -> Result<Folders, StartError> {
+    let moved = |op: &Op| match op {
+        Op::MailboxRenamed { account, .. }
+        | Op::MailboxDeleted { account, .. }
+        | Op::AccountPurged { account } => Some(*account),
+        _ => None,
+    };
+    let ops = log.iter().flat_map(|(record, _)| &record.ops);
+    let accounts: HashSet<AccountId> = ops.filter_map(moved).collect();
+    let layout = &settler.owned.layout;
+    let mut folders = Folders::new();
+    for account in accounts {
+        let here = find_folders(settler.disk, &layout.account(partition.id, account)).await?;
+        let mailboxes: Vec<_> = {
+            let state = partition.state.borrow();
+            let of_account = state.accounts.get(&account);
+            of_account
+                .map(|a| a.mailboxes.values().cloned().collect())
+                .unwrap_or_default()
+        };
+        for mailbox in mailboxes {
+            take_found_path(settler, &mailbox, &here).await?;
+        }
+        folders.insert(account, here);
+    }
+    Ok(folders)
+}
+
+/// Where the folders of accounts are, by their markers.
+type Folders = HashMap<AccountId, Vec<(MailboxId, PathBuf)>>;
+
+/// Lets a mailbox lie where an earlier life left its folder, if it did.
+async fn take_found_path(
+    settler: &Settler<'_>,
+    mailbox: &Mailbox,
+    here: &[(MailboxId, PathBuf)],
+) -> Result<(), StartError> {
+    let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id);
+    let grave = settler.owned.layout.root.join(grave);
+    let path = match here.iter().find(|(id, _)| *id == mailbox.id) {
+        Some((_, path)) => path.clone(),
+        None if settler.disk.exists(&grave).await? => grave,
+        None => return Ok(()),
+    };
+    *mailbox.folder.path.borrow_mut() = path;
+    Ok(())
+}
+
+/// Forgets what replay loaded. The shards read their own.
+fn unload(partition: &Partition) {
+    let state = partition.state.borrow();
+    for mailbox in state.accounts.values().flat_map(|a| a.mailboxes.values()) {
+        mailbox.unload();
+    }
+}
+
+/// Removes spool files and graves that nothing names any more.
+async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<(), StartError> {
+    let mut named = HashSet::new();
+    for partition in owned.all() {
+        for accepted in partition.state.borrow().accepted.values() {
+            if let Source::Spool(path) = &accepted.source {
+                named.insert(path.clone());
+            }
+        }
+    }
+    let spool = layout.spool();
+    let mut steps = Vec::new();
+    for entry in disk.list(&spool).await? {
+        let path = spool.join(&entry.name);
+        if !named.contains(&path) {
+            steps.push(Step::Unlink { path });
+        }
+    }
+    let removed = layout.root.join("removed");
+    for entry in disk.list(&removed).await? {
+        steps.push(Step::RemoveDirAll {
+            path: removed.join(&entry.name),
+        });
+    }
+    for done in disk.batch(steps).await {
+        if let Err(error) = done {
+            tracing::warn!(%error, "left-over not removed");
+        }
+    }
+    Ok(())
+}

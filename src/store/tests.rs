@@ -1,0 +1,98 @@
+//! The whole store on the simulated disk. Each life of a process is one executor.
+
+mod model;
+mod outbox;
+mod walk;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{AccountRef, Message, Recovered, Remote, Store, StoreConfig, Target};
+use crate::base::{AccountId, Deadline, PartitionId, ShardId};
+use crate::runtime::{Disk, SimDisk, block_on, now};
+
+pub(super) const ROOT: &str = "/data";
+
+pub(super) fn config(shards: u16) -> StoreConfig {
+    let mut cfg = StoreConfig::new(PathBuf::from(ROOT), shards);
+    cfg.partitions = 4;
+    cfg.lock = false;
+    cfg.journal.slot_bytes = 8 << 20;
+    cfg.journal.slots_max = 6;
+    cfg.settle_after = Duration::from_millis(1);
+    cfg.checkpoint_every = Duration::from_secs(3600);
+    cfg
+}
+
+/// One life on one shard.
+pub(super) fn life<F>(sim: &SimDisk, body: impl FnOnce(Store) -> F + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let disk = Disk::sim(sim.clone());
+    block_on(async move {
+        let recovered = recover(&disk, 1).await;
+        let store = Store::open(ShardId(0), &recovered, disk)
+            .await
+            .expect("opens");
+        body(store).await;
+    })
+    .expect("the executor runs");
+}
+
+pub(super) async fn recover(disk: &Disk, shards: u16) -> Recovered {
+    Store::recover_all(config(shards), disk)
+        .await
+        .expect("recovers")
+}
+
+pub(super) fn account(n: u64) -> AccountRef {
+    let partition = PartitionId((n % 4) as u16);
+    AccountRef {
+        account: AccountId(n),
+        partition,
+        quota: None,
+    }
+}
+
+pub(super) fn soon() -> Deadline {
+    Deadline::after(now(), Duration::from_secs(20))
+}
+
+pub(super) async fn message(remote: &Remote, text: &str) -> Arc<Message> {
+    try_message(remote, text).await.expect("taken in")
+}
+
+pub(super) async fn try_message(
+    remote: &Remote,
+    text: &str,
+) -> Result<Arc<Message>, super::StoreError> {
+    let mut incoming = remote.incoming();
+    for piece in text.as_bytes().chunks(100_000) {
+        incoming.write(piece).await?;
+    }
+    incoming.finish().await
+}
+
+pub(super) fn target(n: u64, mailbox: &str) -> Target {
+    Target {
+        account: account(n),
+        mailbox: mailbox.to_owned(),
+        flags: super::Flags::NONE,
+        prefix: format!("Delivered-To: {n}\r\n").into_bytes(),
+    }
+}
+
+pub(super) fn letter(n: u64) -> String {
+    format!("From: a@example.org\r\nSubject: letter {n}\r\n\r\nBody of letter {n}.\r\n")
+}
+
+/// Names in a directory of the simulated disk.
+pub(super) async fn names(disk: &Disk, dir: &Path) -> Vec<String> {
+    let entries = disk.list(dir).await.unwrap_or_default();
+    entries
+        .into_iter()
+        .filter_map(|e| e.name.into_string().ok())
+        .collect()
+}

@@ -1,0 +1,113 @@
+//! Messages for owners on several shards arrive once each, over power cuts and restarts.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::model::Random;
+use super::{ROOT, account, config, letter, names, soon, target, try_message};
+use crate::base::ShardId;
+use crate::runtime::{Disk, SimDisk, block_on, sleep, trace_id, unix_now};
+use crate::store::{Access, Delivered, Store};
+
+const OWNERS: [u64; 3] = [1, 2, 3];
+
+/// Opens two shards on one executor.
+async fn open_two(disk: &Disk) -> Option<[Store; 2]> {
+    let recovered = Store::recover_all(config(2), disk).await.ok()?;
+    let one = Store::open(ShardId(0), &recovered, disk.clone())
+        .await
+        .ok()?;
+    let two = Store::open(ShardId(1), &recovered, disk.clone())
+        .await
+        .ok()?;
+    Some([one, two])
+}
+
+async fn bodies_of(stores: &[Store; 2], owner: u64) -> Vec<String> {
+    let who = account(owner);
+    let home = &stores[usize::from(who.partition.owner(2).0)];
+    let account = home.remote().account(who).await.expect("opens");
+    let inbox = account.find("INBOX").expect("INBOX");
+    let view = account
+        .select(inbox, Access::ReadOnly)
+        .await
+        .expect("selects");
+    let mut all = Vec::new();
+    for &uid in view.uids() {
+        let body = view.body(uid).await.expect("a body");
+        let bytes = body.read(0..body.len()).await.expect("reads");
+        let text = String::from_utf8(bytes).expect("text");
+        all.push(text.split_once("\r\n").expect("a prefix").1.to_owned());
+    }
+    all
+}
+
+fn check(seed: u64) {
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let mut sim = SimDisk::new(seed);
+    let acknowledged = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    for life in 0..3u64 {
+        let (disk, stop) = (Disk::sim(sim.clone()), 150 + random.below(400));
+        let (sim_now, known) = (sim.clone(), acknowledged.clone());
+        block_on(async move {
+            let Some(stores) = open_two(&disk).await else {
+                return;
+            };
+            sim_now.stop_after(stop);
+            for n in 0..12u64 {
+                let remote = stores[(n % 2) as usize].remote();
+                let mut text = letter(life * 100 + n);
+                if n == 5 {
+                    text.push_str(&"0123456789abcdef\r\n".repeat(16_000));
+                }
+                let Ok(message) = try_message(&remote, &text).await else {
+                    return;
+                };
+                let targets = OWNERS.map(|owner| target(owner, "INBOX")).into();
+                let (now, id) = (unix_now(), trace_id());
+                match remote.deliver(message, targets, now, id, soon()).await {
+                    Ok(outcome) => assert_eq!(outcome, Delivered::Queued),
+                    Err(_) => return,
+                }
+                known.borrow_mut().push(text);
+                if n % 4 == 3 && stores[0].checkpoint().await.is_err() {
+                    return;
+                }
+            }
+        })
+        .expect("the executor runs");
+        sim = sim.power_cut(random.below(u64::MAX));
+    }
+    let disk = Disk::sim(sim);
+    block_on(async move {
+        let stores = open_two(&disk).await.expect("recovers");
+        while stores.iter().any(|s| s.stats().outbox > 0) {
+            sleep(Duration::from_millis(2)).await;
+        }
+        for owner in OWNERS {
+            let there = bodies_of(&stores, owner).await;
+            for text in acknowledged.borrow().iter() {
+                let times = there.iter().filter(|t| *t == text).count();
+                assert_eq!(times, 1, "for {owner}: {text:.60}");
+            }
+            let mut once = there.clone();
+            once.sort();
+            once.dedup();
+            assert_eq!(once.len(), there.len(), "doubled for {owner}");
+        }
+        for store in &stores {
+            store.checkpoint().await.expect("a checkpoint");
+        }
+        let left = names(&disk, &Path::new(ROOT).join("spool")).await;
+        assert_eq!(left, [""; 0]);
+    })
+    .expect("the executor runs");
+}
+
+#[test]
+fn every_owner_gets_it_once() {
+    for seed in 0..8 {
+        check(seed);
+    }
+}

@@ -1,0 +1,434 @@
+//! A session's view of one mailbox: sequence numbers are the view's, UIDs the mailbox's.
+
+mod change;
+mod relocate;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::mailbox::{CacheRef, Change, Mailbox};
+use super::partition::Partition;
+use super::shard::Shard;
+use super::{AccountRef, BodyReader, Flags, Status, StoreError};
+use crate::base::{MailboxId, ModSeq, Uid, UidValidity, UnixMs};
+use crate::runtime::{Open, now, unix_now};
+
+/// How a mailbox was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    ReadWrite,
+    ReadOnly,
+}
+
+/// One message's index row, as applied now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub uid: Uid,
+    pub flags: Flags,
+    /// Spelled as first used in this mailbox.
+    pub keywords: Vec<Arc<str>>,
+    pub modseq: ModSeq,
+    pub internal_date: UnixMs,
+    pub saved: UnixMs,
+    /// RFC822.SIZE: octets with CRLF line ends, prefix included.
+    pub size: u64,
+    /// Octets of the prefix before the shared body: digest ranges shift by this.
+    pub prefix_bytes: u32,
+    /// RFC 8474 EMAILID material: equal for equal bodies.
+    pub email_id: [u8; 16],
+}
+
+/// What `refresh` brought, in the order in which it must be told (RFC 9051 7.5.1): expunges
+/// first, each with the sequence number valid when it is sent, then the new count, then flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub expunged: Vec<u32>,
+    pub expunged_uids: Vec<Uid>,
+    pub exists: Option<u32>,
+    pub recent: Option<u32>,
+    /// UIDs in the view whose flags changed since the last refresh, ascending. Own changes are
+    /// among them.
+    pub flags: Vec<Uid>,
+    /// A keyword appeared that the mailbox did not have: FLAGS must be told again.
+    pub keywords_new: bool,
+}
+
+/// The outcome of a STORE.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Changed or confirmed, ascending.
+    pub uids: Vec<Uid>,
+    /// Left alone because their modseq is above UNCHANGEDSINCE (RFC 7162 3.1.3).
+    pub modified: Vec<Uid>,
+    /// Gone meanwhile.
+    pub missing: Vec<Uid>,
+    pub modseq: ModSeq,
+}
+
+/// COPYUID (RFC 9051 7.1): `from[i]` became `to[i]`. Messages gone meanwhile are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    pub uidvalidity: UidValidity,
+    pub from: Vec<Uid>,
+    pub to: Vec<Uid>,
+}
+
+/// An open mailbox. Dropping it leaves the mailbox.
+pub struct View {
+    shard: Rc<Shard>,
+    partition: Rc<Partition>,
+    account: AccountRef,
+    mailbox: Rc<Mailbox>,
+    access: Access,
+    uids: Arc<[Uid]>,
+    /// Expunged, but this session was not told yet; they are still in `uids`.
+    lingering: Vec<Uid>,
+    /// The feed's round and the highest modseq at the last refresh.
+    seen: u64,
+    seen_modseq: ModSeq,
+    /// UIDs from here on are new to the view.
+    uidnext: Uid,
+    /// Ranges of UIDs that are recent to this session.
+    recent: RefCell<Vec<(Uid, Uid)>>,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.mailbox.views.set(self.mailbox.views.get() - 1);
+        self.mailbox.used.set(Some(now()));
+    }
+}
+
+impl View {
+    /// The index is loaded, and nothing is waited for between that and this.
+    pub(super) fn open(
+        shard: &Rc<Shard>,
+        partition: &Rc<Partition>,
+        account: AccountRef,
+        mailbox: Rc<Mailbox>,
+        access: Access,
+    ) -> View {
+        mailbox.views.set(mailbox.views.get() + 1);
+        let uids = match &mut *mailbox.index.borrow_mut() {
+            Some(index) => index.shared(),
+            None => Arc::from([]),
+        };
+        let (seen_modseq, uidnext) = {
+            let meta = mailbox.meta.borrow();
+            (meta.highest, meta.uidnext)
+        };
+        let view = View {
+            shard: shard.clone(),
+            partition: partition.clone(),
+            account,
+            seen: mailbox.feed.round(),
+            mailbox,
+            access,
+            uids,
+            lingering: Vec::new(),
+            seen_modseq,
+            uidnext,
+            recent: RefCell::default(),
+        };
+        view.take_recent();
+        view
+    }
+
+    /// A read-write session takes what is recent (RFC 3501 2.3.2); another only looks.
+    fn take_recent(&self) {
+        let mut meta = self.mailbox.meta.borrow_mut();
+        if meta.recent_from < meta.uidnext {
+            let range = (meta.recent_from, meta.uidnext);
+            let mut recent = self.recent.borrow_mut();
+            if self.access == Access::ReadOnly {
+                recent.retain(|r| r.1 <= range.0);
+            }
+            recent.push(range);
+        }
+        if self.access == Access::ReadWrite && meta.recent_from != meta.uidnext {
+            meta.recent_from = meta.uidnext;
+            meta.recent = 0;
+            self.partition.dirty.set(true);
+        }
+    }
+
+    #[must_use]
+    pub fn mailbox(&self) -> MailboxId {
+        self.mailbox.id
+    }
+
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// UIDs in the view, ascending: sequence number `n` is `uids()[n - 1]`.
+    #[must_use]
+    pub fn uids(&self) -> &[Uid] {
+        &self.uids
+    }
+
+    /// Counts of the mailbox as applied now (may be ahead of the view).
+    pub fn status(&self) -> Result<Status, StoreError> {
+        self.there()?;
+        Ok(self.mailbox.status())
+    }
+
+    fn there(&self) -> Result<(), StoreError> {
+        if self.mailbox.deleted.get() {
+            Err(StoreError::MailboxGone)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// How many of the view are recent to this session.
+    #[must_use]
+    pub fn recent(&self) -> u32 {
+        let below = |uid: Uid| self.uids.partition_point(|&u| u < uid);
+        let recent = self.recent.borrow();
+        recent
+            .iter()
+            .map(|&(from, to)| (below(to) - below(from)) as u32)
+            .sum()
+    }
+
+    #[must_use]
+    pub fn is_recent(&self, uid: Uid) -> bool {
+        self.recent
+            .borrow()
+            .iter()
+            .any(|&(from, to)| (from..to).contains(&uid))
+    }
+
+    /// Keywords known in this mailbox, for FLAGS and PERMANENTFLAGS.
+    #[must_use]
+    pub fn keywords(&self) -> Vec<Arc<str>> {
+        let index = self.mailbox.index.borrow();
+        index
+            .as_ref()
+            .map(|i| i.keyword_names().to_vec())
+            .unwrap_or_default()
+    }
+
+    /// The row of a UID in the view; `None` when it was expunged meanwhile.
+    #[must_use]
+    pub fn row(&self, uid: Uid) -> Option<Row> {
+        let index = self.mailbox.index.borrow();
+        let index = index.as_ref()?;
+        index.position(uid).map(|at| index.row(at))
+    }
+
+    /// Rows without allocation for long scans: UID, flags, modseq, size, internal date and saved
+    /// are plain values; keywords come by `row` only when `has_keywords`.
+    pub fn scan(&self, uids: &[Uid], each: &mut dyn FnMut(ScanRow)) {
+        let index = self.mailbox.index.borrow();
+        let Some(index) = index.as_ref() else { return };
+        let all = index.uids();
+        let mut next = 0;
+        for &uid in uids {
+            // Ascending lists, the usual kind, are walked; any other order is looked up.
+            let at = match all.get(next) {
+                Some(&here) if here == uid => next,
+                _ => match index.position(uid) {
+                    Some(at) => at,
+                    None => continue,
+                },
+            };
+            next = at + 1;
+            each(index.scan_row(at));
+        }
+    }
+
+    /// Brings the view up to the applied state. Without `expunges` removed messages stay in the
+    /// view (RFC 9051 7.5.1: none during FETCH, STORE, SEARCH by sequence number).
+    pub fn refresh(&mut self, expunges: bool) -> Changes {
+        let mut changes = Changes::default();
+        let round = self.mailbox.feed.round();
+        if round == self.seen && (self.lingering.is_empty() || !expunges) {
+            return changes;
+        }
+        let mut index = self.mailbox.index.borrow_mut();
+        let Some(index) = index.as_mut() else {
+            return changes;
+        };
+        let mut gone = std::mem::take(&mut self.lingering);
+        let old = self.uids.clone();
+        let known = |uid: &Uid| old.binary_search(uid).is_ok();
+        let complete = self.mailbox.feed.since(self.seen, |change| match change {
+            Change::Flags(uids) => changes.flags.extend(uids.iter().filter(|u| known(u))),
+            Change::Expunged(uids) => gone.extend(uids.iter().filter(|u| known(u))),
+            Change::KeywordsNew => changes.keywords_new = true,
+            Change::Added => {}
+        });
+        if !complete {
+            self.compare(index, &mut gone, &mut changes);
+        }
+        for list in [&mut gone, &mut changes.flags] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        changes.flags.retain(|uid| gone.binary_search(uid).is_err());
+        let from = index.uids().partition_point(|&uid| uid < self.uidnext);
+        let added = index.len() - from;
+        if expunges {
+            let place = |uid: &Uid| old.binary_search(uid).ok();
+            let told = gone.iter().filter_map(place).enumerate();
+            // Each number is the one valid when it is sent, after those before it went.
+            changes.expunged = told.map(|(before, at)| (at + 1 - before) as u32).collect();
+            changes.expunged_uids = gone;
+            self.uids = index.shared();
+        } else if gone.is_empty() {
+            self.uids = index.shared();
+        } else {
+            self.uids = old.iter().chain(&index.uids()[from..]).copied().collect();
+            self.lingering = gone;
+        }
+        self.seen = round;
+        {
+            let meta = self.mailbox.meta.borrow();
+            self.seen_modseq = meta.highest;
+            self.uidnext = meta.uidnext;
+        }
+        if added > 0 {
+            self.take_recent();
+            changes.exists = Some(self.uids.len() as u32);
+            changes.recent = Some(self.recent());
+        }
+        changes
+    }
+
+    /// What the feed has forgotten: by UIDs and modseqs.
+    fn compare(&self, index: &super::mailbox::Index, gone: &mut Vec<Uid>, changes: &mut Changes) {
+        let mut now = index.uids().iter().peekable();
+        for uid in self.uids.iter() {
+            while now.next_if(|&n| n < uid).is_some() {}
+            if now.next_if_eq(&uid).is_none() {
+                gone.push(*uid);
+            }
+        }
+        for at in 0..index.len() {
+            let uid = index.uids()[at];
+            if index.modseq(at) > self.seen_modseq && uid < self.uidnext {
+                changes.flags.push(uid);
+            }
+        }
+        changes.keywords_new = true;
+    }
+
+    /// True when `refresh` would bring something. Costs one load.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.seen != self.mailbox.feed.round()
+    }
+
+    /// Waits until the mailbox changes after the last `refresh`. Cancel-safe.
+    pub async fn changed(&self) {
+        while !self.is_dirty() {
+            self.mailbox.feed.notify.notified().await;
+        }
+    }
+
+    fn cache_ref(&self, uid: Uid) -> Result<CacheRef, StoreError> {
+        let index = self.mailbox.index.borrow();
+        let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
+        let at = index.position(uid).ok_or(StoreError::Expunged)?;
+        Ok(index.cold(at).cache)
+    }
+
+    fn digest_waiting(&self, cache: CacheRef) -> Option<Arc<[u8]>> {
+        let state = self.partition.state.borrow();
+        state
+            .accounts
+            .get(&self.account.account)?
+            .cache
+            .waiting_at(cache.at)
+    }
+
+    /// The encoded MIME digest (`wire::mime::DigestView::parse` reads it).
+    pub async fn digest(&self, uid: Uid) -> Result<Arc<[u8]>, StoreError> {
+        let mut all = self.digests(&[uid]).await;
+        all.pop().unwrap_or(Err(StoreError::Expunged))
+    }
+
+    /// Digests of many at once, for FETCH ENVELOPE 1:*; in the order given.
+    pub async fn digests(&self, uids: &[Uid]) -> Vec<Result<Arc<[u8]>, StoreError>> {
+        let mut out: Vec<Result<Arc<[u8]>, StoreError>> = Vec::with_capacity(uids.len());
+        let mut cold: Vec<(usize, CacheRef)> = Vec::new();
+        for (n, &uid) in uids.iter().enumerate() {
+            out.push(match self.cache_ref(uid) {
+                Err(why) => Err(why),
+                Ok(cache) => self.digest_waiting(cache).ok_or_else(|| {
+                    cold.push((n, cache));
+                    StoreError::Late
+                }),
+            });
+        }
+        if cold.is_empty() {
+            return out;
+        }
+        let path = self
+            .shard
+            .layout
+            .cache(self.partition.id, self.account.account);
+        let how = Open {
+            read: true,
+            ..Open::default()
+        };
+        let file = match self.shard.disk.open(&path, how).await {
+            Ok(file) => file,
+            Err(error) => {
+                let why = super::mailbox::disk_error(&error);
+                cold.iter().for_each(|(n, _)| out[*n] = Err(why.clone()));
+                return out;
+            }
+        };
+        cold.sort_by_key(|(_, cache)| cache.at);
+        for run in cold.chunk_by(near) {
+            let (from, last) = (run[0].1.at, run[run.len() - 1].1);
+            let len = (last.at + u64::from(last.len) - from) as usize;
+            let bytes = file.read_at(len, from).await;
+            for (n, cache) in run {
+                let start = (cache.at - from) as usize;
+                let range = start..start + cache.len as usize;
+                out[*n] = match bytes.as_ref().map(|b| b.get(range)) {
+                    Ok(Some(digest)) => Ok(Arc::from(digest)),
+                    Ok(None) => Err(self.damaged()),
+                    Err(error) => Err(super::mailbox::disk_error(error)),
+                };
+            }
+        }
+        out
+    }
+
+    fn damaged(&self) -> StoreError {
+        StoreError::Damaged {
+            partition: self.partition.id,
+            since: unix_now(),
+        }
+    }
+
+    pub async fn body(&self, uid: Uid) -> Result<BodyReader, StoreError> {
+        self.there()?;
+        let (shard, partition) = (self.shard.clone(), self.partition.clone());
+        BodyReader::new(shard, partition, self.mailbox.clone(), uid)
+    }
+}
+
+/// Read together: what lies between costs less than another trip.
+fn near(one: &(usize, CacheRef), two: &(usize, CacheRef)) -> bool {
+    two.1.at.saturating_sub(one.1.at + u64::from(one.1.len)) < 4096
+}
+
+/// The plain columns of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct ScanRow {
+    pub uid: Uid,
+    pub flags: Flags,
+    pub has_keywords: bool,
+    pub modseq: ModSeq,
+    pub internal_date: UnixMs,
+    pub saved: UnixMs,
+    pub size: u64,
+}
