@@ -11,3 +11,4 @@ pub mod runtime;
 pub mod net;
 pub mod dns;
 pub mod store;
+pub mod directory;
