@@ -12,3 +12,4 @@ pub mod net;
 pub mod dns;
 pub mod store;
 pub mod directory;
+pub mod delivery;

@@ -1,0 +1,366 @@
+//! From the first octet of the content until the message is durable.
+
+use std::time::Duration;
+
+use super::counters;
+use super::error::MessageRefusal;
+use super::head::{Additions, Head};
+use super::origin::Way;
+use super::trace;
+use super::transaction::Transaction;
+use crate::base::{Deadline, TraceId, UnixMs};
+use crate::observe::{event, log_event};
+use crate::runtime;
+use crate::store::{AccountRef, Delivered, Flags, Incoming, StoreError, Target};
+use crate::wire::address::Mailbox;
+use crate::wire::smtp::DataFault;
+
+/// How long a message may take to become durable. A client waits ten minutes (RFC 5321 4.5.3.2.6);
+/// one that is told 451 too early sends it twice.
+const PLACE_SPAN: Duration = Duration::from_secs(240);
+
+const INBOX: &str = "INBOX";
+
+/// A message whose content is coming in.
+pub struct Body {
+    transaction: Transaction,
+    /// `None` once the message is refused: the rest of it goes nowhere.
+    incoming: Option<Incoming>,
+    head: Head,
+    /// Scratch; empty between calls.
+    out: Vec<u8>,
+    /// Octets of content so far.
+    bytes: u64,
+    refusal: Option<MessageRefusal>,
+    came: UnixMs,
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    pub message: TraceId,
+    /// One for each accepted RCPT, in their order (RFC 2033 4.2). By SMTP they are all alike.
+    pub outcomes: Vec<Result<(), MessageRefusal>>,
+}
+
+impl Placed {
+    /// The one answer that SMTP has.
+    pub fn whole(&self) -> Result<(), &MessageRefusal> {
+        self.outcomes
+            .iter()
+            .find_map(|outcome| outcome.as_ref().err())
+            .map_or(Ok(()), Err)
+    }
+}
+
+impl Body {
+    pub(super) fn new(transaction: Transaction) -> Self {
+        let origin = &transaction.origin;
+        let (message, came) = (transaction.message, runtime::unix_now());
+        let only = match &transaction.recipients[..] {
+            [one] => Some(&one.rcpt.path),
+            _ => None,
+        };
+        let trace = trace::received(origin, message, transaction.is_utf8(), only, came);
+        let hostname = || origin.hostname.clone();
+        let additions = origin.is_submission.then(|| Additions {
+            message,
+            hostname: hostname(),
+            at: came,
+        });
+        Body {
+            incoming: Some(transaction.intake.remote.incoming()),
+            head: Head::new(additions),
+            out: trace.into_bytes(),
+            bytes: 0,
+            refusal: None,
+            came,
+            transaction,
+        }
+    }
+
+    /// Stands in the reply.
+    #[must_use]
+    pub fn message(&self) -> TraceId {
+        self.transaction.message
+    }
+
+    /// Accepted recipients.
+    #[must_use]
+    pub fn recipients(&self) -> usize {
+        self.transaction.recipients.len()
+    }
+
+    /// Takes content. What makes the message impossible is remembered and told by [`Body::place`].
+    pub async fn write(&mut self, content: &[u8]) {
+        self.bytes += content.len() as u64;
+        if self.bytes > self.transaction.bounds.message_bytes_max {
+            self.spoil(DataFault::TooLarge);
+        }
+        let Some(incoming) = &mut self.incoming else {
+            return;
+        };
+        let written = if self.head.is_over() && self.out.is_empty() {
+            incoming.write(content).await
+        } else {
+            self.head.feed(content, &mut self.out);
+            let written = incoming.write(&self.out).await;
+            self.out = Vec::new();
+            written
+        };
+        if let Err(error) = written {
+            self.refuse(error.into());
+        }
+    }
+
+    /// The content is not what it may be.
+    pub fn spoil(&mut self, fault: DataFault) {
+        self.refuse(MessageRefusal::Content(fault));
+    }
+
+    fn refuse(&mut self, why: MessageRefusal) {
+        self.refusal.get_or_insert(why);
+        self.incoming = None;
+    }
+
+    /// The content is whole: makes it durable for everybody it is for. Nothing may be acknowledged
+    /// before this returns.
+    pub async fn place(mut self) -> Placed {
+        let began = runtime::now();
+        let outcomes = match self.finish().await {
+            Ok(outcomes) => outcomes,
+            Err(why) => self.all(Err(why)),
+        };
+        counters::PLACE.observe(runtime::now().saturating_duration_since(began));
+        self.note(&outcomes);
+        Placed {
+            message: self.message(),
+            outcomes,
+        }
+    }
+
+    fn all(&self, outcome: Result<(), MessageRefusal>) -> Vec<Result<(), MessageRefusal>> {
+        vec![outcome; self.recipients()]
+    }
+
+    async fn finish(&mut self) -> Result<Vec<Result<(), MessageRefusal>>, MessageRefusal> {
+        self.head.finish(&mut self.out);
+        if self.head.is_looping() {
+            self.refuse(MessageRefusal::TooManyHops);
+        }
+        let Some(mut incoming) = self.incoming.take() else {
+            // There is a reason whenever it is gone.
+            return Err(self
+                .refusal
+                .clone()
+                .unwrap_or(MessageRefusal::Store(StoreError::Late)));
+        };
+        incoming.write(&self.out).await?;
+        let looped = self.looped();
+        let is_lmtp = self.transaction.origin.way == Way::Lmtp;
+        if looped.iter().all(|looped| *looped) || (!is_lmtp && looped.contains(&true)) {
+            return Err(MessageRefusal::Loop);
+        }
+        let wanted = self.wanted(&looped);
+        let bytes = incoming.size();
+        let message = incoming.finish().await?;
+        let mut copies: Vec<Result<(), MessageRefusal>> = wanted
+            .iter()
+            .map(|w| {
+                if *w {
+                    Ok(())
+                } else {
+                    Err(MessageRefusal::Loop)
+                }
+            })
+            .collect();
+        let delivered = match self.deliver(&message, &copies).await {
+            // One full mailbox refuses the whole; by LMTP the others need not suffer for it.
+            Err(StoreError::OverQuota { .. }) if is_lmtp => {
+                self.weigh(&mut copies, bytes).await;
+                self.deliver(&message, &copies).await
+            }
+            delivered => delivered,
+        };
+        let uids = match delivered? {
+            Delivered::Placed(uids) => uids,
+            Delivered::Queued => Vec::new(),
+        };
+        self.note_placed(&copies, &uids);
+        let outcome = |(recipient, looped): (&super::transaction::Recipient, &bool)| {
+            if *looped {
+                return Err(MessageRefusal::Loop);
+            }
+            recipient
+                .copies
+                .iter()
+                .try_for_each(|copy| copies[*copy].clone())
+        };
+        Ok(self
+            .transaction
+            .recipients
+            .iter()
+            .zip(&looped)
+            .map(outcome)
+            .collect())
+    }
+
+    /// Makes it durable for the copies that are still wanted, all or none.
+    async fn deliver(
+        &self,
+        message: &std::sync::Arc<crate::store::Message>,
+        copies: &[Result<(), MessageRefusal>],
+    ) -> Result<Delivered, StoreError> {
+        let Transaction {
+            intake,
+            mail,
+            message: trace,
+            ..
+        } = &self.transaction;
+        let wanted = self
+            .transaction
+            .copies
+            .iter()
+            .zip(copies)
+            .filter(|(_, copy)| copy.is_ok());
+        let targets: Vec<Target> = wanted
+            .map(|(copy, _)| Target {
+                account: copy.account,
+                mailbox: INBOX.to_owned(),
+                flags: Flags::NONE,
+                prefix: trace::prefix(&mail.path, &copy.delivered_to),
+            })
+            .collect();
+        let until = Deadline::after(runtime::now(), PLACE_SPAN);
+        intake
+            .remote
+            .deliver(message.clone(), targets, self.came, *trace, until)
+            .await
+    }
+
+    /// Finds the mailboxes that are full.
+    async fn weigh(&self, copies: &mut [Result<(), MessageRefusal>], bytes: u64) {
+        let until = Deadline::after(runtime::now(), PLACE_SPAN);
+        for (copy, outcome) in self.transaction.copies.iter().zip(copies) {
+            let account: AccountRef = copy.account;
+            let size = bytes + copy.delivered_to.len() as u64;
+            let fits = self
+                .transaction
+                .intake
+                .remote
+                .preflight(account, size, until)
+                .await;
+            if let (Err(why), true) = (fits, outcome.is_ok()) {
+                *outcome = Err(why.into());
+            }
+        }
+    }
+
+    /// Which recipients the message names in a Delivered-To. A user who sends a message on by hand
+    /// is no loop.
+    fn looped(&self) -> Vec<bool> {
+        let Transaction {
+            recipients,
+            copies,
+            origin,
+            ..
+        } = &self.transaction;
+        let seen = |address: &str| {
+            self.head
+                .delivered_to()
+                .any(|value| is_same(value, address))
+        };
+        let looped = |recipient: &super::transaction::Recipient| {
+            let mut copies = recipient.copies.iter().map(|copy| &copies[*copy]);
+            !origin.is_submission && copies.any(|copy| seen(&copy.delivered_to))
+        };
+        recipients.iter().map(looped).collect()
+    }
+
+    /// Which copies somebody gets.
+    fn wanted(&self, looped: &[bool]) -> Vec<bool> {
+        let mut wanted = vec![false; self.transaction.copies.len()];
+        for (recipient, looped) in self.transaction.recipients.iter().zip(looped) {
+            recipient
+                .copies
+                .iter()
+                .for_each(|copy| wanted[*copy] |= !looped);
+        }
+        wanted
+    }
+
+    fn note_placed(&self, copies: &[Result<(), MessageRefusal>], uids: &[crate::base::Uid]) {
+        let wanted = self
+            .transaction
+            .copies
+            .iter()
+            .zip(copies)
+            .filter(|(_, copy)| copy.is_ok());
+        for ((copy, _), uid) in wanted.zip(uids) {
+            log_event!(
+                INFO,
+                event::MESSAGE_PLACED,
+                message = %self.transaction.message,
+                account = %copy.account.account,
+                mailbox = INBOX,
+                uid = uid.0
+            );
+        }
+    }
+
+    fn note(&self, outcomes: &[Result<(), MessageRefusal>]) {
+        let Transaction {
+            origin,
+            message,
+            mail,
+            ..
+        } = &self.transaction;
+        let account = origin
+            .account
+            .as_ref()
+            .map(|account| account.id.to_string());
+        let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+        if let Some(why) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
+            counters::REFUSED.increment(why.cause());
+            log_event!(
+                WARN,
+                event::MESSAGE_REFUSED,
+                session = %origin.session,
+                message = %message,
+                peer = %origin.peer,
+                proto = origin.word(),
+                account = account.as_deref(),
+                from = %mail.path,
+                rcpts = refused as u64,
+                bytes = self.bytes,
+                reason = %why
+            );
+        }
+        if refused < outcomes.len() {
+            counters::ACCEPTED.increment(origin.door());
+            counters::ACCEPTED_BYTES.add(origin.door(), self.bytes);
+            log_event!(
+                INFO,
+                event::MESSAGE_ACCEPTED,
+                session = %origin.session,
+                message = %message,
+                peer = %origin.peer,
+                proto = origin.word(),
+                account = account.as_deref(),
+                from = %mail.path,
+                envid = mail.envelope_id.as_deref(),
+                rcpts = (outcomes.len() - refused) as u64,
+                bytes = self.bytes
+            );
+        }
+    }
+}
+
+/// Two spellings of one address; a bare `postmaster` has no key and compares as it is.
+fn is_same(one: &str, other: &str) -> bool {
+    let key = |text| Mailbox::parse(text).ok().and_then(|mailbox| mailbox.key());
+    match (key(one), key(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.eq_ignore_ascii_case(other),
+    }
+}
