@@ -13,3 +13,4 @@ pub mod dns;
 pub mod store;
 pub mod directory;
 pub mod delivery;
+pub mod session;
