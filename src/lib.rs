@@ -14,3 +14,4 @@ pub mod store;
 pub mod directory;
 pub mod delivery;
 pub mod session;
+pub mod web;

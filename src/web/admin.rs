@@ -1,0 +1,99 @@
+//! The admin socket: HTTP and JSON over `DATA/admin.sock`, for the command line.
+//!
+//! One path, `POST /v1`, one JSON request in, one JSON reply out. Who may speak is settled by the
+//! file's mode (0600, the server's user): whoever can open it is the postmaster.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::http::{Answer, answer, body_of, serve_connection};
+use crate::directory;
+use crate::runtime::{Gate, Listener, spawn_in};
+
+/// What may be asked of a running server.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminRequest {
+    /// Accounts, domains, aliases.
+    Directory(directory::Command),
+    /// Who is connected, on every shard.
+    Who,
+    /// Ends every session of a user.
+    Kick { user: String },
+    /// Version, shards, positions, fill of the journal ring.
+    Status,
+    /// Settles and checkpoints everything, so that any Maildir tool reads the present state.
+    Settle,
+}
+
+/// The outcome, as it crosses the socket.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminReply {
+    Done(serde_json::Value),
+    Failed(AdminError),
+}
+
+/// A refusal in plain words that says what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminError {
+    pub message: String,
+    /// Worth trying again unchanged.
+    pub temporary: bool,
+}
+
+/// Carries requests out; given by the server room.
+pub type AdminHandler = Rc<dyn Fn(AdminRequest) -> Pin<Box<dyn Future<Output = AdminReply>>>>;
+
+const JSON: &str = "application/json";
+
+/// Serves the admin socket until `gate` closes. Returns when the socket listens no more.
+pub async fn serve_admin(listener: Listener, gate: Gate, handler: AdminHandler) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let handler = handler.clone();
+        let connection = serve_connection(stream, move |request| one(request, handler.clone()));
+        if !spawn_in(&gate, "web.admin", connection) {
+            return;
+        }
+    }
+}
+
+async fn one(request: Request<Incoming>, handler: AdminHandler) -> Answer {
+    if request.method() != Method::POST || request.uri().path() != "/v1" {
+        return refuse(StatusCode::NOT_FOUND, "POST /v1 is all there is");
+    }
+    let Some(body) = body_of(request).await else {
+        return refuse(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the request is too long or broke off",
+        );
+    };
+    let reply = match serde_json::from_slice::<AdminRequest>(&body) {
+        Ok(request) => handler(request).await,
+        Err(error) => {
+            let message = format!("not an admin request of this version: {error}");
+            return refuse(StatusCode::BAD_REQUEST, &message);
+        }
+    };
+    written(StatusCode::OK, &reply)
+}
+
+fn refuse(status: StatusCode, message: &str) -> Answer {
+    let error = AdminError {
+        message: message.to_owned(),
+        temporary: false,
+    };
+    written(status, &AdminReply::Failed(error))
+}
+
+fn written(status: StatusCode, reply: &AdminReply) -> Answer {
+    match serde_json::to_vec(reply) {
+        Ok(bytes) => answer(status, JSON, bytes),
+        Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, JSON, format!("{error}")),
+    }
+}
