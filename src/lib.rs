@@ -15,3 +15,4 @@ pub mod directory;
 pub mod delivery;
 pub mod session;
 pub mod web;
+pub mod server;

@@ -1,0 +1,207 @@
+//! From the configuration to what the rooms take: listeners, certificates, limits.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use arc_swap::ArcSwap;
+
+use super::ServerError;
+use crate::base::UnixMs;
+use crate::config::{self, AuthMode, Config, Listener, Protocol, TlsPair};
+use crate::directory::Site;
+use crate::net::{
+    Address, AuthRole, CertPair, CertStore, DefaultCert, Limits, ListenerSpec, Networks, Opened,
+    Tls, self_signed,
+};
+use crate::observe::{self, log_event};
+use crate::session::Door;
+use crate::store::StoreConfig;
+
+/// Who may open the admin socket: whoever runs the server.
+const ADMIN_MODE: u32 = 0o600;
+
+/// The admin socket's name among the listeners; it is no protocol of the configuration.
+pub const ADMIN: &str = "admin";
+
+/// Administrators' connections at one time.
+const ADMIN_CONNECTIONS_MAX: u32 = 64;
+
+/// How many shards: `shards`, or one for every core this process may use.
+pub fn shard_count(config: &Config) -> u16 {
+    match config.shards {
+        0 => available_parallelism().map_or(1, |n| u16::try_from(n.get()).unwrap_or(u16::MAX)),
+        shards => shards,
+    }
+    .min(128)
+}
+
+/// The cores this process may run on, in order: shard `i` is pinned to the i-th.
+pub fn cores() -> Vec<usize> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|core| set.is_set(*core))
+            .collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Every certificate of the configuration; a self-signed one where [tls] names none.
+pub fn certificates(config: &Config, now: UnixMs) -> Result<CertStore, ServerError> {
+    let mut pairs: Vec<CertPair> = config.tls_pairs().iter().map(cert_pair).collect();
+    if pairs.is_empty() {
+        let folder = config.data_dir.join("tls");
+        pairs.push(self_signed(&folder, config.hostname.as_str(), now)?);
+    }
+    let own = config
+        .listeners()
+        .into_iter()
+        .filter_map(|listener| listener.pair);
+    for pair in own.map(|pair| cert_pair(&pair)) {
+        if !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
+    let (store, warnings) = CertStore::load(&pairs, now)?;
+    for pair in &pairs {
+        let certificate = pair.certificate.display();
+        log_event!(INFO, observe::event::CERTIFICATE_LOADED, %certificate);
+    }
+    for warning in warnings {
+        log_event!(WARN, observe::event::CERTIFICATE_LOADED, %warning);
+    }
+    Ok(store)
+}
+
+fn cert_pair(pair: &TlsPair) -> CertPair {
+    CertPair {
+        certificate: pair.certificate.clone(),
+        key: pair.key.clone(),
+    }
+}
+
+/// Opens every port of the configuration and the admin socket; one list a shard, in the order of
+/// [`Config::listeners`], the admin socket last on shard 0.
+pub fn open_ports(
+    config: &Config,
+    shards: u16,
+    inherited: Vec<OwnedFd>,
+) -> Result<Vec<Vec<Opened>>, ServerError> {
+    let mut specs: Vec<ListenerSpec> = config
+        .listeners()
+        .iter()
+        .map(|listener| spec(config, listener))
+        .collect();
+    let path = config.admin_socket();
+    specs.push(ListenerSpec {
+        protocol: ADMIN,
+        address: Address::Unix {
+            path,
+            mode: ADMIN_MODE,
+        },
+        hostname: config.hostname.as_str().to_owned(),
+        implicit_tls: false,
+        auth: AuthRole::Off,
+        trusted_networks: Networks::default(),
+        proxy_protocol: false,
+        proxy_networks: Networks::default(),
+        limits: Limits {
+            connections_max: ADMIN_CONNECTIONS_MAX,
+            connections_per_address_max: u16::MAX,
+        },
+    });
+    let opened = crate::net::open(&specs, shards, inherited)?;
+    for one in &opened[0] {
+        let (proto, address) = (one.spec.protocol, &one.address);
+        log_event!(INFO, observe::event::LISTENER_OPENED, proto, %address);
+    }
+    Ok(opened)
+}
+
+fn spec(config: &Config, listener: &Listener) -> ListenerSpec {
+    let per_address = config.limits.connections_per_address_max;
+    ListenerSpec {
+        protocol: listener.protocol.name(),
+        address: Address::Tcp(listener.address),
+        hostname: listener.hostname.as_str().to_owned(),
+        implicit_tls: listener.protocol.is_tls_from_start(),
+        auth: match listener.auth {
+            AuthMode::Off => AuthRole::Off,
+            AuthMode::Offered => AuthRole::Offered,
+            AuthMode::Required => AuthRole::Required,
+        },
+        trusted_networks: networks(&listener.trusted_networks),
+        proxy_protocol: listener.proxy_protocol,
+        proxy_networks: networks(&config.proxy_networks),
+        limits: Limits {
+            connections_max: listener.connections_max,
+            connections_per_address_max: u16::try_from(per_address).unwrap_or(u16::MAX),
+        },
+    }
+}
+
+/// Both rooms read the same notation; what one printed the other takes.
+fn networks(of_config: &config::Networks) -> Networks {
+    let texts = of_config.iter().map(|cidr| cidr.to_string());
+    texts.filter_map(|text| text.parse().ok()).collect()
+}
+
+/// One door for each listener of the configuration.
+pub fn doors(config: &Arc<ArcSwap<Config>>, tls: &Tls) -> Vec<Door> {
+    let now = config.load();
+    let door = |(number, listener): (usize, Listener)| {
+        let default = match &listener.pair {
+            Some(pair) => DefaultCert::File(pair.certificate.clone()),
+            None => DefaultCert::Hostname(listener.hostname.as_str().to_owned()),
+        };
+        let wants_tls = !matches!(listener.protocol, Protocol::Metrics);
+        let tls = wants_tls.then(|| tls.config(default));
+        Door::new(number, listener, tls, config.clone())
+    };
+    now.listeners().into_iter().enumerate().map(door).collect()
+}
+
+/// What the directory takes from the configuration.
+pub fn site(config: &Config) -> Site {
+    Site {
+        domains: config
+            .domains
+            .iter()
+            .map(|domain| domain.as_str().to_owned())
+            .collect(),
+        postmaster: config
+            .postmaster
+            .as_ref()
+            .map(|address| address.as_str().to_owned()),
+        failure_delay: config.auth.failure_delay.0,
+        partitions: config.partitions,
+    }
+}
+
+/// What the store takes from the configuration.
+pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
+    let mut store = StoreConfig::new(config.data_dir.clone(), shards);
+    store.partitions = config.partitions;
+    store.journal.slot_bytes = config.store.journal_slot_bytes.0;
+    store.journal.slots_max = config.store.journal_slots;
+    store.checkpoint_every = config.store.checkpoint_interval.0;
+    let inflight = config.store.inflight_bytes_max.0;
+    store.body_memory_bytes_max = usize::try_from(inflight).unwrap_or(usize::MAX);
+    store
+}
+
+/// The folders that must be there before anything else.
+pub fn make_data_dir(config: &Config) -> Result<(), ServerError> {
+    let make = |path: PathBuf| {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path);
+        made.map_err(|error: io::Error| ServerError::DataDir { path, error })
+    };
+    make(config.data_dir.clone())?;
+    make(config.log_directory())
+}

@@ -1,0 +1,106 @@
+//! Questions of the admin socket that every shard must answer.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Deadline, ShardId};
+use crate::runtime::{self, Inbox, Mesh, Reply, reply};
+use crate::session::{Roster, Row};
+use crate::store::Store;
+
+const DEPTH: usize = 64;
+
+/// A shard that does not answer in this time is left out, and the answer says so.
+const ANSWER_SPAN: Duration = Duration::from_secs(5);
+
+/// Settling everything writes many files.
+const SETTLE_SPAN: Duration = Duration::from_secs(600);
+
+pub enum Control {
+    Who(Reply<Vec<Row>>),
+    Kick(String, Reply<usize>),
+    Status(Reply<ShardStatus>),
+    Settle(Reply<bool>),
+}
+
+/// How one shard does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShardStatus {
+    pub shard: u16,
+    pub sessions: usize,
+    /// How full its journal ring is; new mail waits from 850.
+    pub journal_permille: u32,
+    pub poisoned: bool,
+    pub panics: u64,
+}
+
+pub fn mesh(shards: u16) -> (Mesh<Control>, Vec<Inbox<Control>>) {
+    Mesh::new(shards, DEPTH)
+}
+
+/// Answers for this shard until the mesh is gone.
+pub async fn answer(mut inbox: Inbox<Control>, roster: Roster, store: Store) {
+    while let Some(question) = inbox.next().await {
+        match question {
+            Control::Who(reply) => reply.send(roster.rows()),
+            Control::Kick(user, reply) => reply.send(roster.kick(&user)),
+            Control::Status(reply) => reply.send(ShardStatus {
+                shard: runtime::shard().0,
+                sessions: roster.len(),
+                journal_permille: store.stats().journal_fill_permille,
+                poisoned: store.is_poisoned(),
+                panics: runtime::panics(),
+            }),
+            Control::Settle(reply) => {
+                let store = store.clone();
+                runtime::spawn("server.settle", async move {
+                    reply.send(store.settle_all().await.is_ok());
+                });
+            }
+        }
+    }
+}
+
+/// Asks every shard; `Err` names those that did not answer.
+pub async fn ask_all<T: Send>(
+    mesh: &Mesh<Control>,
+    question: impl Fn(Reply<T>) -> Control,
+) -> Result<Vec<T>, Vec<ShardId>> {
+    ask_within(mesh, question, ANSWER_SPAN).await
+}
+
+/// Settles and checkpoints every shard.
+pub async fn settle_all(mesh: &Mesh<Control>) -> Result<bool, Vec<ShardId>> {
+    let settled = ask_within(mesh, Control::Settle, SETTLE_SPAN).await?;
+    Ok(settled.into_iter().all(|settled| settled))
+}
+
+async fn ask_within<T: Send>(
+    mesh: &Mesh<Control>,
+    question: impl Fn(Reply<T>) -> Control,
+    span: Duration,
+) -> Result<Vec<T>, Vec<ShardId>> {
+    let until = Deadline::after(runtime::now(), span);
+    let mut asked = Vec::new();
+    let mut silent = Vec::new();
+    for shard in (0..mesh.shards()).map(ShardId) {
+        let (reply, answer) = reply();
+        match mesh.post(shard, question(reply), until).await {
+            Ok(()) => asked.push((shard, answer)),
+            Err(_) => silent.push(shard),
+        }
+    }
+    let mut answers = Vec::with_capacity(asked.len());
+    for (shard, answer) in asked {
+        match answer.wait(until).await {
+            Ok(answer) => answers.push(answer),
+            Err(_) => silent.push(shard),
+        }
+    }
+    if silent.is_empty() {
+        Ok(answers)
+    } else {
+        Err(silent)
+    }
+}

@@ -1,0 +1,145 @@
+//! Metrics of the process as a whole, and of the store: its rooms count for themselves, this
+//! publishes what they counted every five seconds.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::config::Protocol;
+use crate::net::ListenerCounters;
+use crate::observe::{label, metrics};
+use crate::runtime::{self, Gate};
+use crate::store::{Store, StoreStats};
+
+label! {
+    /// What a listener speaks.
+    pub enum Speaks: "protocol" {
+        Smtp = "smtp",
+        Submission = "submission",
+        Submissions = "submissions",
+        Lmtp = "lmtp",
+        Imap = "imap",
+        Imaps = "imaps",
+        Pop3 = "pop3",
+        Pop3s = "pop3s",
+        Metrics = "metrics",
+    }
+}
+
+impl From<Protocol> for Speaks {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Smtp => Speaks::Smtp,
+            Protocol::Submission => Speaks::Submission,
+            Protocol::Submissions => Speaks::Submissions,
+            Protocol::Lmtp => Speaks::Lmtp,
+            Protocol::Imap => Speaks::Imap,
+            Protocol::Imaps => Speaks::Imaps,
+            Protocol::Pop3 => Speaks::Pop3,
+            Protocol::Pop3s => Speaks::Pop3s,
+            Protocol::Metrics => Speaks::Metrics,
+        }
+    }
+}
+
+metrics! {
+    "server";
+    /// Connections that were accepted.
+    counter ACCEPTED by Speaks = "palomar_net_connections_accepted_total";
+    /// Connections that a limit or a missing PROXY header refused.
+    counter REFUSED by Speaks = "palomar_net_connections_refused_total";
+    /// Shards that serve.
+    gauge SHARDS_READY = "palomar_server_shards_ready";
+    /// Reloads that were taken up.
+    counter RELOADS = "palomar_server_reloads_total";
+    /// Panics that were caught. Each is a bug; the log has it.
+    gauge PANICS = "palomar_server_panics_caught";
+    /// Records in the journal.
+    counter RECORDS = "palomar_store_journal_records_total";
+    /// Batches of records: what one write and one fdatasync made durable.
+    counter BATCHES = "palomar_store_journal_batches_total";
+    /// fdatasyncs of the journal, seals included.
+    counter FDATASYNCS = "palomar_store_journal_fdatasyncs_total";
+    /// Bytes written to the journal, padding included.
+    counter BYTES = "palomar_store_journal_bytes_total";
+    /// Slots that were recycled.
+    counter RECYCLED = "palomar_store_journal_slots_recycled_total";
+    /// How full the journal's ring is. From 850 new mail waits.
+    shard_gauge FILL = "palomar_store_journal_fill_permille";
+    /// Files that were written from the journal.
+    counter SETTLED = "palomar_store_settled_total";
+    /// Checkpoints.
+    counter CHECKPOINTS = "palomar_store_checkpoints_total";
+    /// Messages of a queue partition that their owner took.
+    counter HANDED_OVER = "palomar_store_outbox_handed_over_total";
+    /// Messages of a queue partition that wait for their owner.
+    shard_gauge OUTBOX = "palomar_store_outbox_waiting";
+    /// Files that wait to be written.
+    shard_gauge UNSETTLED = "palomar_store_unsettled";
+    /// Message files that are gone although the index names them.
+    counter FILES_MISSING = "palomar_store_files_missing_total";
+    /// Settling that had to be put off.
+    counter SETTLE_FAILURES = "palomar_store_settle_failures_total";
+}
+
+/// Scrapers come every fifteen seconds or so; an idle server hardly wakes.
+const PUBLISH_EVERY: Duration = Duration::from_secs(5);
+
+/// Publishes what the store of this shard did, until `gate` closes.
+pub async fn publish(store: Store, gate: Gate) {
+    let mut before = StoreStats::default();
+    while !gate.is_closed() {
+        let now = store.stats();
+        let count = |counter: &crate::observe::Counter, now: u64, before: u64| {
+            counter.add(now.saturating_sub(before));
+        };
+        count(&RECORDS, now.journal.records, before.journal.records);
+        count(&BATCHES, now.journal.batches, before.journal.batches);
+        count(
+            &FDATASYNCS,
+            now.journal.fdatasyncs,
+            before.journal.fdatasyncs,
+        );
+        count(&BYTES, now.journal.bytes, before.journal.bytes);
+        count(
+            &RECYCLED,
+            now.journal.slots_recycled,
+            before.journal.slots_recycled,
+        );
+        count(&SETTLED, now.settled, before.settled);
+        count(&CHECKPOINTS, now.checkpoints, before.checkpoints);
+        count(&HANDED_OVER, now.handed_over, before.handed_over);
+        count(&FILES_MISSING, now.files_missing, before.files_missing);
+        count(
+            &SETTLE_FAILURES,
+            now.settle_failures,
+            before.settle_failures,
+        );
+        FILL.set(u64::from(now.journal_fill_permille));
+        OUTBOX.set(now.outbox);
+        UNSETTLED.set(now.unsettled);
+        PANICS.set(runtime::panics());
+        before = now;
+        let slept = async { runtime::sleep(PUBLISH_EVERY).await };
+        futures_lite::future::or(slept, gate.closing()).await;
+    }
+}
+
+/// Publishes what the listeners of all shards saw; a task of one shard.
+pub async fn publish_listeners(listeners: Vec<(Speaks, Arc<ListenerCounters>)>, gate: Gate) {
+    let mut before = vec![(0, 0); listeners.len()];
+    while !gate.is_closed() {
+        for ((speaks, counters), before) in listeners.iter().zip(&mut before) {
+            let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            let refused = read(&counters.refused_address)
+                + read(&counters.refused_listener)
+                + read(&counters.refused_proxy);
+            let now = (read(&counters.accepted), refused);
+            ACCEPTED.add(*speaks, now.0 - before.0);
+            REFUSED.add(*speaks, now.1 - before.1);
+            *before = now;
+        }
+        let slept = async { runtime::sleep(PUBLISH_EVERY).await };
+        futures_lite::future::or(slept, gate.closing()).await;
+    }
+}

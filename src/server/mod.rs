@@ -1,0 +1,25 @@
+//! Server: builds the rooms and wires them. The only room that knows all of them.
+//!
+//! - [`serve`] runs a server until it is told to stop: ports, privileges, recovery, shards, signals,
+//!   drain. One function a stage, in the order of `start.rs`.
+//! - [`offline`] carries out one administrator's request on a stopped server, through the same
+//!   handler as the admin socket.
+//!
+//! What crosses shards here is [`control`]: questions of the admin socket to every shard.
+//! SIGTERM and SIGINT drain, SIGHUP reloads certificates and the keys that can be reloaded.
+//!
+//! Deliberately absent: anything a protocol or a store decides.
+
+mod admin;
+mod build;
+mod control;
+mod counters;
+mod error;
+mod offline;
+mod reload;
+mod shard;
+mod start;
+
+pub use error::ServerError;
+pub use offline::{offline, offline_all};
+pub use start::{Started, serve};
