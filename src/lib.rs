@@ -16,3 +16,4 @@ pub mod delivery;
 pub mod session;
 pub mod web;
 pub mod server;
+pub mod cli;

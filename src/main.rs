@@ -1,3 +1,8 @@
-//! The palomar binary.
+//! The palomar binary: nothing here but the way into `cli`.
 
-fn main() {}
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    palomar::cli::run()
+}

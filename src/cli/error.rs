@@ -1,0 +1,194 @@
+//! Why a command was not carried out. Each text says what to do next.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::ConfigErrors;
+use crate::runtime::RuntimeError;
+use crate::server::ServerError;
+use crate::web::AdminError;
+
+#[derive(Debug)]
+pub enum CliError {
+    /// Whoever read our output has gone, as `head` does: no error.
+    PipeClosed,
+    Config(ConfigErrors),
+    /// The arguments contradict each other in a way that the parser does not see.
+    Usage(&'static str),
+    /// The server answered no.
+    Refused(AdminError),
+    /// Nobody listens on the admin socket, and the command needs a running server.
+    NoServer {
+        socket: PathBuf,
+    },
+    /// A server holds the data directory, but nobody answers on the socket.
+    Held {
+        socket: PathBuf,
+        data_dir: PathBuf,
+    },
+    /// The socket is there and may not be opened.
+    SocketForbidden {
+        socket: PathBuf,
+    },
+    /// The server took the request and did not answer in time.
+    SocketSilent {
+        socket: PathBuf,
+        waited: Duration,
+    },
+    /// The connection to the server broke.
+    Socket {
+        socket: PathBuf,
+        error: io::Error,
+    },
+    /// What came over the socket is no answer of this version.
+    NotAnAnswer {
+        socket: PathBuf,
+    },
+    Server(ServerError),
+    Runtime(RuntimeError),
+    File {
+        path: PathBuf,
+        error: io::Error,
+    },
+    Output(io::Error),
+    PasswordMissing,
+    PasswordsDiffer,
+    /// Some rows of an import were not taken; they have been listed.
+    RowsRefused(usize),
+    /// `check` found something that must be mended.
+    CheckFailed(usize),
+    NoSuchKey(String),
+    NotATime(String),
+    NothingKnown {
+        id: String,
+    },
+    Demo(super::demo::DemoError),
+}
+
+impl CliError {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CliError::PipeClosed => 0,
+            CliError::Config(_)
+            | CliError::Usage(_)
+            | CliError::NoSuchKey(_)
+            | CliError::NotATime(_)
+            | CliError::PasswordMissing
+            | CliError::PasswordsDiffer => 2,
+            // sysexits.h: EX_TEMPFAIL.
+            CliError::Refused(AdminError {
+                temporary: true, ..
+            })
+            | CliError::Held { .. }
+            | CliError::SocketSilent { .. } => 75,
+            _ => 1,
+        }
+    }
+
+    /// `colour` for a terminal.
+    pub fn render(&self, colour: bool) -> String {
+        match self {
+            CliError::Config(errors) => errors.render(colour),
+            other if colour => format!("\x1b[1;31merror\x1b[0m: {other}"),
+            other => format!("error: {other}"),
+        }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CliError::PipeClosed => f.write_str("the output was closed"),
+            CliError::Config(errors) => f.write_str(&errors.render(false)),
+            CliError::Usage(text) => f.write_str(text),
+            CliError::Refused(error) => f.write_str(&error.message),
+            CliError::NoServer { socket } => write!(
+                f,
+                "no server is running (nobody listens on {}); start it with palomar serve",
+                socket.display()
+            ),
+            CliError::Held { socket, data_dir } => write!(
+                f,
+                "a server has {} open, but nobody answers on {}. It may be starting or stopping: \
+                 try again in some seconds. Or it was started with another [admin] socket: give \
+                 its configuration with --config",
+                data_dir.display(),
+                socket.display()
+            ),
+            CliError::SocketForbidden { socket } => write!(
+                f,
+                "{} may not be opened by this user; run the command as root or as the user that \
+                 the server runs as (sudo -u palomar palomar ...)",
+                socket.display()
+            ),
+            CliError::SocketSilent { socket, waited } => write!(
+                f,
+                "the server did not answer on {} within {} s; the change may or may not be made. \
+                 Look at its log, then try again",
+                socket.display(),
+                waited.as_secs()
+            ),
+            CliError::Socket { socket, error } => write!(
+                f,
+                "{}: {error}; the change may or may not be made. Look at the server's log, then \
+                 try again",
+                socket.display()
+            ),
+            CliError::NotAnAnswer { socket } => write!(
+                f,
+                "what answers on {} is not palomar, or of another version; restart the server so \
+                 that both are the same",
+                socket.display()
+            ),
+            CliError::Server(error) => error.fmt(f),
+            CliError::Runtime(error) => error.fmt(f),
+            CliError::File { path, error } => write!(f, "{}: {error}", path.display()),
+            CliError::Output(error) => write!(f, "the result cannot be written: {error}"),
+            CliError::PasswordMissing => f.write_str(
+                "no password came in; give it on one line: echo SECRET | palomar ... \
+                 --password-stdin",
+            ),
+            CliError::PasswordsDiffer => {
+                f.write_str("the two passwords differ; nothing was changed: try again")
+            }
+            CliError::RowsRefused(1) => {
+                f.write_str("one row was not taken; mend it and import the file again")
+            }
+            CliError::RowsRefused(rows) => write!(
+                f,
+                "{rows} rows were not taken; mend them and import the file again: rows that are \
+                 in already are refused and harmless"
+            ),
+            CliError::CheckFailed(1) => f.write_str("one thing above must be mended first"),
+            CliError::CheckFailed(things) => {
+                write!(f, "{things} things above must be mended first")
+            }
+            CliError::NoSuchKey(key) => write!(
+                f,
+                "there is no key `{key}`; palomar config sample shows them all, written as in \
+                 limits.recipients_max"
+            ),
+            CliError::NotATime(text) => write!(
+                f,
+                "`{text}` is no time; write how long ago (15m, 2h, 3d) or a time \
+                 (2026-03-01, 2026-03-01T09:00:00Z)"
+            ),
+            CliError::NothingKnown { id } => write!(
+                f,
+                "the log knows nothing of {id}; take the id from a `250 queued as ID`, a Received \
+                 line or palomar log (log lines are kept for `log.keep_days`)"
+            ),
+            CliError::Demo(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CliError {}
+
+impl From<ServerError> for CliError {
+    fn from(error: ServerError) -> Self {
+        CliError::Server(error)
+    }
+}

@@ -1,0 +1,136 @@
+//! Cli: the command line, one file a subcommand.
+//!
+//! Each file has its arguments and its `run`. Whatever changes accounts goes through [`admin`]: to
+//! the running server over its socket, or, where none runs, to the data directory itself. Results
+//! go to standard output, as a table or with `--json` for scripts; errors and progress to standard
+//! error, and an error says what to do next.
+//!
+//! Exit codes: 0 done; 1 refused or failed; 2 wrong arguments or configuration; 75 try again.
+//!
+//! Everything here blocks, on the main thread. Deliberately absent: anything a server does; `serve`
+//! and `demo` only call `server::serve`.
+
+mod admin;
+mod alias;
+mod check;
+mod config;
+mod demo;
+mod domain;
+mod error;
+mod explain;
+mod import;
+mod kick;
+mod log;
+mod password;
+mod print;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod user;
+mod who;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use error::CliError;
+
+const DEFAULT_CONFIG: &str = "/etc/palomar/palomar.toml";
+
+/// The whole mail service of an institution in one binary.
+#[derive(Debug, Parser)]
+#[command(
+    name = "palomar",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+struct Cli {
+    /// The configuration [default: /etc/palomar/palomar.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server until SIGTERM or Ctrl-C
+    Serve(serve::Serve),
+    /// Try everything: a server on high loopback ports with two users and some mail
+    Demo(demo::Demo),
+    /// Check configuration, host, ports, certificates and DNS before users do
+    Check(check::Check),
+    /// Accounts
+    #[command(subcommand)]
+    User(user::User),
+    /// Domains whose mail is delivered here
+    #[command(subcommand)]
+    Domain(domain::Domain),
+    /// Addresses that lead to other addresses
+    #[command(subcommand)]
+    Alias(alias::Alias),
+    /// List who is connected
+    Who(who::Who),
+    /// End every session of a user
+    Kick(kick::Kick),
+    /// Search the log, or follow it
+    Log(log::Log),
+    /// The configuration as it is in effect
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Tell all that is known of one message or session, by the id from its log lines, its Received
+    /// line or its `250 queued as ID`
+    Explain(explain::Explain),
+}
+
+/// Where the configuration is; loaded only by who needs it.
+#[derive(Debug)]
+struct Site {
+    given: Option<PathBuf>,
+}
+
+impl Site {
+    fn path(&self) -> &Path {
+        self.given.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))
+    }
+
+    fn config(&self) -> Result<Config, CliError> {
+        Config::load(self.path()).map_err(CliError::Config)
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(()) | Err(CliError::PipeClosed) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = error.render(io::stderr().is_terminal());
+            // Where standard error is closed too there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "{text}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), CliError> {
+    let site = Site { given: cli.config };
+    match cli.command {
+        Command::Serve(serve) => serve.run(&site),
+        Command::Demo(demo) => demo.run(&site),
+        Command::Check(check) => check.run(&site),
+        Command::User(user) => user.run(&site),
+        Command::Domain(domain) => domain.run(&site),
+        Command::Alias(alias) => alias.run(&site),
+        Command::Who(who) => who.run(&site),
+        Command::Kick(kick) => kick.run(&site),
+        Command::Log(log) => log.run(&site),
+        Command::Config(config) => config.run(&site),
+        Command::Explain(explain) => explain.run(&site),
+    }
+}
