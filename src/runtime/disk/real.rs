@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
+use super::step::APPEND;
 use super::{DirEntry, DiskError, DiskOp, Done, Open, Step};
 use crate::base::UnixMs;
 
@@ -21,9 +22,47 @@ pub(super) fn apply(step: &Step) -> Result<Done, DiskError> {
             .map_err(|cause| DiskError::new(DiskOp::Write, path, &cause))?;
         return Ok(Done::wrote(bytes));
     }
+    if let Step::Replace {
+        tmp,
+        to,
+        bytes,
+        modified,
+    } = step
+    {
+        return replace(tmp, to, bytes, *modified);
+    }
     let (op, path) = step.subject();
     change(step).map_err(|cause| DiskError::new(op, path, &cause))?;
     Ok(Done::default())
+}
+
+fn replace(
+    tmp: &Path,
+    to: &Path,
+    bytes: &[u8],
+    modified: Option<UnixMs>,
+) -> Result<Done, DiskError> {
+    let failed = |op| move |cause: io::Error| DiskError::new(op, tmp, &cause);
+    let file: File = open(tmp, APPEND).map_err(failed(DiskOp::Open))?.into();
+    file.write_all_at(bytes, 0).map_err(failed(DiskOp::Write))?;
+    // An earlier life may have left a longer one.
+    let len = bytes.len() as u64;
+    file.metadata()
+        .and_then(|found| match found.len() == len {
+            true => Ok(()),
+            false => file.set_len(len),
+        })
+        .map_err(failed(DiskOp::Truncate))?;
+    if let Some(at) = modified {
+        set_times(&file, at).map_err(failed(DiskOp::SetTimes))?;
+    }
+    fs::rename(tmp, to).map_err(failed(DiskOp::Rename))?;
+    Ok(Done::wrote(bytes))
+}
+
+fn set_times(file: &File, at: UnixMs) -> io::Result<()> {
+    let at = system_time(at);
+    file.set_times(fs::FileTimes::new().set_accessed(at).set_modified(at))
 }
 
 fn change(step: &Step) -> io::Result<()> {
@@ -34,14 +73,12 @@ fn change(step: &Step) -> io::Result<()> {
         Step::CreateDirAll { path } => DirBuilder::new().recursive(true).mode(0o700).create(path),
         Step::RemoveDirAll { path } => fs::remove_dir_all(path),
         Step::Truncate { path, len } => OpenOptions::new().write(true).open(path)?.set_len(*len),
-        Step::SetTimes { path, at } => {
-            let at = system_time(*at);
-            let times = fs::FileTimes::new().set_accessed(at).set_modified(at);
-            File::open(path)?.set_times(times)
-        }
+        Step::SetTimes { path, at } => set_times(&File::open(path)?, *at),
         Step::SyncFile { path } => File::open(path)?.sync_all(),
         Step::SyncDir { path } => Ok(rustix::fs::fsync(open_dir(path)?)?),
-        Step::WriteNew { .. } | Step::Append { .. } => unreachable!("a write is no change"),
+        Step::WriteNew { .. } | Step::Append { .. } | Step::Replace { .. } => {
+            unreachable!("a write is no change")
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 
+use super::step::APPEND;
 use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, Open, Step};
 use crate::base::UnixMs;
 
@@ -169,16 +170,19 @@ impl SimDisk {
 
     pub(super) fn apply(&self, step: &Step) -> Result<Done, DiskError> {
         let mut state = self.state.borrow_mut();
-        let Some((path, offset, bytes, how)) = step.as_write() else {
-            return state.change(step);
-        };
-        state.begin(DiskOp::Open, path)?;
-        let inode = state.open(path, how).map_err(at(DiskOp::Open, path))?;
-        state.begin(DiskOp::Write, path)?;
-        state
-            .write(inode, offset, bytes)
-            .map_err(at(DiskOp::Write, path))?;
-        Ok(Done::wrote(bytes))
+        if let Step::Replace {
+            tmp,
+            to,
+            bytes,
+            modified,
+        } = step
+        {
+            return state.replace(tmp, to, bytes, *modified);
+        }
+        match step.as_write() {
+            Some((path, offset, bytes, how)) => state.write_path(path, offset, bytes, how),
+            None => state.change(step),
+        }
     }
 
     pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>, DiskError> {
@@ -315,6 +319,41 @@ impl State {
         Ok(inode)
     }
 
+    fn write_path(
+        &mut self,
+        path: &Path,
+        offset: u64,
+        bytes: &[u8],
+        how: Open,
+    ) -> Result<Done, DiskError> {
+        self.begin(DiskOp::Open, path)?;
+        let inode = self.open(path, how).map_err(at(DiskOp::Open, path))?;
+        self.begin(DiskOp::Write, path)?;
+        self.write(inode, offset, bytes)
+            .map_err(at(DiskOp::Write, path))?;
+        Ok(Done::wrote(bytes))
+    }
+
+    fn replace(
+        &mut self,
+        tmp: &Path,
+        to: &Path,
+        bytes: &[u8],
+        modified: Option<UnixMs>,
+    ) -> Result<Done, DiskError> {
+        let done = self.write_path(tmp, 0, bytes, APPEND)?;
+        let path = tmp.to_path_buf();
+        let len = bytes.len() as u64;
+        self.change(&Step::Truncate { path, len })?;
+        if let Some(at) = modified {
+            let path = tmp.to_path_buf();
+            self.change(&Step::SetTimes { path, at })?;
+        }
+        let (from, to) = (tmp.to_path_buf(), to.to_path_buf());
+        self.change(&Step::Rename { from, to })?;
+        Ok(done)
+    }
+
     /// A step other than a write.
     fn change(&mut self, step: &Step) -> Result<Done, DiskError> {
         let (op, path) = step.subject();
@@ -352,9 +391,10 @@ impl State {
                 Ok(())
             }
             Step::SyncDir { path } => self.names.sync_dir(path),
-            Step::SyncFile { .. } | Step::WriteNew { .. } | Step::Append { .. } => {
-                unreachable!("done by the caller")
-            }
+            Step::SyncFile { .. }
+            | Step::WriteNew { .. }
+            | Step::Append { .. }
+            | Step::Replace { .. } => unreachable!("done by the caller"),
         }
     }
 

@@ -18,6 +18,15 @@ pub enum Step {
         at: u64,
         bytes: Vec<u8>,
     },
+    /// A whole file: written as `tmp`, and given its name only if all of that was done. What was
+    /// `to` before is replaced.
+    Replace {
+        tmp: PathBuf,
+        to: PathBuf,
+        bytes: Vec<u8>,
+        /// When the content was last changed, for those who ask; now where it is not said.
+        modified: Option<UnixMs>,
+    },
     Rename {
         from: PathBuf,
         to: PathBuf,
@@ -64,6 +73,7 @@ impl Step {
     pub fn subject(&self) -> (DiskOp, &Path) {
         match self {
             Step::WriteNew { path, .. } | Step::Append { path, .. } => (DiskOp::Write, path),
+            Step::Replace { tmp, .. } => (DiskOp::Write, tmp),
             Step::Rename { from, .. } => (DiskOp::Rename, from),
             Step::Link { to, .. } => (DiskOp::Link, to),
             Step::Unlink { path } => (DiskOp::Unlink, path),
@@ -107,7 +117,7 @@ const NEW: Open = Open {
     truncate: false,
 };
 
-const APPEND: Open = Open {
+pub(super) const APPEND: Open = Open {
     create: true,
     create_new: false,
     ..NEW

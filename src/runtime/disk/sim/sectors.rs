@@ -71,6 +71,9 @@ impl Sectors {
         let (memory, platter) = (&self.memory, &mut self.platter);
         self.dirty.retain(|&sector, since| {
             if *since <= mark {
+                // A failed sync may have lost the length: what is written again brings it back.
+                let end = ((sector + 1) * SECTOR).min(memory.len());
+                platter.resize(platter.len().max(end), 0);
                 copy_sector(memory, platter, sector, SECTOR);
             }
             *since > mark
