@@ -7,7 +7,7 @@
 //! A crash before (4) leaves the old catalogues and a journal that still has everything after
 //! them; between (4) and (5) it leaves doomed files, which the next start removes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -81,7 +81,7 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     if let Err(Fault::Sync(error)) = &outcome {
         // The kernel has dropped what it could not write: only a replay writes it again.
         tracing::error!(%error, "checkpoint not durable, no more acknowledgements");
-        shard.sync_failed.set(true);
+        shard.sync_failed.store(true, Ordering::Release);
         shard.poisoned.notify_all();
         return Err(StoreError::Poisoned);
     }
@@ -262,7 +262,7 @@ async fn settle_accepted(
 /// Removes what a durable checkpoint at `upto` has made superfluous. What cannot be removed now
 /// is tried again after the next one.
 pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto: PSeq) {
-    let doomed: Vec<(PSeq, Doomed)> = {
+    let mut doomed: Vec<(PSeq, Doomed)> = {
         let mut state = partition.state.borrow_mut();
         let n = state.doomed.partition_point(|(at, _)| *at <= upto);
         state.doomed.drain(..n).collect()
@@ -271,39 +271,39 @@ pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto
         return;
     }
     partition.dirty.set(true);
-    let mut messages: BTreeMap<(AccountId, MailboxId), Vec<(String, u32)>> = BTreeMap::new();
+    let mut messages: BTreeMap<(AccountId, MailboxId), Vec<Named>> = BTreeMap::new();
     let mut steps = Vec::new();
-    for (_, doomed) in doomed {
-        match doomed {
+    // By place in the list: what is to be tried again.
+    let mut of_step = Vec::new();
+    let mut left = BTreeSet::new();
+    for (n, (_, doomed)) in doomed.iter().enumerate() {
+        let path = match doomed {
             Doomed::Message {
                 account,
                 mailbox,
                 stem,
                 letters,
             } => {
-                messages
-                    .entry((account, mailbox))
-                    .or_default()
-                    .push((stem, letters));
+                let of_mailbox = messages.entry((*account, *mailbox)).or_default();
+                of_mailbox.push((n, stem.clone(), *letters));
+                continue;
             }
-            Doomed::File(file) => {
-                let path = owned.layout.root.join(file);
-                if !is_live_index(partition, &path) {
-                    steps.push(Step::Unlink { path });
-                }
-            }
-            Doomed::Tree(tree) => {
-                steps.push(Step::RemoveDirAll {
-                    path: owned.layout.root.join(tree),
-                });
-            }
-        }
+            Doomed::File(path) | Doomed::Tree(path) => owned.layout.root.join(path),
+        };
+        let step = match doomed {
+            Doomed::Tree(_) => Step::RemoveDirAll { path },
+            _ if is_live_index(partition, &path) => continue,
+            _ => Step::Unlink { path },
+        };
+        of_step.push(n);
+        steps.push(step);
     }
-    for outcome in disk.batch(steps).await {
+    for (n, outcome) in of_step.into_iter().zip(disk.batch(steps).await) {
         if let Err(error) = outcome
             && error.kind != DiskErrorKind::NotFound
         {
             tracing::warn!(%error, "doomed file not removed");
+            left.insert(n);
         }
     }
     for ((account, mailbox), files) in messages {
@@ -312,8 +312,15 @@ pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto
             continue;
         };
         for part in files.chunks(UNLINKS_MAX) {
-            unlink_messages(disk, &mailbox.path(), part).await;
+            if let Err(error) = unlink_messages(disk, &mailbox.path(), part).await {
+                tracing::warn!(%error, "expunged messages not removed");
+                left.extend(part.iter().map(|(n, ..)| *n));
+            }
         }
+    }
+    let mut state = partition.state.borrow_mut();
+    for n in left.into_iter().rev() {
+        state.doomed.push_front(doomed.swap_remove(n));
     }
 }
 
@@ -329,24 +336,34 @@ fn is_live_index(partition: &Partition, path: &Path) -> bool {
     mailboxes.any(|mailbox| mailbox.writes_to(path))
 }
 
-async fn unlink_messages(disk: &Disk, folder: &Path, files: &[(String, u32)]) {
+/// A doomed message: its place in the list, its stem and its letters.
+type Named = (usize, String, u32);
+
+async fn unlink_messages(disk: &Disk, folder: &Path, files: &[Named]) -> Result<(), DiskError> {
     let cur = folder.join("cur");
-    let unlink = |(stem, letters): &(String, u32)| Step::Unlink {
+    let unlink = |(_, stem, letters): &Named| Step::Unlink {
         path: cur.join(file_name(stem, *letters)),
     };
     let outcomes = disk.batch(files.iter().map(unlink).collect()).await;
-    let missed = |e: &crate::runtime::DiskError| e.kind == DiskErrorKind::NotFound;
-    let lost: HashMap<&str, ()> = files
-        .iter()
-        .zip(&outcomes)
-        .filter(|(_, outcome)| outcome.as_ref().is_err_and(missed))
-        .map(|((stem, _), _)| (stem.as_str(), ()))
-        .collect();
+    let mut lost: HashMap<&str, ()> = HashMap::new();
+    let mut trouble = None;
+    for ((_, stem, _), outcome) in files.iter().zip(outcomes) {
+        match outcome {
+            Err(error) if error.kind == DiskErrorKind::NotFound => {
+                lost.insert(stem, ());
+            }
+            Err(error) => trouble = Some(error),
+            Ok(_) => {}
+        }
+    }
     if lost.is_empty() {
-        return;
+        return trouble.map_or(Ok(()), Err);
     }
     // Not under the expected letters: one look at every name finds them all.
-    let names = disk.list(&cur).await.unwrap_or_default();
+    let names = match disk.list(&cur).await {
+        Err(error) if error.kind == DiskErrorKind::NotFound => Vec::new(),
+        names => names?,
+    };
     let found: Vec<PathBuf> = names
         .into_iter()
         .filter_map(|entry| entry.name.into_string().ok())
@@ -358,8 +375,7 @@ async fn unlink_messages(disk: &Disk, folder: &Path, files: &[(String, u32)]) {
         .map(|path| Step::Unlink { path })
         .collect();
     for outcome in disk.batch(steps).await {
-        if let Err(error) = outcome {
-            tracing::warn!(%error, "expunged message not removed");
-        }
+        trouble = trouble.or(outcome.err());
     }
+    trouble.map_or(Ok(()), Err)
 }

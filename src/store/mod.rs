@@ -48,5 +48,5 @@ pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{BodyRef, Op, OutboxKey, Record};
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
 pub use service::{Store, StoreStats};
-pub use startup::{Recovered, StartError};
+pub use startup::{Recovered, StartError, lock};
 pub use view::{Access, Changes, Copied, Row, ScanRow, Stored, View};

@@ -191,6 +191,8 @@ impl Remote {
             })
             .collect();
         let message = shared.message.clone();
+        // Once asked for, another shard's record may name the spool file, whatever becomes of us.
+        self.shard.spools.given(&message);
         let outcome = if self.is_mine(partition) {
             let home = self.shard.partition(partition)?;
             let placing = deliver::place(&self.shard, &home, &shared, &placements);
@@ -208,11 +210,12 @@ impl Remote {
                 .await
                 .and_then(|placed| placed)
         };
-        if matches!(
+        let named = matches!(
             outcome,
             Ok(_) | Err(StoreError::Late | StoreError::Poisoned)
-        ) {
-            self.shard.spools.given(&message);
+        );
+        if !named {
+            self.shard.spools.watch(&message);
         }
         outcome.map(Delivered::Placed)
     }

@@ -1,8 +1,8 @@
 //! The store of one shard as the server holds it: opened, run in the background, drained.
 
-use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_lite::future::or;
@@ -101,7 +101,7 @@ impl Store {
             settling: Semaphore::new(1),
             checkpointing: from.checkpointing.clone(),
             checkpoint_wanted: Notify::new(),
-            sync_failed: Cell::new(false),
+            sync_failed: from.sync_failed.clone(),
             poisoned: Notify::new(),
             cfg,
         });
@@ -180,7 +180,7 @@ impl Store {
         let sync_failed = async {
             loop {
                 let told = self.shard.poisoned.notified();
-                if self.shard.sync_failed.get() {
+                if self.shard.sync_failed.load(Ordering::Acquire) {
                     return;
                 }
                 told.await;
@@ -259,6 +259,8 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
         let dirty = shard.owned.all().iter().any(|p| p.dirty.get());
         let due = now().duration_since(last) >= shard.cfg.checkpoint_every;
         let full = shard.journal.fill_permille() >= CHECKPOINT_PERMILLE;
+        // Not left to checkpoints: on a full disk they may wait for just this room.
+        shard.spools.sweep().await;
         if shard.gate.is_closed() || shard.is_poisoned() || !(full || (due && dirty)) {
             continue;
         }

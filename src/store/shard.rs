@@ -1,9 +1,8 @@
 //! What the handles of a shard's store share, and how a record gets into the journal.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::bodies::{Bodies, From};
@@ -40,8 +39,9 @@ pub(super) struct Shard {
     pub checkpointing: Arc<AtomicBool>,
     /// A checkpoint is wanted now.
     pub checkpoint_wanted: Notify,
-    /// A sync of the file system failed twice: no checkpoint can be trusted any more.
-    pub sync_failed: Cell<bool>,
+    /// A sync of the file system failed, on whichever shard: the kernel has dropped what it could
+    /// not write, and the next sync succeeds without it. No checkpoint can be trusted any more.
+    pub sync_failed: Arc<AtomicBool>,
     pub poisoned: Notify,
 }
 
@@ -71,7 +71,7 @@ impl Shard {
     }
 
     pub fn is_poisoned(&self) -> bool {
-        self.sync_failed.get() || self.journal.poisoned()
+        self.sync_failed.load(Ordering::Acquire) || self.journal.poisoned()
     }
 
     pub fn settler(&self) -> Settler<'_> {

@@ -39,6 +39,7 @@ pub struct Recovered {
     pub(super) mesh: Mesh<Request>,
     pub(super) inboxes: Arc<[flume::Receiver<Inbox<Request>>]>,
     pub(super) checkpointing: Arc<AtomicBool>,
+    pub(super) sync_failed: Arc<AtomicBool>,
     /// Held until the last shard is gone.
     _lock: Option<Arc<OwnedFd>>,
 }
@@ -138,8 +139,9 @@ impl From<Fault> for StartError {
     }
 }
 
-/// Keeps a second process out. Blocks: for the start.
-pub(super) fn lock(root: &Path) -> Result<OwnedFd, StartError> {
+/// Keeps a second process out of a data directory while the answer lives. Blocks: for the start,
+/// and for commands on a stopped server.
+pub fn lock(root: &Path) -> Result<OwnedFd, StartError> {
     use std::io::Write;
     let path = root.join("lock");
     let trouble = |cause: std::io::Error| {
@@ -269,8 +271,11 @@ pub(super) async fn recover_all(
         let partition = load_partition(disk, &layout, *id).await?;
         owned.partitions.borrow_mut().insert(*id, partition.clone());
         let log = records.remove(id).unwrap_or_default();
+        // A catalogue that has all of it may be read from a page cache: its rename was perhaps
+        // never durable. So it is written anew before the journal lets go.
+        let written_anew = !log.is_empty();
         replay(&settler, &partition, log).await?;
-        if partition.dirty.get() {
+        if written_anew {
             cuts.push(checkpoint::cut(&partition));
         }
         settler.flush(&partition).await?;
@@ -295,7 +300,8 @@ pub(super) async fn recover_all(
         present,
         mesh,
         inboxes: inboxes.collect(),
-        checkpointing: Arc::new(AtomicBool::new(false)),
+        checkpointing: Arc::default(),
+        sync_failed: Arc::default(),
         _lock: lock.map(Arc::new),
         cfg,
     })
@@ -375,6 +381,16 @@ async fn replay(
                 // It may have been made, renamed and deleted in one life.
                 take_found_path(settler, &mailbox, here).await?;
             }
+        }
+    }
+    for mailbox in partition.unflushed.borrow().iter() {
+        // An earlier life may have been cut off while it wrote the list of keywords.
+        let index = mailbox.index.borrow();
+        if index
+            .as_ref()
+            .is_some_and(|i| !i.keyword_names().is_empty())
+        {
+            mailbox.keywords_stale.set(true);
         }
     }
     settler.run(partition, PSeq(u64::MAX)).await?;

@@ -1,5 +1,7 @@
 //! The whole store on the simulated disk. Each life of a process is one executor.
 
+mod failures;
+mod formats;
 mod model;
 mod outbox;
 mod walk;

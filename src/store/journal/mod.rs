@@ -32,7 +32,7 @@ use crate::base::BATCH_BYTES_MAX;
 
 pub use error::JournalError;
 pub use recover::{Recorded, Recovered, Report, SlotFiles, TornTail, recover, retire};
-pub use repair::cut;
+pub use repair::{Loss, cut, losses};
 pub use writer::{Journal, Stats, Ticket};
 
 /// A record's frame, at most. Whoever makes larger ones splits the command.

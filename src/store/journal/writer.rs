@@ -28,6 +28,8 @@ const SPARE_BUFFERS_MAX: usize = 2;
 const NEW_MAIL_PERMILLE: u64 = 850;
 const CHANGE_PERMILLE: u64 = 950;
 const FULL_PERMILLE: u64 = 1000;
+const LAST_SLOT_CHANGE_PERMILLE: u64 = 750;
+const LAST_SLOT_COMPLETION_PERMILLE: u64 = 900;
 
 /// One shard's journal. Clones are handles to the same one; its tasks end with the last.
 #[derive(Clone)]
@@ -400,11 +402,17 @@ impl Core {
             Class::Change => CHANGE_PERMILLE,
             Class::Completion => FULL_PERMILLE,
         };
-        let starved = self.ring.starved() && class == Class::NewMail;
+        let starved = self.ring.starved() && self.slot_permille() >= most_of_last(class);
         if starved || self.fill_permille() >= most {
             return Err(StoreError::Full);
         }
         Ok(())
+    }
+
+    /// How much of the slot in use is taken by what is written and what waits.
+    fn slot_permille(&self) -> u64 {
+        let used = self.tail.borrow().offset + self.queued_bytes.get() as u64;
+        used * 1000 / self.cfg.slot_bytes
     }
 
     /// Encodes into the batch that collects, or into a new one where it is full.
@@ -659,6 +667,16 @@ impl Core {
         self.wake.notify_all();
         self.idle.notify_all();
         self.ring.close();
+    }
+}
+
+/// How full the last slot there is room for may become: beyond that a record would wait for space
+/// on the disk, and whoever sent it with it.
+fn most_of_last(class: Class) -> u64 {
+    match class {
+        Class::NewMail => 0,
+        Class::Change => LAST_SLOT_CHANGE_PERMILLE,
+        Class::Completion => LAST_SLOT_COMPLETION_PERMILLE,
     }
 }
 

@@ -21,6 +21,8 @@ use crate::runtime::{Disk, DiskErrorKind, now, unix_now};
 
 pub(super) use feed::{Change, Feed};
 pub(super) use index::{CacheRef, Cold, Index, KEYWORD_LETTERS_MAX, NameId, NewRow, Weight};
+#[cfg(test)]
+pub(super) use log::replay;
 pub(super) use log::{LogOp, align};
 
 /// An index whose log is longer than this, and than half its rows, is written anew.

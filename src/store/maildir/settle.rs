@@ -273,32 +273,29 @@ impl Settler<'_> {
                     let size = self.bodies.size(&source, memory.as_ref()).await?;
                     if size > PIECE_BYTES {
                         self.write_large(&tmp, &prefix, &source, size).await?;
+                        steps.push(Step::SetTimes {
+                            path: tmp.clone(),
+                            at: date,
+                        });
+                        steps.push(Step::Rename {
+                            from: tmp,
+                            to: file,
+                        });
                     } else {
                         let body = self.bodies.read(&source, memory.as_ref(), 0..size).await?;
                         let mut whole = Vec::with_capacity(prefix.len() + body.len());
                         whole.extend_from_slice(&prefix);
                         whole.extend_from_slice(&body);
                         bytes += whole.len();
-                        let len = whole.len() as u64;
-                        // In two steps, because an earlier life may have left a longer one.
-                        steps.push(Step::Append {
-                            path: tmp.clone(),
-                            at: 0,
+                        // A name is given to a whole file only: a copy that is settled later
+                        // takes what is under it.
+                        steps.push(Step::Replace {
+                            tmp,
+                            to: file,
                             bytes: whole,
-                        });
-                        steps.push(Step::Truncate {
-                            path: tmp.clone(),
-                            len,
+                            modified: Some(date),
                         });
                     }
-                    steps.push(Step::SetTimes {
-                        path: tmp.clone(),
-                        at: date,
-                    });
-                    steps.push(Step::Rename {
-                        from: tmp,
-                        to: file,
-                    });
                 }
             }
             places.push(Place {
@@ -591,20 +588,13 @@ impl Settler<'_> {
             mailbox.path().join("tmp/dovecot-keywords"),
             mailbox.path().join("dovecot-keywords"),
         );
-        let len = text.len() as u64;
         let written = self
-            .steps(vec![
-                Step::Append {
-                    path: tmp.clone(),
-                    at: 0,
-                    bytes: text.into_bytes(),
-                },
-                Step::Truncate {
-                    path: tmp.clone(),
-                    len,
-                },
-                Step::Rename { from: tmp, to },
-            ])
+            .steps(vec![Step::Replace {
+                tmp,
+                to,
+                bytes: text.into_bytes(),
+                modified: None,
+            }])
             .await;
         if written.is_err() {
             mailbox.keywords_stale.set(true);

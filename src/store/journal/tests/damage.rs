@@ -189,6 +189,14 @@ fn the_named_repair_works_and_keeps_a_copy() {
             let refused = recover(&cfg, &disk).await.expect_err("damaged").to_string();
             let command = format!("--slot {slot} --offset {offset}`");
             assert!(refused.contains(&command), "{refused}");
+            let all = losses(&cfg, &disk, 0, slot, offset).await.expect("tells");
+            let lost: u64 = all.iter().map(|loss| loss.records).sum();
+            // All behind the cut, but for what is damaged or in the slot that is not there.
+            let readable = match (slot, offset) {
+                (2, 0) => RECORDS - kept - 4,
+                _ => RECORDS - kept - 1,
+            };
+            assert_eq!(lost, readable, "{all:?}");
             cut(&cfg, &disk, 0, slot, offset).await.expect("cuts");
             let recovered = recover(&cfg, &disk).await.expect("starts again");
             assert!(

@@ -1,0 +1,529 @@
+//! Files as today's Palomar writes them, in `tests/format/`: every later one must read them.
+//!
+//! `PALOMAR_WRITE_FORMATS=1 cargo test --lib store::tests::formats` writes the files anew. That is
+//! for a new version of a format, whose files stand beside those of the old one.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{ROOT, config, soon};
+use crate::base::{
+    AccountId, BlobId, ByteSize, Epoch, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid,
+    UidValidity, UnixMs, crc32c,
+};
+use crate::runtime::{Disk, SimDisk, block_on};
+use crate::store::body::{Accepted, Source};
+use crate::store::catalogue::{AccountState, Catalogue, Doomed};
+use crate::store::journal::{
+    self, Apply, Class, Committed, Journal, JournalConfig, Recorded, recover, retire,
+};
+use crate::store::mailbox::{
+    CacheRef, Cold, Index, LogOp, Mailbox, Meta, NameId, NewRow, Weight, align, replay,
+};
+use crate::store::maildir::Layout;
+use crate::store::{
+    AccountRef, Body, BodyRef, Flags, Message, Op, OutboxKey, Record, SpecialUse, Target,
+};
+use crate::wire::mime::{DigestView, Limits, Walker};
+
+const LETTER: &[u8] = b"From: Ana <ana@example.org>\r\nTo: bob@example.org\r\n\
+    Subject: A letter\r\nDate: Mon, 2 Mar 2026 09:00:00 +0100\r\n\r\nBody.\r\n";
+const ANA: AccountId = AccountId(7);
+const INBOX: MailboxId = MailboxId(3);
+const P1: PartitionId = PartitionId(1);
+
+/// The file as it was kept; written first where the environment asks for it.
+fn kept(name: &str, today: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/format")
+        .join(name);
+    if std::env::var_os("PALOMAR_WRITE_FORMATS").is_some() {
+        std::fs::write(&path, today()).expect("writes");
+    }
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn digest() -> Vec<u8> {
+    let mut walker = Walker::new(Limits::default());
+    walker.feed(LETTER);
+    let mut digest = Vec::new();
+    walker.finish().encode(&mut digest);
+    digest
+}
+
+fn message(body: Body) -> Arc<Message> {
+    Arc::new(Message {
+        body,
+        digest: digest().into(),
+        size: LETTER.len() as u64,
+        crc32c: crc32c(LETTER),
+        blake3: [0xb3; 32],
+    })
+}
+
+fn trace() -> TraceId {
+    TraceId::new(UnixMs(1_772_438_400_000), 77)
+}
+
+fn bob() -> Target {
+    Target {
+        account: AccountRef {
+            account: AccountId(8),
+            partition: PartitionId(2),
+            quota: Some(ByteSize(1 << 30)),
+        },
+        mailbox: "Junk".into(),
+        flags: Flags::FLAGGED,
+        prefix: b"Delivered-To: bob@example.org\r\n".to_vec(),
+    }
+}
+
+fn placed(uid: u32, body: BodyRef) -> Op {
+    Op::Placed {
+        account: ANA,
+        mailbox: INBOX,
+        uid: Uid(uid),
+        modseq: ModSeq(1 << 40 | 5),
+        flags: Flags::SEEN.union(Flags::DRAFT),
+        keywords: vec!["$Forwarded".into(), "Arbeit-ä".into()],
+        internal_date: UnixMs(-1),
+        saved: UnixMs(1_772_438_400_123),
+        body,
+        prefix: b"Return-Path: <>\r\n".to_vec(),
+        origin: Some(OutboxKey {
+            source: PartitionId::queue(0),
+            pseq: PSeq(9),
+            ordinal: 2,
+        }),
+        trace: Some(trace()),
+    }
+}
+
+/// Every kind of op, with every kind of field.
+fn ops() -> Vec<Vec<Op>> {
+    let (account, mailbox, modseq) = (ANA, INBOX, ModSeq(1 << 40 | 6));
+    let value = |account, value| Op::ValueSet {
+        account,
+        namespace: "sieve".into(),
+        key: b"main".to_vec(),
+        value,
+    };
+    vec![
+        vec![
+            Op::MailboxCreated {
+                account,
+                mailbox,
+                name: "INBOX".into(),
+                uidvalidity: UidValidity(1_772_438_400),
+                special_use: None,
+            },
+            Op::MailboxCreated {
+                account,
+                mailbox: MailboxId(4),
+                name: "Entwürfe/2026".into(),
+                uidvalidity: UidValidity(1_772_438_401),
+                special_use: Some(SpecialUse::Drafts),
+            },
+            Op::SubscriptionSet {
+                account,
+                name: "INBOX".into(),
+                subscribed: true,
+            },
+        ],
+        vec![
+            placed(1, BodyRef::New(0)),
+            placed(2, BodyRef::Handed(1)),
+            placed(
+                3,
+                BodyRef::Copy {
+                    mailbox,
+                    uid: Uid(1),
+                },
+            ),
+        ],
+        vec![
+            Op::FlagsSet {
+                account,
+                mailbox,
+                modseq,
+                entries: vec![
+                    (Uid(1), Flags::SEEN, vec!["Work".into()]),
+                    (Uid(2), Flags::SEEN, vec!["Work".into()]),
+                    (Uid(3), Flags::NONE, Vec::new()),
+                ],
+            },
+            Op::Expunged {
+                account,
+                mailbox,
+                modseq,
+                uids: vec![Uid(1), Uid(3)],
+            },
+            Op::MailboxRenamed {
+                account,
+                mailbox: MailboxId(4),
+                name: "Drafts".into(),
+            },
+            Op::MailboxDeleted {
+                account,
+                mailbox: MailboxId(4),
+            },
+        ],
+        vec![
+            value(Some(ANA), Some(b"keep;".to_vec())),
+            value(None, None),
+            Op::AccountPurged { account },
+            Op::BodySettled {
+                blob: BlobId {
+                    partition: P1,
+                    pseq: PSeq(2),
+                    ordinal: 0,
+                },
+            },
+        ],
+        vec![
+            Op::Accepted {
+                body: BodyRef::New(0),
+                targets: vec![bob()],
+                saved: UnixMs(1_772_438_400_456),
+                trace: None,
+            },
+            Op::HandedOver {
+                pseq: PSeq(5),
+                ordinal: 0,
+            },
+        ],
+    ]
+}
+
+fn records() -> Vec<Record> {
+    let spooled = || message(Body::Spool(Path::new(ROOT).join("spool/1-0-1")));
+    let inline = || message(Body::Inline(LETTER.to_vec()));
+    let record = |(n, ops): (usize, Vec<Op>)| Record {
+        partition: P1,
+        epoch: Epoch(1),
+        pseq: PSeq(n as u64 + 1),
+        bodies: match n {
+            1 => vec![inline(), spooled()],
+            4 => vec![inline()],
+            _ => Vec::new(),
+        },
+        ops,
+    };
+    ops().into_iter().enumerate().map(record).collect()
+}
+
+/// All of a record but where its bodies lie.
+fn described(record: &Record) -> String {
+    let bodies: Vec<_> = record
+        .bodies
+        .iter()
+        .map(|m| (&m.digest, m.size, m.crc32c, m.blake3))
+        .collect();
+    let Record {
+        partition,
+        epoch,
+        pseq,
+        ops,
+        ..
+    } = record;
+    format!("{partition:?} {epoch:?} {pseq:?} {ops:?} {bodies:?}")
+}
+
+struct Ignore;
+
+impl Apply for Ignore {
+    fn apply(&self, _batch: &[Committed]) {}
+}
+
+fn small() -> JournalConfig {
+    JournalConfig {
+        slot_bytes: 64 << 10,
+        slots_max: 3,
+        batch_bytes_max: 16 << 10,
+        ..config(1).journal
+    }
+}
+
+/// A journal with all records, closed by a seal: the slot up to its last used block, and `epoch`.
+fn journal_today() -> (Vec<u8>, Vec<u8>) {
+    let files = Rc::new(RefCell::new((Vec::new(), Vec::new())));
+    let out = files.clone();
+    block_on(async move {
+        let disk = Disk::sim(SimDisk::new(1));
+        let cfg = small();
+        let recovered = recover(&cfg, &disk).await.expect("recovers");
+        retire(&cfg, &disk, &recovered).await.expect("retires");
+        let journal = Journal::create(&cfg, disk.clone(), 0, Rc::new(Ignore)).await;
+        let journal = journal.expect("creates");
+        for record in records() {
+            let ticket = journal.append(record, Class::Change).expect("takes it");
+            journal.committed(ticket).await.expect("commits");
+        }
+        journal.drain(soon()).await.expect("is quiet");
+        let slot = Path::new(ROOT).join("journal/0/slot-0");
+        let mut slot = disk.read(&slot).await.expect("reads");
+        let used = slot.iter().rposition(|&octet| octet != 0).expect("is used") + 1;
+        slot.truncate(used.next_multiple_of(4096));
+        let epoch = disk.read(&Path::new(ROOT).join("epoch")).await;
+        *out.borrow_mut() = (slot, epoch.expect("reads"));
+    })
+    .expect("an executor");
+    files.take()
+}
+
+#[test]
+fn a_journal_slot_of_version_1() {
+    let slot = kept("journal-1.slot", || journal_today().0);
+    let epoch = kept("journal-1.epoch", || journal_today().1);
+    block_on(async move {
+        let disk = Disk::sim(SimDisk::new(2));
+        let root = PathBuf::from(ROOT);
+        let dir = root.join("journal/0");
+        disk.create_dir_all(&dir).await.expect("makes it");
+        let mut whole = slot;
+        whole.resize(64 << 10, 0);
+        let path = dir.join("slot-0");
+        disk.write_new(&path, whole).await.expect("writes");
+        let path = root.join("epoch");
+        disk.write_new(&path, epoch).await.expect("writes");
+        let found = recover(&small(), &disk).await.expect("recovers");
+        assert_eq!(found.report.torn.len(), 0);
+        let records = records();
+        let read: &Vec<Recorded> = &found.partitions[&P1];
+        assert_eq!(read.len(), records.len());
+        for ((back, places), record) in read.iter().zip(&records) {
+            assert_eq!(described(back), described(record));
+            for (place, message) in places.iter().zip(&record.bodies) {
+                match (place, &message.body) {
+                    (journal::BodyPlace::Spool(at), Body::Spool(path)) => assert_eq!(at, path),
+                    (journal::BodyPlace::InJournal(at), Body::Inline(bytes)) => {
+                        let body = found.files.read(&disk, *at, 0..u64::MAX).await;
+                        assert_eq!(&body.expect("reads"), bytes);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    })
+    .expect("an executor");
+}
+
+fn row(uid: u32, keywords: &[&str]) -> NewRow {
+    NewRow {
+        uid: Uid(uid),
+        flags: Flags(uid as u8 % 32),
+        keywords: keywords.iter().map(|k| (*k).to_owned()).collect(),
+        modseq: ModSeq(1 << 40 | u64::from(uid)),
+        internal_date: UnixMs(-5),
+        saved: UnixMs(1_772_438_400_123),
+        size: 1000 + u64::from(uid),
+        cold: Cold {
+            name: NameId {
+                partition: P1,
+                pseq: PSeq(u64::from(uid) * 3),
+                ordinal: 1,
+            },
+            cache: CacheRef { at: 512, len: 300 },
+            prefix_bytes: 17,
+            bare_newlines: 5,
+            letters: 0x41,
+            email_id: [uid as u8; 16],
+        },
+    }
+}
+
+fn index() -> Index {
+    let mut index = Index::default();
+    index.add(&row(1, &["Work", "$Forwarded"]));
+    index.add(&row(2, &[]));
+    index.add(&row(90_000, &["work"]));
+    index
+}
+
+fn check_rows(found: &Index, want: &Index) {
+    assert_eq!(found.uids(), want.uids());
+    assert_eq!(found.keyword_names(), want.keyword_names());
+    for at in 0..want.len() {
+        assert_eq!(found.row(at), want.row(at));
+        assert_eq!(found.cold(at), want.cold(at));
+        assert_eq!(found.weight(at), want.weight(at));
+    }
+}
+
+#[test]
+fn an_index_snapshot_of_version_1() {
+    let bytes = kept("index-1", || index().encode());
+    check_rows(&Index::decode(&bytes).expect("decodes"), &index());
+}
+
+#[test]
+fn an_index_log_of_version_1() {
+    let changed = vec![(Uid(2), Flags::DELETED, vec!["Late".to_owned()])];
+    let bytes = kept("index-log-1", || {
+        let mut log = Vec::new();
+        for (uid, keywords) in [(1, vec!["Work", "$Forwarded"]), (2, vec![]), (3, vec![])] {
+            LogOp::Added(row(uid, &keywords)).encode(&mut log);
+        }
+        log.resize(align(log.len() as u64) as usize, 0);
+        LogOp::Flags {
+            modseq: ModSeq(1 << 40 | 50),
+            entries: changed.clone(),
+        }
+        .encode(&mut log);
+        LogOp::Expunged { uids: vec![Uid(3)] }.encode(&mut log);
+        LogOp::Letters(vec![(Uid(2), 0x80)]).encode(&mut log);
+        log
+    });
+    let mut found = Index::default();
+    replay(&mut found, &bytes, 0).expect("replays");
+    let mut want = Index::default();
+    want.add(&row(1, &["Work", "$Forwarded"]));
+    want.add(&row(2, &[]));
+    want.set(1, Flags::DELETED, &changed[0].2, ModSeq(1 << 40 | 50));
+    want.set_letters(1, 0x80);
+    check_rows(&found, &want);
+}
+
+#[test]
+fn a_cache_of_version_1() {
+    let bytes = kept("cache-1", || [digest(), digest()].concat());
+    for part in bytes.chunks(bytes.len() / 2) {
+        let view = DigestView::parse(part).expect("parses");
+        assert_eq!(view.bytes(), LETTER.len() as u64);
+        assert_eq!(
+            view.header("Subject"),
+            DigestView::parse(&digest())
+                .expect("parses")
+                .header("Subject")
+        );
+        assert!(
+            view.envelope()
+                .starts_with(b"(\"Mon, 2 Mar 2026 09:00:00 +0100\" \"A letter\"")
+        );
+        assert_eq!(view.parts().count(), 1);
+    }
+}
+
+fn layout() -> Layout {
+    Layout {
+        root: PathBuf::from(ROOT),
+    }
+}
+
+fn mailbox(id: u64, name: &str, special_use: Option<SpecialUse>) -> Rc<Mailbox> {
+    let meta = Meta {
+        name: name.into(),
+        uidvalidity: UidValidity(100 + id as u32),
+        uidnext: Uid(12),
+        highest: ModSeq(1 << 40 | 9),
+        weight: Weight {
+            messages: 3,
+            unseen: 2,
+            deleted: 1,
+            size: 4096,
+            checksum: 0x0123_4567_89ab_cdef,
+        },
+        recent_from: Uid(11),
+        recent: 1,
+        special_use,
+        generation: 2,
+    };
+    let path = layout().folder(P1, ANA, name);
+    Mailbox::new(P1, ANA, MailboxId(id), meta, path, 1024)
+}
+
+fn catalogue() -> Catalogue {
+    let key = || ("sieve".to_owned(), b"main".to_vec());
+    let mut ana = AccountState {
+        bytes: 8192,
+        messages: 6,
+        subscriptions: BTreeSet::from(["INBOX".to_owned(), "Entwürfe/2026".to_owned()]),
+        ..AccountState::default()
+    };
+    ana.cache.end = 2048;
+    ana.values.insert(key(), Arc::from(&b"keep;"[..]));
+    ana.insert(mailbox(3, "INBOX", None));
+    ana.insert(mailbox(4, "Entwürfe/2026", Some(SpecialUse::Drafts)));
+    let accepted = |source, trace| Accepted {
+        saved: UnixMs(1_772_438_400_456),
+        trace,
+        size: LETTER.len() as u64,
+        crc32c: crc32c(LETTER),
+        blake3: [0xb3; 32],
+        digest: digest().into(),
+        targets: vec![None, Some(bob())],
+        source,
+        memory: None,
+    };
+    let mut all = Catalogue {
+        applied: PSeq(40),
+        uidvalidity_last: 104,
+        mailbox_last: 4,
+        ..Catalogue::default()
+    };
+    all.accounts.insert(ANA, ana);
+    all.values.insert(key(), Arc::from(&b"site"[..]));
+    let marks = BTreeSet::from([(PSeq(9), 0), (PSeq(9), 2)]);
+    all.origins.insert(PartitionId::queue(1), marks);
+    let file = Source::File(layout().queue_file(P1, PSeq(38)));
+    all.accepted.insert(PSeq(38), accepted(file, Some(trace())));
+    let spool = Source::Spool(layout().spool().join("1-0-7"));
+    all.accepted.insert(PSeq(39), accepted(spool, None));
+    let doomed = [
+        Doomed::Message {
+            account: ANA,
+            mailbox: INBOX,
+            stem: "1772438400.P1Q2N0.palomar,S=10,W=10".into(),
+            letters: 3,
+        },
+        Doomed::File("spool/1-0-3".into()),
+        Doomed::Tree("removed/1-7-4".into()),
+    ];
+    all.doomed.extend(doomed.map(|d| (PSeq(40), d)));
+    all
+}
+
+/// Everything in it, as text that compares.
+fn told(catalogue: &Catalogue) -> String {
+    let mut text = format!(
+        "{:?} {} {} {:?} {:?} {:?}\n",
+        catalogue.applied,
+        catalogue.uidvalidity_last,
+        catalogue.mailbox_last,
+        catalogue.values,
+        catalogue.origins,
+        catalogue.doomed,
+    );
+    for (id, account) in &catalogue.accounts {
+        text += &format!(
+            "{id:?} {} {} {} {:?} {:?}\n",
+            account.bytes,
+            account.messages,
+            account.cache.end,
+            account.subscriptions,
+            account.values
+        );
+        for (id, mailbox) in &account.mailboxes {
+            let (meta, end) = (mailbox.meta.borrow(), mailbox.pending.borrow().log_end());
+            text += &format!("{id:?} {meta:?} {end} {:?}\n", mailbox.path());
+        }
+    }
+    for (pseq, a) in &catalogue.accepted {
+        text += &format!(
+            "{pseq:?} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?}\n",
+            a.saved, a.trace, a.size, a.crc32c, a.blake3, a.digest, a.targets, a.source
+        );
+    }
+    text
+}
+
+#[test]
+fn a_catalogue_of_version_1() {
+    let bytes = kept("catalogue-1", || catalogue().encode(P1));
+    let found = Catalogue::decode(&bytes, P1, &layout());
+    let found = found.unwrap_or_else(|_| panic!("does not decode"));
+    assert_eq!(told(&found), told(&catalogue()));
+}
