@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::ConfigErrors;
 use crate::runtime::RuntimeError;
 use crate::server::ServerError;
+use crate::store::journal::JournalError;
 use crate::web::AdminError;
 
 #[derive(Debug)]
@@ -63,6 +64,14 @@ pub enum CliError {
     NotATime(String),
     NothingKnown {
         id: String,
+    },
+    Journal(JournalError),
+    /// What would be lost has been told; the last word is missing.
+    NotConfirmed,
+    /// Files made by another user than the server's would stop its next start.
+    OtherUser {
+        path: PathBuf,
+        uid: u32,
     },
     Demo(super::demo::DemoError),
 }
@@ -179,6 +188,16 @@ impl fmt::Display for CliError {
                 f,
                 "the log knows nothing of {id}; take the id from a `250 queued as ID`, a Received \
                  line or palomar log (log lines are kept for `log.keep_days`)"
+            ),
+            CliError::Journal(error) => error.fmt(f),
+            CliError::NotConfirmed => {
+                f.write_str("nothing was changed; to lose what is listed, add --yes")
+            }
+            CliError::OtherUser { path, uid } => write!(
+                f,
+                "{} belongs to the user {uid}; run the command as that one: sudo -u '#{uid}' \
+                 palomar ...",
+                path.display()
             ),
             CliError::Demo(error) => error.fmt(f),
         }

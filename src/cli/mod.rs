@@ -19,11 +19,13 @@ mod domain;
 mod error;
 mod explain;
 mod import;
+mod journal;
 mod kick;
 mod log;
 mod password;
 mod print;
 mod serve;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod user;
@@ -85,6 +87,11 @@ enum Command {
     /// Tell all that is known of one message or session, by the id from its log lines, its Received
     /// line or its `250 queued as ID`
     Explain(explain::Explain),
+    /// Write every message file that is due, so that any Maildir tool reads the present state
+    Settle(settle::Settle),
+    /// Repair the journal of a stopped server that refuses to start
+    #[command(subcommand)]
+    Journal(journal::Journal),
 }
 
 /// Where the configuration is; loaded only by who needs it.
@@ -132,5 +139,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Log(log) => log.run(&site),
         Command::Config(config) => config.run(&site),
         Command::Explain(explain) => explain.run(&site),
+        Command::Settle(settle) => settle.run(&site),
+        Command::Journal(journal) => journal.run(&site),
     }
 }

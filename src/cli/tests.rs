@@ -56,6 +56,10 @@ fn command_lines_of_the_contract_parse() {
         "palomar config explain limits.recipients_max",
         "palomar config sample",
         "palomar explain abcdefghijklmnop --json",
+        "palomar settle",
+        "palomar settle --all",
+        "palomar journal cut --stream 0 --slot 7 --offset 4096",
+        "palomar journal cut --stream 0 --slot 7 --offset 0 --yes --config a.toml",
     ] {
         check(line, true);
     }
@@ -69,6 +73,7 @@ fn command_lines_of_the_contract_parse() {
         "palomar demo --ports 80",
         "palomar demo --seconds 5",
         "palomar queue list",
+        "palomar journal cut --stream 0 --slot 7",
     ] {
         check(line, false);
     }

@@ -1,0 +1,23 @@
+//! `palomar settle`: writes every message file that is due.
+
+use clap::Args;
+
+use super::error::CliError;
+use super::print::out;
+use super::{Site, admin};
+use crate::web::AdminRequest;
+
+#[derive(Debug, Args)]
+pub struct Settle {
+    /// Every mailbox of every account, which is what happens without it too
+    #[arg(long)]
+    all: bool,
+}
+
+impl Settle {
+    pub fn run(self, site: &Site) -> Result<(), CliError> {
+        let config = site.config()?;
+        admin::ask(&config, AdminRequest::Settle)?;
+        out("settled: what was accepted before now is in the Maildir files\n")
+    }
+}
