@@ -15,6 +15,7 @@ use super::journal::Class;
 use super::shard::Shard;
 use super::{Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, StoreError};
 use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, Uid, UnixMs};
+use crate::observe::{event, log_event};
 use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
 
 /// Where one copy of a message goes.
@@ -380,9 +381,26 @@ async fn take_over(
         message,
         ..shared.clone()
     };
-    deliver::place(shard, &home, &own, placements)
-        .await
-        .map(drop)
+    let uids = deliver::place(shard, &home, &own, placements).await?;
+    note_placed(&own, placements, &uids);
+    Ok(())
+}
+
+/// What `explain` tells of a message that reached its owners through the outbox. UID 0 is an entry
+/// that was placed before.
+fn note_placed(shared: &Shared, placements: &[Placement], uids: &[Uid]) {
+    let Some(message) = shared.trace else { return };
+    let placed = placements.iter().zip(uids).filter(|(_, uid)| uid.0 > 0);
+    for (placement, uid) in placed {
+        log_event!(
+            INFO,
+            event::MESSAGE_PLACED,
+            %message,
+            account = %placement.target.account.account,
+            mailbox = placement.target.mailbox.as_str(),
+            uid = uid.0
+        );
+    }
 }
 
 /// Serves what other shards ask, until their ends of the mesh are gone or the gate closes.
