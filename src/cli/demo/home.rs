@@ -45,7 +45,7 @@ pub struct Home {
 
 impl Ports {
     /// High enough for everybody, and with the well-known number in them.
-    pub const DEMO: Ports = Ports::new([2525, 2587, 2465, 2143, 2993, 2110, 2995, 2024, 2925]);
+    pub const DEMO: Ports = Ports::new([2525, 2587, 2465, 2143, 2993, 2110, 2995, 2424, 2925]);
     /// Beside a running demo.
     pub const PLUG: Ports = Ports::new([3525, 3587, 3465, 3143, 3993, 3110, 3995, 3024, 3925]);
 

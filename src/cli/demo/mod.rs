@@ -36,7 +36,7 @@ pub struct Demo {
     /// Where everything is kept [default: palomar-demo, or palomar-plug with --pull-the-plug]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Use nine ports from this one on, instead of 2525, 2587, 2465, 2143, 2993, 2110, 2995, 2024
+    /// Use nine ports from this one on, instead of 2525, 2587, 2465, 2143, 2993, 2110, 2995, 2424
     /// and 2925
     #[arg(long, value_name = "BASE", value_parser = clap::value_parser!(u16).range(1024..=65_000))]
     ports: Option<u16>,
