@@ -315,7 +315,7 @@ received = false
 def s_nail(site):
     box = f"imaps://{site.user.replace('@', '%40')}:{site.password}@{site.host}:{site.imaps}"
     smtp = f"smtps://{site.user.replace('@', '%40')}:{site.password}@{site.host}:{site.submissions}"
-    attachment = site.write("plate.fits", b"plate " * 100_000)
+    attachment = site.write("plate.fits", b"plate " * 3_400_000)
     common = ["-S", "v15-compat", "-S", f"tls-ca-file={site.ca}", "-S", "tls-verify=strict",
               "-S", f"from={site.user}", "-S", "sendwait", "-S", "hostname=localhost",
               "-S", "ttycharset=utf-8", "-S", "sendcharsets=utf-8"]
@@ -323,6 +323,7 @@ def s_nail(site):
              "Señal de s-nail", "-a", attachment, site.user, input="Observación\n".encode())
     found = site.fetch_all()
     assert len(found) == 1 and b"plate.fits" in found[0], len(found)
+    assert len(found[0]) > letter.ATTACHMENT_BYTES, len(found[0])
     listed = site.run("s-nail", "-:/", *common, "-H", "-f", f"{box}/INBOX",
                       env={"TERM": "dumb", "LC_ALL": "C.UTF-8"}, ok=(0, 1))
     assert "Señal" in listed.decode(errors="replace"), listed
@@ -355,9 +356,12 @@ set wait_key = no
 set delete = yes
 set sleep_time = 0
 """)
-    site.run("neomutt", "-F", rc, "-s", "Señal de neomutt", site.user,
+    attachment = site.write("plate.fits", b"plate " * 3_400_000)
+    site.run("neomutt", "-F", rc, "-s", "Señal de neomutt", "-a", attachment, "--", site.user,
              input="Observación\n".encode(), env={"TERM": "dumb", "LC_ALL": "C.UTF-8"})
-    assert len(site.fetch_all()) == 1
+    found = site.fetch_all()
+    assert len(found) == 1 and b"plate.fits" in found[0], len(found)
+    assert len(found[0]) > letter.ATTACHMENT_BYTES, len(found[0])
     out = site.folder / "saved"
     command = ["neomutt", "-F", str(rc), "-e", f'push "<copy-message><kill-line>{out}<enter><flag-message><quit>"']
     pid, terminal = pty.fork()
