@@ -45,7 +45,7 @@ pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
 pub use message::{Body, BodyReader, Incoming, Message};
-pub use op::{BodyRef, Op, OutboxKey, Record};
+pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
 pub use service::{Store, StoreStats};
 pub use startup::{Recovered, StartError, lock};
