@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::journal::JournalConfig;
+use super::progress::Progress;
 
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
@@ -23,6 +24,8 @@ pub struct StoreConfig {
     pub lock: bool,
     /// How long settling waits for more to do.
     pub settle_after: Duration,
+    /// Who watches the start.
+    pub progress: Progress,
 }
 
 impl StoreConfig {
@@ -39,6 +42,7 @@ impl StoreConfig {
             index_memory_bytes_max: 256 << 20,
             lock: true,
             settle_after: Duration::from_millis(100),
+            progress: Progress::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The blocking calls. Only pool threads and the start come here.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
-use super::step::APPEND;
+use super::step::{APPEND, FilePart};
 use super::{DirEntry, DiskError, DiskOp, Done, Open, Step};
 use crate::base::UnixMs;
 
@@ -26,10 +27,16 @@ pub(super) fn apply(step: &Step) -> Result<Done, DiskError> {
         tmp,
         to,
         bytes,
+        rest,
         modified,
     } = step
     {
-        return replace(tmp, to, bytes, *modified);
+        let Some(rest) = rest else {
+            return replace(tmp, to, bytes, *modified);
+        };
+        let whole = with_rest(bytes, rest)
+            .map_err(|cause| DiskError::new(DiskOp::Read, &rest.path, &cause))?;
+        return replace(tmp, to, &whole, *modified);
     }
     let (op, path) = step.subject();
     change(step).map_err(|cause| DiskError::new(op, path, &cause))?;
@@ -58,6 +65,14 @@ fn replace(
     }
     fs::rename(tmp, to).map_err(failed(DiskOp::Rename))?;
     Ok(Done::wrote(bytes))
+}
+
+fn with_rest(head: &[u8], rest: &FilePart) -> io::Result<Vec<u8>> {
+    let mut whole = Vec::with_capacity(head.len() + rest.len);
+    whole.extend_from_slice(head);
+    whole.resize(head.len() + rest.len, 0);
+    File::open(&rest.path)?.read_exact_at(&mut whole[head.len()..], rest.at)?;
+    Ok(whole)
 }
 
 fn set_times(file: &File, at: UnixMs) -> io::Result<()> {
@@ -117,6 +132,16 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
     }
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
+}
+
+/// Without a look at each file.
+pub(super) fn names(path: &Path) -> io::Result<Vec<OsString>> {
+    let entries = fs::read_dir(path)?;
+    let mut names = entries
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names)
 }
 
 pub(super) fn stat(path: &Path) -> io::Result<(u64, UnixMs)> {

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 
 use super::step::APPEND;
-use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, Open, Step};
+use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, FilePart, Open, Step};
 use crate::base::UnixMs;
 
 mod names;
@@ -174,10 +174,16 @@ impl SimDisk {
             tmp,
             to,
             bytes,
+            rest,
             modified,
         } = step
         {
-            return state.replace(tmp, to, bytes, *modified);
+            let Some(rest) = rest else {
+                return state.replace(tmp, to, bytes, *modified);
+            };
+            let mut whole = bytes.clone();
+            whole.extend(state.part(rest)?);
+            return state.replace(tmp, to, &whole, *modified);
         }
         match step.as_write() {
             Some((path, offset, bytes, how)) => state.write_path(path, offset, bytes, how),
@@ -352,6 +358,17 @@ impl State {
         let (from, to) = (tmp.to_path_buf(), to.to_path_buf());
         self.change(&Step::Rename { from, to })?;
         Ok(done)
+    }
+
+    fn part(&mut self, part: &FilePart) -> Result<Vec<u8>, DiskError> {
+        let path = &part.path;
+        self.begin(DiskOp::Read, path)?;
+        let file = self.file(path).map_err(at(DiskOp::Read, path))?;
+        let bytes = file.read(part.at, part.len);
+        match bytes.len() == part.len {
+            true => Ok(bytes),
+            false => Err(at(DiskOp::Read, path)(Errno::IO)),
+        }
     }
 
     /// A step other than a write.

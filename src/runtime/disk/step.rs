@@ -24,6 +24,8 @@ pub enum Step {
         tmp: PathBuf,
         to: PathBuf,
         bytes: Vec<u8>,
+        /// What of another file follows the bytes.
+        rest: Option<FilePart>,
         /// When the content was last changed, for those who ask; now where it is not said.
         modified: Option<UnixMs>,
     },
@@ -59,6 +61,14 @@ pub enum Step {
     SyncDir {
         path: PathBuf,
     },
+}
+
+/// Part of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    pub path: PathBuf,
+    pub at: u64,
+    pub len: usize,
 }
 
 /// What a step did.
