@@ -165,6 +165,12 @@ impl Account {
     pub async fn select(&self, mailbox: MailboxId, access: Access) -> Result<View, StoreError> {
         let mailbox = self.mailbox(mailbox)?;
         mailbox.load(&self.shard.disk).await?;
+        if !mailbox.stale_names.borrow().is_empty() {
+            // Flags of an earlier life, set between its last renames and the end of its last
+            // checkpoint: no record of this life tells of them.
+            self.partition.queue(&mailbox);
+            self.partition.dirty.set(true);
+        }
         Ok(View::open(
             &self.shard,
             &self.partition,

@@ -150,7 +150,18 @@ fn keywords(r: &mut Reader<'_>) -> Result<Vec<String>, Malformed> {
 }
 
 /// Applies the entries in `bytes`, which stand at offset `at` of the log, to `index`.
+#[cfg(test)]
 pub(in crate::store) fn replay(index: &mut Index, bytes: &[u8], at: u64) -> Result<(), Malformed> {
+    replay_telling(index, bytes, at, &mut |_| {})
+}
+
+/// As `replay`, and tells the UIDs of rows that are new or have other flags.
+pub(super) fn replay_telling(
+    index: &mut Index,
+    bytes: &[u8],
+    at: u64,
+    touched: &mut dyn FnMut(Uid),
+) -> Result<(), Malformed> {
     let mut pos = 0usize;
     while pos < bytes.len() {
         let mut r = Reader::new(&bytes[pos..]);
@@ -168,23 +179,25 @@ pub(in crate::store) fn replay(index: &mut Index, bytes: &[u8], at: u64) -> Resu
         if crc32c(payload) != crc {
             return Err(Malformed);
         }
-        apply(index, LogOp::decode(payload)?)?;
+        apply(index, LogOp::decode(payload)?, touched)?;
         pos += 8 + len;
     }
     Ok(())
 }
 
-fn apply(index: &mut Index, op: LogOp) -> Result<(), Malformed> {
+fn apply(index: &mut Index, op: LogOp, touched: &mut dyn FnMut(Uid)) -> Result<(), Malformed> {
     match op {
         LogOp::Added(row) => {
             if index.uids().last().is_some_and(|&last| last >= row.uid) {
                 return Err(Malformed);
             }
+            touched(row.uid);
             index.add(&row);
         }
         LogOp::Flags { modseq, entries } => {
             for (uid, flags, keywords) in entries {
                 if let Some(at) = index.position(uid) {
+                    touched(uid);
                     index.set(at, flags, &keywords, modseq);
                 }
             }

@@ -6,12 +6,18 @@
 
 mod extra;
 mod feed;
+mod files;
 mod index;
+mod keywords;
 mod log;
+mod rows;
+mod snapshot;
+#[cfg(test)]
+mod tests;
 mod vanished;
 
 use std::cell::{Cell, RefCell};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
@@ -19,7 +25,7 @@ use hashbrown::HashMap;
 use super::{Flags, SpecialUse, Status, StoreError};
 use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, Uid, UidValidity};
 use crate::runtime::local::Semaphore;
-use crate::runtime::{Disk, DiskErrorKind, now, unix_now};
+use crate::runtime::{DiskErrorKind, unix_now};
 
 pub(super) use extra::Extra;
 pub(super) use feed::{Change, Feed};
@@ -27,13 +33,7 @@ pub(super) use index::{CacheRef, Cold, Index, KEYWORD_LETTERS_MAX, NameId, NewRo
 #[cfg(test)]
 pub(super) use log::replay;
 pub(super) use log::{LogOp, align};
-
-/// An index whose log is longer than this, and than half its rows, is written anew.
-const LOG_BYTES_MIN: u64 = 64 << 10;
-/// About what one row takes in a snapshot.
-const ROW_BYTES: u64 = 96;
-/// Longest wait for another task that reads or writes the same index.
-const INDEX_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
+use snapshot::Snapshot;
 
 /// What the catalogue knows of a mailbox.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ pub(super) struct Folder {
 /// Bytes that are applied but not yet in the index files.
 #[derive(Default)]
 pub(super) struct Pending {
-    pub snapshot: Option<Vec<u8>>,
+    pub snapshot: Option<Snapshot>,
     pub log: Vec<u8>,
     /// Offset of `log` in the log file.
     pub log_from: u64,
@@ -213,11 +213,10 @@ impl Mailbox {
                 let Some(at) = index.position(*uid) else {
                     continue;
                 };
-                meta.weight.sub(index.weight(at));
                 keywords_new |= index.set(at, *flags, keywords, modseq);
-                meta.weight.add(index.weight(at));
                 uids.push(*uid);
             }
+            meta.weight = index.total();
             meta.highest = meta.highest.max(modseq);
         }
         self.log(&LogOp::Flags {
@@ -240,7 +239,6 @@ impl Mailbox {
                 let Some(at) = index.position(uid) else {
                     continue;
                 };
-                meta.weight.sub(index.weight(at));
                 if uid >= meta.recent_from {
                     meta.recent = meta.recent.saturating_sub(1);
                 }
@@ -253,6 +251,7 @@ impl Mailbox {
                 });
             }
             index.remove(&positions, Some(modseq));
+            meta.weight = index.total();
             meta.highest = meta.highest.max(modseq);
         }
         self.log(&LogOp::Expunged {
@@ -284,80 +283,6 @@ impl Mailbox {
         }
     }
 
-    // ---- the index and its files ----
-
-    fn snapshot_path(&self, generation: u32) -> PathBuf {
-        self.path().join(format!("palomar.index.{generation}"))
-    }
-
-    fn log_path(&self, generation: u32) -> PathBuf {
-        self.path().join(format!("palomar.log.{generation}"))
-    }
-
-    /// Whether this is the snapshot or log of the index as it is now.
-    pub fn writes_to(&self, path: &Path) -> bool {
-        let generation = self.meta.borrow().generation;
-        path.parent() == Some(self.folder.path.borrow().as_path())
-            && (path == self.snapshot_path(generation) || path == self.log_path(generation))
-    }
-
-    /// Reads the index unless it is loaded.
-    pub async fn load(&self, disk: &Disk) -> Result<(), StoreError> {
-        self.used.set(Some(now()));
-        if self.index.borrow().is_some() {
-            return Ok(());
-        }
-        let until = crate::base::Deadline::after(now(), INDEX_WAIT);
-        let _turn = self
-            .io
-            .acquire(1, until)
-            .await
-            .map_err(|_| StoreError::Late)?;
-        if self.index.borrow().is_some() {
-            return Ok(());
-        }
-        let damaged = || StoreError::Damaged {
-            partition: self.partition,
-            since: unix_now(),
-        };
-        let generation = self.meta.borrow().generation;
-        let (waiting, written) = {
-            let pending = self.pending.borrow();
-            (pending.snapshot.clone(), pending.log_from)
-        };
-        let snapshot = match (waiting, generation) {
-            (Some(bytes), _) => Some(bytes),
-            (None, 0) => None,
-            (None, generation) => Some(read_whole(disk, &self.snapshot_path(generation)).await?),
-        };
-        let mut index = match snapshot {
-            Some(bytes) => Index::decode(&bytes).map_err(|_| damaged())?,
-            None => Index::default(),
-        };
-        if written > 0 {
-            let bytes = read_whole(disk, &self.log_path(generation)).await?;
-            let bytes = bytes.get(..written as usize).ok_or_else(damaged)?;
-            log::replay(&mut index, bytes, 0).map_err(|_| damaged())?;
-        }
-        // From here on nothing waits: what was applied meanwhile stands in the pending bytes.
-        let pending = self.pending.borrow();
-        log::replay(&mut index, &pending.log, pending.log_from).map_err(|_| damaged())?;
-        let mut weight = Weight::default();
-        let mut stale = Vec::new();
-        for at in 0..index.len() {
-            weight.add(index.weight(at));
-            if wants_letters(&index, at) {
-                stale.push(index.uids()[at]);
-            }
-        }
-        if weight != self.meta.borrow().weight {
-            return Err(damaged());
-        }
-        *self.stale_names.borrow_mut() = stale;
-        *self.index.borrow_mut() = Some(index);
-        Ok(())
-    }
-
     /// Forgets the index if nobody needs it. What it held is in files and pending bytes.
     pub fn unload(&self) -> bool {
         let free =
@@ -374,97 +299,6 @@ impl Mailbox {
         self.stale_names.borrow_mut().clear();
         *self.index.borrow_mut() = None;
     }
-
-    /// True when the next checkpoint should write the index anew.
-    pub fn wants_snapshot(&self) -> bool {
-        let rows = u64::from(self.meta.borrow().weight.messages);
-        self.pending.borrow().log_end() > LOG_BYTES_MIN.max(rows * ROW_BYTES / 2)
-    }
-
-    /// Begins a new generation: a snapshot of what is applied now, and an empty log. Answers the
-    /// files of the old one, to be removed after the checkpoint. The index must be loaded.
-    pub fn begin_generation(&self) -> Vec<PathBuf> {
-        let index = self.index.borrow();
-        let Some(index) = index.as_ref() else {
-            return Vec::new();
-        };
-        let old = self.meta.borrow().generation;
-        *self.pending.borrow_mut() = Pending {
-            snapshot: Some(index.encode()),
-            ..Pending::default()
-        };
-        self.meta.borrow_mut().generation = old + 1;
-        vec![self.snapshot_path(old), self.log_path(old)]
-    }
-
-    /// Pads the log so that what comes after a checkpoint leaves its sectors alone.
-    pub fn seal_log(&self) {
-        let mut pending = self.pending.borrow_mut();
-        let mut padding = align(pending.log_end()) - pending.log_end();
-        if (1..4).contains(&padding) {
-            // Too little to hold the zero length that says so.
-            padding += align(1);
-        }
-        let len = pending.log.len() + padding as usize;
-        pending.log.resize(len, 0);
-    }
-
-    /// Writes pending bytes to the index files. They stay pending if that fails.
-    pub async fn flush(&self, disk: &Disk) -> Result<(), StoreError> {
-        use crate::runtime::Step;
-        let until = crate::base::Deadline::after(now(), INDEX_WAIT);
-        let _turn = self
-            .io
-            .acquire(1, until)
-            .await
-            .map_err(|_| StoreError::Late)?;
-        let generation = self.meta.borrow().generation;
-        let (snapshot, log, from) = {
-            let pending = self.pending.borrow();
-            (
-                pending.snapshot.clone(),
-                pending.log.clone(),
-                pending.log_from,
-            )
-        };
-        let mut steps = Vec::new();
-        if let Some(bytes) = &snapshot {
-            // Written in place: no catalogue names this generation before the checkpoint that
-            // makes it durable, and a replay writes the same or a later state anew.
-            let path = self.snapshot_path(generation);
-            let len = bytes.len() as u64;
-            steps.push(Step::Append {
-                path: path.clone(),
-                at: 0,
-                bytes: bytes.clone(),
-            });
-            steps.push(Step::Truncate { path, len });
-        }
-        let written = log.len();
-        if written > 0 {
-            steps.push(Step::Append {
-                path: self.log_path(generation),
-                at: from,
-                bytes: log,
-            });
-        }
-        for done in disk.batch(steps).await {
-            done.map_err(|e| disk_error(&e))?;
-        }
-        if self.meta.borrow().generation == generation {
-            let mut pending = self.pending.borrow_mut();
-            if snapshot.is_some() {
-                pending.snapshot = None;
-            }
-            pending.log.drain(..written);
-            pending.log_from += written as u64;
-        }
-        Ok(())
-    }
-}
-
-async fn read_whole(disk: &Disk, path: &Path) -> Result<Vec<u8>, StoreError> {
-    disk.read(path).await.map_err(|e| disk_error(&e))
 }
 
 /// What a failed disk step means to who asked for it.
