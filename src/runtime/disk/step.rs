@@ -1,5 +1,6 @@
 //! One change to a directory tree, as a value, so that hundreds go to the pool in one trip.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{DiskError, DiskOp, Open};
@@ -28,6 +29,12 @@ pub enum Step {
         rest: Option<FilePart>,
         /// When the content was last changed, for those who ask; now where it is not said.
         modified: Option<UnixMs>,
+    },
+    /// Reads `from` through `how` into `to`, which is made or cut to nothing before.
+    Convert {
+        from: PathBuf,
+        to: PathBuf,
+        how: Convert,
     },
     Rename {
         from: PathBuf,
@@ -71,6 +78,9 @@ pub struct FilePart {
     pub len: usize,
 }
 
+/// Makes one stream of octets of another: pure, and with bounded memory.
+pub type Convert = fn(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<()>;
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
@@ -84,6 +94,7 @@ impl Step {
         match self {
             Step::WriteNew { path, .. } | Step::Append { path, .. } => (DiskOp::Write, path),
             Step::Replace { tmp, .. } => (DiskOp::Write, tmp),
+            Step::Convert { to, .. } => (DiskOp::Write, to),
             Step::Rename { from, .. } => (DiskOp::Rename, from),
             Step::Link { to, .. } => (DiskOp::Link, to),
             Step::Unlink { path } => (DiskOp::Unlink, path),

@@ -76,11 +76,11 @@ impl Mailbox {
                 (tail.to_vec(), at)
             };
             applied += tail.len();
-            let apply = move |_| {
+            let apply = move || {
                 let mut found = found;
                 found.replay(&tail, at).map(|()| found)
             };
-            let outcome = disk.read_each(Vec::new(), apply).await;
+            let outcome = disk.compute(apply).await;
             found = outcome.map_err(|e| disk_error(&e))?.map_err(damaged)?;
         }
         // Nothing has waited since.
