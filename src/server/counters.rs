@@ -80,6 +80,10 @@ metrics! {
     counter FILES_PACKED = "palomar_store_files_compressed_total";
     /// Message files that are gone although the index names them.
     counter FILES_MISSING = "palomar_store_files_missing_total";
+    /// Mailbox indexes in memory, in octets.
+    shard_gauge INDEX_BYTES = "palomar_store_index_bytes";
+    /// Readers of the journal that were too far behind.
+    counter READERS_LOST = "palomar_store_journal_readers_lost_total";
     /// Settling that had to be put off.
     counter SETTLE_FAILURES = "palomar_store_settle_failures_total";
 }
@@ -118,6 +122,12 @@ pub async fn publish(store: Store, gate: Gate) {
             now.settle_failures,
             before.settle_failures,
         );
+        count(
+            &READERS_LOST,
+            now.journal.readers_lost,
+            before.journal.readers_lost,
+        );
+        INDEX_BYTES.set(now.index_bytes);
         FILL.set(u64::from(now.journal_fill_permille));
         OUTBOX.set(now.outbox);
         UNSETTLED.set(now.unsettled);

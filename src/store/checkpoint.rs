@@ -186,7 +186,7 @@ async fn new_generations(settler: &Settler<'_>, partition: &Partition) -> Result
         .iter()
         .filter(|m| !m.deleted.get() && m.wants_snapshot())
     {
-        mailbox.load(settler.disk).await?;
+        settler.owned.load(mailbox, settler.disk).await?;
         let old = mailbox.begin_generation();
         let mut state = partition.state.borrow_mut();
         let at = state.applied;

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use super::catalogue::Catalogue;
 use super::journal::{Apply, Committed};
+use super::mailbox::Mailbox;
 use super::maildir::Layout;
 use super::partition::Partition;
-use super::{Body, Message, Packing, ValueChange};
+use super::{Body, Message, Packing, StoreError, ValueChange};
 use crate::base::PartitionId;
+use crate::runtime::Disk;
 use crate::runtime::local::Notify;
 
 /// Bodies of recent messages kept in memory until they are files.
@@ -28,6 +30,8 @@ pub(super) struct Owned {
     /// A queue partition took a message.
     pub outbox: Notify,
     pub counters: Counters,
+    /// Mailboxes whose index was loaded, and may be still.
+    pub loaded: RefCell<Vec<Rc<Mailbox>>>,
     site_hooks: RefCell<Vec<SiteHook>>,
     bodies_bytes: Cell<usize>,
 }
@@ -46,6 +50,7 @@ pub(super) struct Counters {
     /// Files that were compressed after they were written.
     pub packed: Cell<u64>,
     pub handed_over: Cell<u64>,
+    pub index_bytes: Cell<u64>,
 }
 
 pub(super) fn count(counter: &Cell<u64>) {
@@ -61,6 +66,7 @@ impl Owned {
             work: Notify::new(),
             outbox: Notify::new(),
             counters: Counters::default(),
+            loaded: RefCell::default(),
             site_hooks: RefCell::default(),
             bodies_bytes: Cell::new(0),
         })
@@ -77,6 +83,15 @@ impl Owned {
 
     pub fn all(&self) -> Vec<Rc<Partition>> {
         self.partitions.borrow().values().cloned().collect()
+    }
+
+    /// Reads the index of a mailbox, which is unloaded again when memory is short.
+    pub async fn load(&self, mailbox: &Rc<Mailbox>, disk: &Disk) -> Result<(), StoreError> {
+        mailbox.load(disk).await?;
+        if !mailbox.listed.replace(true) {
+            self.loaded.borrow_mut().push(mailbox.clone());
+        }
+        Ok(())
     }
 
     /// The message, where memory allows to keep it until its file is written.

@@ -62,7 +62,7 @@ pub(super) async fn pass(shard: &Shard) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn one_mailbox(shard: &Shard, mailbox: &Mailbox) -> Result<(), StoreError> {
+async fn one_mailbox(shard: &Shard, mailbox: &Rc<Mailbox>) -> Result<(), StoreError> {
     let mut next = 0;
     loop {
         if shard.gate.is_closed() || shard.is_poisoned() || mailbox.deleted.get() {
@@ -71,7 +71,7 @@ async fn one_mailbox(shard: &Shard, mailbox: &Mailbox) -> Result<(), StoreError>
         let until = Deadline::after(now(), SETTLING_WAIT);
         let settling = shard.settling.acquire(1, until).await;
         let settling = settling.map_err(|_| StoreError::Late)?;
-        mailbox.load(&shard.disk).await?;
+        shard.owned.load(mailbox, &shard.disk).await?;
         let (part, after) = plain_from(mailbox, next);
         let Some(after) = after else { return Ok(()) };
         next = after;

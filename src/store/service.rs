@@ -9,6 +9,7 @@ use futures_lite::future::or;
 
 use super::bodies::Bodies;
 use super::journal::{Journal, ReaderStats, Stats};
+use super::mailbox::Mailbox;
 use super::maildir::Layout;
 use super::owned::{Owned, count};
 use super::remote::{self, Remote};
@@ -53,6 +54,9 @@ pub struct StoreStats {
     pub settle_failures: u64,
     /// Files that were compressed after they were written.
     pub packed: u64,
+    /// Mailbox indexes in memory, when it was last looked.
+    pub indexes: u64,
+    pub index_bytes: u64,
     /// Tasks that wait to be settled, and messages that wait for their owners.
     pub unsettled: u64,
     pub outbox: u64,
@@ -182,6 +186,11 @@ impl Store {
             .map_err(|_| StoreError::Late)?
     }
 
+    #[cfg(test)]
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
     /// True once a disk failure has ended all acknowledging.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
@@ -216,6 +225,8 @@ impl Store {
             files_missing: counters.files_missing.get(),
             misfits: counters.misfits.get(),
             settle_failures: counters.settle_failures.get(),
+            indexes: self.shard.owned.loaded.borrow().len() as u64,
+            index_bytes: counters.index_bytes.get(),
             packed: counters.packed.get(),
             unsettled: all.iter().map(|p| p.tasks.borrow().len() as u64).sum(),
             outbox: all
@@ -283,12 +294,13 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
         let full = shard.journal.unreleased_permille() >= CHECKPOINT_PERMILLE;
         // Not left to checkpoints: on a full disk they may wait for just this room.
         shard.spools.sweep().await;
+        forget_idle(&shard);
         if shard.gate.is_closed() || shard.is_poisoned() || !(full || (due && dirty)) {
             continue;
         }
         last = now();
         match checkpoint::checkpoint(&shard).await {
-            Ok(()) => forget_idle(&shard),
+            Ok(()) => {}
             Err(why) => {
                 tracing::warn!(?why, "checkpoint put off");
                 or(sleep(RETRY_AFTER), shard.gate.closing()).await;
@@ -297,24 +309,31 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
     }
 }
 
-/// Unloads indexes that nobody needs, oldest first, until the rest fits.
+/// Unloads indexes that nobody has open, the longest unused first: those nobody looked at for long,
+/// and more until the rest fits. One that a session has open stays, however idle the session is.
 fn forget_idle(shard: &Shard) {
-    let mut loaded = Vec::new();
-    let mut bytes = 0;
-    for partition in shard.owned.all() {
-        let state = partition.state.borrow();
-        for mailbox in state.accounts.values().flat_map(|a| a.mailboxes.values()) {
-            if let Some(index) = mailbox.index.borrow().as_ref() {
-                bytes += index.bytes();
-                loaded.push((mailbox.used.get(), index.bytes(), mailbox.clone()));
-            }
-        }
-    }
-    loaded.sort_by_key(|(used, ..)| *used);
-    for (used, size, mailbox) in loaded {
-        let idle = used.is_none_or(|at| now().duration_since(at) > IDLE_AFTER);
-        if (idle || bytes > shard.cfg.index_memory_bytes_max) && mailbox.unload() {
+    let mut loaded = shard.owned.loaded.borrow_mut();
+    let size = |mailbox: &Rc<Mailbox>| mailbox.index.borrow().as_ref().map_or(0, |i| i.bytes());
+    let drop_unloaded = |mailbox: &Rc<Mailbox>| {
+        let there = mailbox.index.borrow().is_some();
+        mailbox.listed.set(there);
+        there
+    };
+    loaded.retain(drop_unloaded);
+    let mut bytes: usize = loaded.iter().map(size).sum();
+    loaded.sort_by_key(|mailbox| mailbox.used.get());
+    let most = shard.cfg.index_memory_bytes_max;
+    loaded.retain(|mailbox| {
+        let used = mailbox.used.get();
+        let long = used.is_none_or(|at| now().duration_since(at) > IDLE_AFTER);
+        let idle = long || mailbox.deleted.get();
+        let (size, wanted) = (size(mailbox), idle || bytes > most);
+        let unloaded = wanted && mailbox.unload();
+        if unloaded {
             bytes -= size;
+            mailbox.listed.set(false);
         }
-    }
+        !unloaded
+    });
+    shard.owned.counters.index_bytes.set(bytes as u64);
 }

@@ -5,6 +5,7 @@ mod files;
 mod formats;
 mod model;
 mod outbox;
+mod size;
 mod walk;
 
 use std::path::{Path, PathBuf};

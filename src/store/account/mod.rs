@@ -164,7 +164,7 @@ impl Account {
     /// Opens a mailbox for a session. A read-write open takes its `\Recent` (RFC 3501 2.3.2).
     pub async fn select(&self, mailbox: MailboxId, access: Access) -> Result<View, StoreError> {
         let mailbox = self.mailbox(mailbox)?;
-        mailbox.load(&self.shard.disk).await?;
+        self.shard.owned.load(&mailbox, &self.shard.disk).await?;
         if !mailbox.stale_names.borrow().is_empty() {
             // Flags of an earlier life, set between its last renames and the end of its last
             // checkpoint: no record of this life tells of them.

@@ -204,8 +204,18 @@ impl Mailbox {
 
 impl Found {
     fn replay(&mut self, log: &[u8], at: u64) -> Result<(), Malformed> {
+        let before = self.stale.len();
         let stale = &mut self.stale;
-        replay_telling(&mut self.index, log, at, &mut |uid| stale.push(uid))
+        replay_telling(&mut self.index, log, at, &mut |uid| stale.push(uid))?;
+        let touched = self.stale.split_off(before);
+        let index = &self.index;
+        let wants = |uid: &Uid| {
+            index
+                .position(*uid)
+                .is_some_and(|at| wants_letters(index, at))
+        };
+        self.stale.extend(touched.into_iter().filter(wants));
+        Ok(())
     }
 }
 

@@ -97,6 +97,8 @@ pub(super) struct Mailbox {
     pub keywords_stale: Cell<bool>,
     /// Counts reading and writing of the index files out of each other's way.
     io: Semaphore,
+    /// Stands in the shard's list of loaded indexes.
+    pub listed: Cell<bool>,
     /// For the eviction of what was not used for long.
     pub used: Cell<Option<std::time::Instant>>,
 }
@@ -148,6 +150,7 @@ impl Mailbox {
             stale_names: RefCell::default(),
             keywords_stale: Cell::new(false),
             io: Semaphore::new(1),
+            listed: Cell::new(false),
             used: Cell::new(None),
         })
     }

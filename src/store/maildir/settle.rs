@@ -510,11 +510,11 @@ impl Settler<'_> {
     pub async fn letters_of(
         &self,
         partition: &Partition,
-        mailbox: &Mailbox,
+        mailbox: &Rc<Mailbox>,
     ) -> Result<(), StoreError> {
         if mailbox.keywords_stale.get() && !mailbox.deleted.get() {
             // Which letter a keyword has is known from the index alone.
-            mailbox.load(self.disk).await?;
+            self.owned.load(mailbox, self.disk).await?;
         }
         loop {
             let stale = {
