@@ -39,7 +39,7 @@ def roundtrip(stack, sessions, count, size=4096, owners=1):
     command = [DRIVER, "roundtrip", "--json", "--password", PASSWORD, "--domain", DOMAIN]
     command += ["--smtp", f"127.0.0.1:{stack.smtp}", "--imap", f"127.0.0.1:{stack.imap}"]
     command += ["--users", str(USERS), "--sessions", str(sessions), "--count", str(count)]
-    command += ["--size", str(size), "--owners", str(owners)]
+    command += ["--size", str(size)] + (["--owners", str(owners)] if owners > 1 else [])
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX)
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
