@@ -1,5 +1,6 @@
 //! The blocking calls. Only pool threads and the start come here.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
@@ -31,14 +32,19 @@ pub(super) fn apply(step: &Step) -> Result<Done, DiskError> {
         to,
         bytes,
         rest,
+        pack,
         modified,
     } = step
     {
-        let Some(rest) = rest else {
-            return replace(tmp, to, bytes, *modified);
-        };
-        let whole = with_rest(bytes, rest)
-            .map_err(|cause| DiskError::new(DiskOp::Read, &rest.path, &cause))?;
+        let mut whole = Cow::Borrowed(bytes.as_slice());
+        if let Some(rest) = rest {
+            let joined = with_rest(bytes, rest);
+            let failed = |cause| DiskError::new(DiskOp::Read, &rest.path, &cause);
+            whole = Cow::Owned(joined.map_err(failed)?);
+        }
+        if let Some(pack) = pack {
+            whole = Cow::Owned(pack(whole.into_owned()));
+        }
         return replace(tmp, to, &whole, *modified);
     }
     if let Step::Convert { from, to, how } = step {
@@ -75,14 +81,6 @@ fn replace(
     Ok(Done::wrote(bytes))
 }
 
-fn with_rest(head: &[u8], rest: &FilePart) -> io::Result<Vec<u8>> {
-    let mut whole = Vec::with_capacity(head.len() + rest.len);
-    whole.extend_from_slice(head);
-    whole.resize(head.len() + rest.len, 0);
-    File::open(&rest.path)?.read_exact_at(&mut whole[head.len()..], rest.at)?;
-    Ok(whole)
-}
-
 fn convert(from: &Path, to: &Path, how: Convert) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(COPY_BYTES, File::open(from)?);
     let truncate = Open {
@@ -92,6 +90,14 @@ fn convert(from: &Path, to: &Path, how: Convert) -> io::Result<()> {
     let mut writer = BufWriter::with_capacity(COPY_BYTES, File::from(open(to, truncate)?));
     how(&mut reader, &mut writer)?;
     writer.flush()
+}
+
+fn with_rest(head: &[u8], rest: &FilePart) -> io::Result<Vec<u8>> {
+    let mut whole = Vec::with_capacity(head.len() + rest.len);
+    whole.extend_from_slice(head);
+    whole.resize(head.len() + rest.len, 0);
+    File::open(&rest.path)?.read_exact_at(&mut whole[head.len()..], rest.at)?;
+    Ok(whole)
 }
 
 fn set_times(file: &File, at: UnixMs) -> io::Result<()> {

@@ -175,14 +175,17 @@ impl SimDisk {
             to,
             bytes,
             rest,
+            pack,
             modified,
         } = step
         {
-            let Some(rest) = rest else {
-                return state.replace(tmp, to, bytes, *modified);
-            };
             let mut whole = bytes.clone();
-            whole.extend(state.part(rest)?);
+            if let Some(rest) = rest {
+                whole.extend(state.part(rest)?);
+            }
+            if let Some(pack) = pack {
+                whole = pack(whole);
+            }
             return state.replace(tmp, to, &whole, *modified);
         }
         if let Step::Convert { from, to, how } = step {
@@ -363,17 +366,6 @@ impl State {
         Ok(done)
     }
 
-    fn part(&mut self, part: &FilePart) -> Result<Vec<u8>, DiskError> {
-        let path = &part.path;
-        self.begin(DiskOp::Read, path)?;
-        let file = self.file(path).map_err(at(DiskOp::Read, path))?;
-        let bytes = file.read(part.at, part.len);
-        match bytes.len() == part.len {
-            true => Ok(bytes),
-            false => Err(at(DiskOp::Read, path)(Errno::IO)),
-        }
-    }
-
     fn convert(&mut self, from: &Path, to: &Path, how: Convert) -> Result<Done, DiskError> {
         self.begin(DiskOp::Read, from)?;
         let file = self.file(from).map_err(at(DiskOp::Read, from))?;
@@ -385,6 +377,17 @@ impl State {
         let (path, len) = (to.to_path_buf(), converted.len() as u64);
         self.change(&Step::Truncate { path, len })?;
         Ok(done)
+    }
+
+    fn part(&mut self, part: &FilePart) -> Result<Vec<u8>, DiskError> {
+        let path = &part.path;
+        self.begin(DiskOp::Read, path)?;
+        let file = self.file(path).map_err(at(DiskOp::Read, path))?;
+        let bytes = file.read(part.at, part.len);
+        match bytes.len() == part.len {
+            true => Ok(bytes),
+            false => Err(at(DiskOp::Read, path)(Errno::IO)),
+        }
     }
 
     /// A step other than a write.

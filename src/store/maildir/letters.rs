@@ -178,6 +178,7 @@ impl Settler<'_> {
                 to,
                 bytes: text.into_bytes(),
                 rest: None,
+                pack: None,
                 modified: None,
             }])
             .await;

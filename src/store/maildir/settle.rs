@@ -16,7 +16,7 @@ use crate::store::bodies::Bodies;
 use crate::store::body::{Source, Unsettled};
 use crate::store::mailbox::{Folder, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
-use crate::store::packed::{pack, pack_steps};
+use crate::store::packed::pack;
 use crate::store::partition::Partition;
 use crate::store::{Packing, StoreError};
 
@@ -327,9 +327,7 @@ impl Settler<'_> {
                         });
                     } else {
                         let mut whole = prefix.to_vec();
-                        let plain = self.owned.packing.get() == Packing::Plain;
                         let rest = self.bodies.part(&source, memory.as_ref());
-                        let rest = rest.filter(|_| plain);
                         if rest.is_none() {
                             let body = self.bodies.read(&source, memory.as_ref(), 0..size).await?;
                             whole.extend_from_slice(&body);
@@ -342,6 +340,7 @@ impl Settler<'_> {
                             to: file,
                             bytes: whole,
                             rest,
+                            pack: self.owned.packing.get().of_bytes(),
                             modified: Some(date),
                         });
                     }
@@ -356,10 +355,6 @@ impl Settler<'_> {
             if bytes > PLACE_BYTES_MAX {
                 break;
             }
-        }
-        if self.owned.packing.get() == Packing::Zstd {
-            let packed = self.disk.compute(move || pack_steps(steps)).await;
-            steps = packed.map_err(|e| disk_error(&e))?;
         }
         let done = self.disk.batch(steps).await;
         for place in places {
