@@ -16,7 +16,7 @@ use super::body::{Accepted, Source, Unsettled};
 use super::catalogue::{Catalogue, Doomed};
 use super::journal::{BodyPlace, Committed};
 use super::mailbox::{CacheRef, Change, Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
-use super::maildir::{Layout, Task, flag_letters, new_stem, stem};
+use super::maildir::{Layout, OwnName, Task, flag_letters, stem};
 use super::overlay::Overlay;
 use super::owned::Owned;
 use super::{AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange};
@@ -439,6 +439,7 @@ impl Partition {
                     bare_newlines,
                     letters,
                     email_id,
+                    uid_in_name: true,
                 };
                 let extra = Extra {
                     prefix: prefix_apart.into(),
@@ -456,6 +457,7 @@ impl Partition {
                 let cold = Cold {
                     name,
                     letters,
+                    uid_in_name: true,
                     ..cold
                 };
                 (cold, extra, size, unsettled)
@@ -482,7 +484,7 @@ impl Partition {
         let task = Task::Place {
             mailbox: target.clone(),
             name,
-            stem: stem(&row.cold, row.extra.as_deref(), *saved, size),
+            stem: stem(*uid, &row.cold, row.extra.as_deref(), *saved, size),
             letters,
             date: *internal_date,
         };
@@ -506,6 +508,7 @@ impl Partition {
             let Op::Placed {
                 account,
                 mailbox,
+                uid,
                 flags,
                 saved,
                 body: BodyRef::New(b) | BodyRef::Handed(b),
@@ -530,11 +533,18 @@ impl Partition {
                 pseq,
                 ordinal,
             };
-            let size = message.size + u64::from(bare_newlines);
+            let own = OwnName {
+                saved_secs: saved.seconds(),
+                id: name,
+                uid: Some(*uid),
+                prefix_bytes: 0,
+                stored: message.size,
+                size: message.size + u64::from(bare_newlines),
+            };
             Some(Unsettled::Link {
                 folder: state.mailbox(*account, *mailbox)?.folder.clone(),
                 name,
-                stem: new_stem(name, *saved, message.size, size),
+                stem: own.stem(),
                 letters: flag_letters(*flags),
             })
         })
@@ -594,6 +604,7 @@ impl Partition {
                     bare_newlines: row.bare_newlines,
                     letters: row.letters,
                     email_id: row.email_id,
+                    uid_in_name: false,
                 },
                 extra: extra.boxed(),
             });

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use hashbrown::HashMap;
 
-use super::{Layout, file_name, marked, marker, parse, row_letters};
+use super::{Layout, OwnName, file_name, marked, marker, parse, row_letters};
 use crate::base::{AccountId, PSeq, Uid, UnixMs};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
 use crate::store::StoreError;
@@ -464,7 +464,11 @@ impl Settler<'_> {
         }
         let listing = folder.listing.borrow();
         let names = listing.as_ref().and_then(|all| all.get(stem));
-        for name in names.into_iter().flatten() {
+        // An older Palomar may have had the life before.
+        let before = OwnName::of_version_1(stem);
+        let before = before
+            .and_then(|stem| listing.as_ref()?.get(&stem));
+        for name in names.into_iter().chain(before).flatten() {
             let old = cur.join(name);
             if Some(old.as_path()) != keep {
                 steps.push(Step::Unlink { path: old });
