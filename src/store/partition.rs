@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 use super::body::{Accepted, Source, Unsettled};
 use super::catalogue::{Catalogue, Doomed};
 use super::journal::{BodyPlace, Committed};
-use super::mailbox::{CacheRef, Change, Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
+use super::mailbox::{Change, Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
 use super::maildir::{Layout, OwnName, Task, flag_letters, stem};
 use super::overlay::Overlay;
 use super::owned::Owned;
@@ -42,6 +42,8 @@ pub(super) struct Partition {
     pub numbers: Cell<(u64, u32)>,
     /// Sources of outbox entries, and below which none is new. Of this life: attempts are too.
     pub low_waters: RefCell<HashMap<PartitionId, PSeq>>,
+    /// Odd while files of expunged messages are being removed.
+    pub dooms: Cell<u64>,
     /// Start-up: files of an earlier life may lie where ours go.
     pub recovering: Cell<bool>,
 }
@@ -61,6 +63,7 @@ impl Partition {
             dirty: Cell::new(false),
             numbers: Cell::new((0, 0)),
             low_waters: RefCell::default(),
+            dooms: Cell::new(0),
             recovering: Cell::new(false),
         })
     }
@@ -414,12 +417,8 @@ impl Partition {
                 let message = &committed.record.bodies[usize::from(n)];
                 let mut email_id = [0; 16];
                 email_id.copy_from_slice(&message.blake3[..16]);
-                let at = of_account.cache.push(&message.digest);
+                let cache = of_account.cache.push(name, &email_id, &message.digest);
                 self.caches.borrow_mut().insert(*account);
-                let cache = CacheRef {
-                    at,
-                    len: message.digest.len() as u32,
-                };
                 let bare_newlines = bare_newlines(message);
                 let size = message.size + u64::from(bare_newlines) + prefix.len() as u64;
                 let (in_file, prefix_apart): (&[u8], &[u8]) = match apart {
@@ -431,6 +430,7 @@ impl Partition {
                     source: source(&committed.bodies[usize::from(n)]),
                     memory: owned.keep(message),
                     prefix: Arc::from(in_file),
+                    crc32c: message.crc32c,
                 });
                 let cold = Cold {
                     name,
@@ -574,10 +574,7 @@ impl Partition {
                 let of_account = state.accounts.entry(account).or_default();
                 of_account.bytes += row.size;
                 of_account.messages += 1;
-                CacheRef {
-                    at: of_account.cache.push(&row.digest),
-                    len: row.digest.len() as u32,
-                }
+                of_account.cache.push(name, &row.email_id, &row.digest)
             };
             let archive = match row.place {
                 AdoptedPlace::Archive { at, len } => Some((at, len)),

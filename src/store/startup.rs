@@ -23,7 +23,7 @@ use super::maildir::{Layout, Settler, find_folders};
 use super::owned::Owned;
 use super::partition::Partition;
 use super::remote::{REQUESTS_MAX, Request};
-use super::{Op, Record, StoreConfig, StoreError};
+use super::{Op, Record, StoreConfig, StoreError, repair};
 use crate::base::{AccountId, Epoch, MailboxId, PSeq, PartitionId};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Inbox, Mesh, Step};
 
@@ -274,6 +274,7 @@ pub(super) async fn recover_all(
         );
     }
     let owned = Owned::new(layout.clone());
+    owned.epoch.set(past.epoch);
     let bodies = Bodies {
         disk: disk.clone(),
         from: BodiesFrom::Recovered(past.files.clone()),
@@ -387,7 +388,7 @@ async fn replay(
     for (record, bodies) in log {
         for (account, mailbox) in indexes_needed(&record) {
             if let Ok(mailbox) = partition.mailbox(account, mailbox) {
-                mailbox.load(settler.disk).await?;
+                repair::load(settler.disk, settler.owned, partition, &mailbox).await?;
             }
         }
         let committed = Committed {

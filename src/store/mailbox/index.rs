@@ -261,6 +261,12 @@ impl Index {
         self.sizes[at].saturating_sub(u64::from(self.cold[at].bare_newlines))
     }
 
+    /// Octets of the body as stored, without any prefix.
+    pub fn body_bytes(&self, at: usize) -> u64 {
+        let prefix = u64::from(self.cold[at].prefix_bytes);
+        self.stored_size(at).saturating_sub(prefix)
+    }
+
     pub fn date(&self, at: usize) -> UnixMs {
         self.dates[at]
     }
@@ -351,6 +357,43 @@ impl Index {
 
     pub fn set_letters(&mut self, at: usize, letters: u32) {
         self.cold[at].letters = letters;
+    }
+
+    /// Where the row's digest is from now on.
+    pub fn set_cached(&mut self, at: usize, cache: CacheRef, email_id: [u8; 16]) {
+        self.cold[at].cache = cache;
+        self.cold[at].email_id = email_id;
+    }
+
+    /// Everything of a row.
+    pub fn new_row(&self, at: usize) -> NewRow {
+        NewRow {
+            uid: self.uids[at],
+            flags: self.flags[at],
+            keywords: self.keywords(at).map(|k| k.to_string()).collect(),
+            modseq: self.modseqs[at],
+            internal_date: self.dates[at],
+            saved: self.saved[at],
+            size: self.sizes[at],
+            cold: self.cold[at],
+            extra: self.extra(at).cloned().map(Box::new),
+        }
+    }
+
+    /// An empty one that knows these keywords, in this order; what vanished up to `floor` is not
+    /// known.
+    pub fn with_keywords(names: &[String], floor: ModSeq) -> Index {
+        let mut index = Index::default();
+        names.iter().for_each(|name| {
+            index.keywords.name(name);
+        });
+        index.vanished.forget_below(floor);
+        index
+    }
+
+    /// What vanished up to `floor` is not known.
+    pub fn forget_vanished(&mut self, floor: ModSeq) {
+        self.vanished.forget_below(floor);
     }
 
     /// Removes rows by ascending position, at `modseq`. Entries of version 1 of the log have none.

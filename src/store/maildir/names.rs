@@ -195,19 +195,41 @@ pub(in crate::store) fn flag_letters(flags: Flags) -> u32 {
         .fold(0, |all, (bit, _)| all | 1 << bit)
 }
 
+/// The system flags that letters stand for.
+pub(in crate::store) fn flags_of(letters: u32) -> Flags {
+    let set = LETTERS.iter().enumerate();
+    let set = set.filter(|(bit, _)| letters & 1 << bit != 0);
+    Flags(set.fold(0, |all, (_, (flag, _))| all | flag))
+}
+
+/// Numbers of the keywords that letters stand for.
+pub(in crate::store) fn keyword_letters(letters: u32) -> impl Iterator<Item = usize> {
+    (0..KEYWORD_LETTERS_MAX).filter(move |n| letters & 1 << (LETTERS.len() + n) != 0)
+}
+
 /// The letters that a row's flags and keywords ask for.
 pub(in crate::store) fn row_letters(index: &Index, at: usize) -> u32 {
-    let mut letters = flag_letters(index.flags(at));
-    for &id in index.keyword_ids(at) {
-        if (id as usize) < KEYWORD_LETTERS_MAX {
-            letters |= 1 << (LETTERS.len() as u32 + id);
-        }
-        // Maildir has a letter of its own for what IMAP calls $Forwarded (RFC 5788).
-        if index.keyword_names()[id as usize].eq_ignore_ascii_case("$Forwarded") {
-            letters |= PASSED;
-        }
+    let ids = index.keyword_ids(at).iter().map(|&id| id as usize);
+    let names = index.keyword_names();
+    let mut words = ids.clone().map(|id| &names[id]);
+    let is_forwarded = words.any(|name| name.eq_ignore_ascii_case("$Forwarded"));
+    letters_of(index.flags(at), ids, is_forwarded)
+}
+
+/// The letters for system flags and the numbers of keywords.
+pub(in crate::store) fn letters_of(
+    flags: Flags,
+    keywords: impl Iterator<Item = usize>,
+    is_forwarded: bool,
+) -> u32 {
+    let few = keywords.filter(|n| *n < KEYWORD_LETTERS_MAX);
+    let letters = few.fold(flag_letters(flags), |all, n| all | 1 << (LETTERS.len() + n));
+    // Maildir has a letter of its own for what IMAP calls $Forwarded (RFC 5788).
+    if is_forwarded {
+        letters | PASSED
+    } else {
+        letters
     }
-    letters
 }
 
 /// `stem:2,LETTERS`.
