@@ -15,7 +15,7 @@ use super::remote::{self, Remote};
 use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
-use super::{StoreConfig, StoreError, checkpoint, outbox, repair};
+use super::{StoreConfig, StoreError, checkpoint, outbox, repack, repair};
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
 use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
@@ -51,6 +51,8 @@ pub struct StoreStats {
     pub files_missing: u64,
     pub misfits: u64,
     pub settle_failures: u64,
+    /// Files that were compressed after they were written.
+    pub packed: u64,
     /// Tasks that wait to be settled, and messages that wait for their owners.
     pub unsettled: u64,
     pub outbox: u64,
@@ -80,6 +82,7 @@ impl Store {
         };
         let owned = Owned::new(layout.clone());
         owned.epoch.set(from.epoch);
+        owned.packing.set(cfg.packing);
         for partition in from.present.iter().filter(|p| p.owner(cfg.shards) == id) {
             let loaded = startup::load_partition(&disk, &layout, *partition).await?;
             // The start removed these already.
@@ -119,6 +122,9 @@ impl Store {
         );
         spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
         spawn_in(&shard.gate, "store-orphans", repair::run(shard.clone()));
+        if shard.cfg.pack_old {
+            spawn_in(&shard.gate, "store-repack", repack::run(shard.clone()));
+        }
         Ok(Store {
             shard,
             _recovered: Rc::new(from.clone()),
@@ -172,6 +178,12 @@ impl Store {
         repair::rewrite(&self.shard.disk, &self.shard.owned, &partition, &mailbox).await
     }
 
+    /// Compresses, now, files that were written plain; what the background does with `pack_old`.
+    #[cfg(test)]
+    pub(super) async fn repack(&self) -> Result<(), StoreError> {
+        repack::pass(&self.shard).await
+    }
+
     /// Ends the background tasks, commits what is in flight and makes a last checkpoint.
     pub async fn drain(&self, until: Deadline) -> Result<(), StoreError> {
         let shard = &self.shard;
@@ -219,6 +231,7 @@ impl Store {
             files_missing: counters.files_missing.get(),
             misfits: counters.misfits.get(),
             settle_failures: counters.settle_failures.get(),
+            packed: counters.packed.get(),
             unsettled: all.iter().map(|p| p.tasks.borrow().len() as u64).sum(),
             outbox: all
                 .iter()

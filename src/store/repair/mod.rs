@@ -103,6 +103,7 @@ pub(super) async fn load(
 }
 
 /// Writes the files of an index anew, from memory if it is loaded.
+#[cfg(test)]
 pub(super) async fn rewrite(
     disk: &Disk,
     owned: &Owned,

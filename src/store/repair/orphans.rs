@@ -13,13 +13,14 @@ use super::gather::{File, doomed, list_messages, unsettled};
 use crate::base::{AccountId, MailboxId, Uid, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime::local::Notify;
-use crate::runtime::{Disk, Open, Step, yield_if_needed};
+use crate::runtime::{Step, yield_if_needed};
 use crate::store::account::next_uid_after;
 use crate::store::journal::Class;
 use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::maildir::{OwnName, file_name, flags_of, keyword_letters};
 use crate::store::message::walk_limits;
 use crate::store::owned::count;
+use crate::store::packed::Stored;
 use crate::store::partition::Partition;
 use crate::store::shard::Shard;
 use crate::store::{AdoptedPlace, AdoptedRow, Op, StoreError};
@@ -29,7 +30,7 @@ use crate::wire::mime::{Digest, Walker};
 const ROWS_MAX: usize = 500;
 const DIGEST_BYTES_MAX: usize = 1 << 20;
 /// Read at once.
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: u64 = 256 << 10;
 
 /// Mailboxes in which a rebuild found files without a UID.
 #[derive(Default)]
@@ -177,10 +178,10 @@ async fn read(
 ) -> Result<Option<AdoptedRow>, StoreError> {
     let cur = mailbox.path().join("cur");
     let path = cur.join(file_name(&file.stem, file.letters));
-    let Some(measured) = measure(&shard.disk, &path).await else {
+    let own = OwnName::parse(&file.stem);
+    let Some(measured) = measure(shard, &path, stored_size(&file.stem)).await else {
         return Ok(None);
     };
-    let own = OwnName::parse(&file.stem);
     let (bytes, size) = (measured.digest.bytes(), measured.digest.crlf_bytes());
     let stem = match own {
         None => file.stem.clone(),
@@ -233,18 +234,30 @@ struct Measured {
     email_id: [u8; 16],
 }
 
+/// How long the name says that the message is, which tells whether the file is compressed.
+fn stored_size(stem: &str) -> Option<u64> {
+    let size = stem.split(',').find_map(|field| field.strip_prefix("S="));
+    size?.parse().ok()
+}
+
 /// Reads a message once; `None` where that cannot be done.
-async fn measure(disk: &Disk, path: &Path) -> Option<Measured> {
-    let how = Open {
-        read: true,
-        ..Open::default()
+async fn measure(shard: &Shard, path: &Path, size: Option<u64>) -> Option<Measured> {
+    let len = shard.disk.file_len(path).await.ok()?;
+    let scratch = || shard.spools.new_path();
+    let opened = Stored::open(&shard.disk, path, size.unwrap_or(len), scratch).await;
+    let (file, size) = match opened {
+        Ok(file) => (file, size.unwrap_or(len)),
+        // What is neither is taken as it is: nothing better will be found.
+        Err(_) => {
+            let file = Stored::open(&shard.disk, path, len, || shard.spools.new_path()).await;
+            (file.ok()?, len)
+        }
     };
-    let file = disk.open(path, how).await.ok()?;
     let mut walker = Walker::new(walk_limits());
     let mut hasher = blake3::Hasher::new();
     let mut at = 0;
-    loop {
-        let piece = file.read_at(PIECE_BYTES, at).await.ok()?;
+    while at < size {
+        let piece = file.read(at..(at + PIECE_BYTES).min(size)).await.ok()?;
         if piece.is_empty() {
             break;
         }
