@@ -42,6 +42,11 @@ events! {
     MAILBOX_REMOVED = "mailbox.removed", "A mailbox is gone.";
     MAILBOX_ADOPTED = "mailbox.adopted", "A Maildir that another server made was taken over.";
     FILE_VANISHED = "file.vanished", "A Maildir file is gone that the index names.";
+    INDEX_DAMAGED = "index.damaged", "The index of a mailbox could not be read.";
+    INDEX_REBUILT = "index.rebuilt", "An index was made anew, with what was lost.";
+    DIGEST_DAMAGED = "digest.damaged", "A cached digest was damaged; it is made anew.";
+    MESSAGE_DAMAGED = "message.damaged", "A message is not what its index says.";
+    ORPHANS_TAKEN = "orphans.taken", "Files without a row became messages.";
     QUOTA_CROSSED = "quota.crossed", "A mailbox crossed a warning mark.";
     JOURNAL_OPENED = "journal.opened", "A journal was replayed.";
     JOURNAL_COMMITTED = "journal.committed", "A batch is durable (debug).";

@@ -12,8 +12,8 @@ use hashbrown::HashMap;
 
 use super::body::{Accepted, Source};
 use super::bytes::{Malformed, Reader, Writer};
-use super::mailbox::{Mailbox, Meta, Weight};
-use super::{AccountRef, Flags, SpecialUse, Target, maildir};
+use super::mailbox::{CacheRef, Mailbox, Meta, NameId, Weight};
+use super::{AccountRef, Flags, SpecialUse, Target, cache, maildir};
 use crate::base::{
     AccountId, ByteSize, Crc32c, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UidValidity,
     UnixMs, crc32c,
@@ -64,7 +64,7 @@ pub(super) struct AccountState {
     pub cache: CacheTail,
 }
 
-/// The end of an account's cache file: digests that are applied but not yet written.
+/// The end of an account's cache file: entries that are applied but not yet written.
 #[derive(Default)]
 pub(super) struct CacheTail {
     pub end: u64,
@@ -73,14 +73,15 @@ pub(super) struct CacheTail {
 
 impl CacheTail {
     /// Gives a digest its place.
-    pub fn push(&mut self, digest: &Arc<[u8]>) -> u64 {
-        let at = self.end;
-        self.end += digest.len() as u64;
-        self.waiting.push_back((at, digest.clone()));
-        at
+    pub fn push(&mut self, name: NameId, email_id: &[u8; 16], digest: &[u8]) -> CacheRef {
+        let entry = cache::entry(name, email_id, digest);
+        let (at, len) = (self.end, entry.len() as u32);
+        self.end += u64::from(len);
+        self.waiting.push_back((at, entry));
+        CacheRef { at, len }
     }
 
-    /// A digest that is not in the file yet.
+    /// An entry that is not in the file yet.
     pub fn waiting_at(&self, at: u64) -> Option<Arc<[u8]>> {
         let n = self.waiting.binary_search_by_key(&at, |(at, _)| *at).ok()?;
         Some(self.waiting[n].1.clone())

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use super::StoreError;
 use super::body::Source;
 use super::catalogue::Doomed;
 use super::mailbox::{align, disk_error};
@@ -23,6 +22,7 @@ use super::maildir::{Settler, file_name, parse};
 use super::owned::{Owned, count};
 use super::partition::Partition;
 use super::shard::Shard;
+use super::{StoreError, repair};
 use crate::base::{AccountId, Deadline, MailboxId, PSeq};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, now, sleep, yield_if_needed};
 
@@ -186,7 +186,13 @@ async fn new_generations(settler: &Settler<'_>, partition: &Partition) -> Result
         .iter()
         .filter(|m| !m.deleted.get() && m.wants_snapshot())
     {
-        mailbox.load(settler.disk).await?;
+        if repair::load(settler.disk, settler.owned, partition, mailbox)
+            .await
+            .is_err()
+        {
+            // Its log grows on; nobody else waits for it.
+            continue;
+        }
         let old = mailbox.begin_generation();
         let mut state = partition.state.borrow_mut();
         let at = state.applied;
@@ -262,6 +268,12 @@ async fn settle_accepted(
 /// Removes what a durable checkpoint at `upto` has made superfluous. What cannot be removed now
 /// is tried again after the next one.
 pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto: PSeq) {
+    partition.dooms.set(partition.dooms.get() + 1);
+    remove_doomed(disk, owned, partition, upto).await;
+    partition.dooms.set(partition.dooms.get() + 1);
+}
+
+async fn remove_doomed(disk: &Disk, owned: &Owned, partition: &Partition, upto: PSeq) {
     let mut doomed: Vec<(PSeq, Doomed)> = {
         let mut state = partition.state.borrow_mut();
         let n = state.doomed.partition_point(|(at, _)| *at <= upto);

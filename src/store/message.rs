@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::StoreError;
-use super::body::Unsettled;
+use super::body::{Source, Unsettled};
 use super::mailbox::{Mailbox, NameId, disk_error};
 use super::maildir::{file_name, find_file};
 use super::packed::{Stored, Unreadable};
@@ -46,6 +46,14 @@ const STRUCTURE_BYTES_MAX: usize = 256 << 10;
 /// What is gathered before it is written to a spool file.
 const SPOOL_PIECE_BYTES: usize = 256 << 10;
 
+/// What a digest may hold, whenever it is made.
+pub(super) fn walk_limits() -> Limits {
+    Limits {
+        structure_bytes_max: STRUCTURE_BYTES_MAX,
+        ..Limits::default()
+    }
+}
+
 /// Takes a body in: counts, hashes and walks its MIME structure in one pass. Dropped without
 /// `finish`, it leaves nothing behind.
 pub struct Incoming {
@@ -64,10 +72,6 @@ pub struct Incoming {
 
 impl Incoming {
     pub(super) fn new(spools: Spools, inline_bytes_max: usize) -> Self {
-        let limits = Limits {
-            structure_bytes_max: STRUCTURE_BYTES_MAX,
-            ..Limits::default()
-        };
         Incoming {
             spools,
             inline_bytes_max,
@@ -77,7 +81,7 @@ impl Incoming {
             size: 0,
             crc: Crc32c(0),
             hasher: Box::default(),
-            walker: Box::new(Walker::new(limits)),
+            walker: Box::new(Walker::new(walk_limits())),
         }
     }
 
@@ -298,10 +302,11 @@ impl BodyReader {
                     source,
                     memory,
                     prefix,
-                } => break (source, memory, prefix),
+                    crc32c,
+                } => break (source, memory, prefix, crc32c),
             }
         };
-        let (source, memory, prefix) = body;
+        let (source, memory, prefix, sum) = body;
         let head = prefix.len() as u64;
         let mut out = Vec::with_capacity((range.end - range.start) as usize);
         if range.start < head {
@@ -310,7 +315,23 @@ impl BodyReader {
         }
         if range.end > head {
             let part = range.start.max(head) - head..range.end - head;
-            match self.shard.bodies.read(&source, memory.as_ref(), part).await {
+            let bodies = &self.shard.bodies;
+            let read = match (&source, &memory) {
+                // What comes from a slot is checked as a whole: it is small.
+                (Source::Journal(at), None) => {
+                    let size = u64::from(at.len);
+                    let whole = bodies.whole(&source, None, size, sum).await;
+                    whole.and_then(|(bytes, is_whole)| match is_whole {
+                        true => {
+                            let part = bytes.get(part.start as usize..part.end as usize);
+                            Ok(part.unwrap_or_default().to_vec())
+                        }
+                        false => Err(self.damaged()),
+                    })
+                }
+                _ => bodies.read(&source, memory.as_ref(), part).await,
+            };
+            match read {
                 Ok(bytes) => out.extend_from_slice(&bytes),
                 Err(why) => return Some(Err(why)),
             }

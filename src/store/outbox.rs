@@ -19,7 +19,7 @@ use super::owned::count;
 use super::partition::Partition;
 use super::remote::{HAND_OVER_SPAN, Remote};
 use super::shard::Shard;
-use super::{Body, Message, Op, OutboxKey, StoreError};
+use super::{Body, Message, Op, OutboxKey, StoreError, repair};
 use crate::base::{Deadline, PSeq, PartitionId};
 use crate::runtime::{now, sleep, spawn_in};
 
@@ -170,7 +170,15 @@ async fn message_of(
     }
     let body = match source {
         Source::Spool(path) => Body::Spool(path),
-        source => Body::Inline(shard.bodies.read(&source, None, 0..size).await?),
+        source => {
+            let sum = shared.message.crc32c;
+            let (bytes, is_whole) = shard.bodies.whole(&source, None, size, sum).await?;
+            if !is_whole {
+                // Its owners get what there is: nothing else will ever be there.
+                repair::note_damaged_queue(&shard.owned, partition.id, pseq);
+            }
+            Body::Inline(bytes)
+        }
     };
     let message = Arc::new(Message {
         body,

@@ -1,7 +1,7 @@
 //! The partitions of one shard, as the journal's commit task reaches them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ use super::catalogue::Catalogue;
 use super::journal::{Apply, Committed};
 use super::maildir::Layout;
 use super::partition::Partition;
+use super::repair::{IndexRepair, Orphans};
 use super::{Body, Message, Packing, ValueChange};
-use crate::base::PartitionId;
+use crate::base::{Epoch, PartitionId};
 use crate::runtime::local::Notify;
 
 /// Bodies of recent messages kept in memory until they are files.
@@ -28,6 +29,11 @@ pub(super) struct Owned {
     /// A queue partition took a message.
     pub outbox: Notify,
     pub counters: Counters,
+    /// Of this start.
+    pub epoch: Cell<Epoch>,
+    /// What became of indexes that could not be read, newest last.
+    pub repairs: RefCell<VecDeque<IndexRepair>>,
+    pub orphans: Orphans,
     site_hooks: RefCell<Vec<SiteHook>>,
     bodies_bytes: Cell<usize>,
 }
@@ -46,6 +52,15 @@ pub(super) struct Counters {
     /// Files that were compressed after they were written.
     pub packed: Cell<u64>,
     pub handed_over: Cell<u64>,
+    /// Indexes that could not be read, and those of them that were made anew.
+    pub indexes_damaged: Cell<u64>,
+    pub indexes_rebuilt: Cell<u64>,
+    /// Digests that were damaged or missing; they are made anew when they are asked for.
+    pub digests_damaged: Cell<u64>,
+    /// Messages that are not what the index says.
+    pub messages_damaged: Cell<u64>,
+    /// Files without a row that were taken in as new messages.
+    pub orphans_taken: Cell<u64>,
 }
 
 pub(super) fn count(counter: &Cell<u64>) {
@@ -61,6 +76,9 @@ impl Owned {
             work: Notify::new(),
             outbox: Notify::new(),
             counters: Counters::default(),
+            epoch: Cell::new(Epoch(0)),
+            repairs: RefCell::default(),
+            orphans: Orphans::default(),
             site_hooks: RefCell::default(),
             bodies_bytes: Cell::new(0),
         })

@@ -15,8 +15,8 @@ use hashbrown::HashMap;
 use super::body::{Accepted, Source, Unsettled};
 use super::catalogue::{Catalogue, Doomed};
 use super::journal::{BodyPlace, Committed};
-use super::mailbox::{CacheRef, Change, Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
-use super::maildir::{Layout, Task, flag_letters, new_stem, stem};
+use super::mailbox::{Change, Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
+use super::maildir::{Layout, OwnName, Task, flag_letters, stem};
 use super::overlay::Overlay;
 use super::owned::Owned;
 use super::{AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange};
@@ -42,6 +42,8 @@ pub(super) struct Partition {
     pub numbers: Cell<(u64, u32)>,
     /// Sources of outbox entries, and below which none is new. Of this life: attempts are too.
     pub low_waters: RefCell<HashMap<PartitionId, PSeq>>,
+    /// Odd while files of expunged messages are being removed.
+    pub dooms: Cell<u64>,
     /// Start-up: files of an earlier life, of records after this, may lie where ours go.
     pub recovering: Cell<Option<PSeq>>,
 }
@@ -61,6 +63,7 @@ impl Partition {
             dirty: Cell::new(false),
             numbers: Cell::new((0, 0)),
             low_waters: RefCell::default(),
+            dooms: Cell::new(0),
             recovering: Cell::new(None),
         })
     }
@@ -414,12 +417,8 @@ impl Partition {
                 let message = &committed.record.bodies[usize::from(n)];
                 let mut email_id = [0; 16];
                 email_id.copy_from_slice(&message.blake3[..16]);
-                let at = of_account.cache.push(&message.digest);
+                let cache = of_account.cache.push(name, &email_id, &message.digest);
                 self.caches.borrow_mut().insert(*account);
-                let cache = CacheRef {
-                    at,
-                    len: message.digest.len() as u32,
-                };
                 let bare_newlines = bare_newlines(message);
                 let size = message.size + u64::from(bare_newlines) + prefix.len() as u64;
                 let (in_file, prefix_apart): (&[u8], &[u8]) = match apart {
@@ -431,6 +430,7 @@ impl Partition {
                     source: source(&committed.bodies[usize::from(n)]),
                     memory: owned.keep(message),
                     prefix: Arc::from(in_file),
+                    crc32c: message.crc32c,
                 });
                 let cold = Cold {
                     name,
@@ -439,6 +439,7 @@ impl Partition {
                     bare_newlines,
                     letters,
                     email_id,
+                    uid_in_name: true,
                 };
                 let extra = Extra {
                     prefix: prefix_apart.into(),
@@ -456,6 +457,7 @@ impl Partition {
                 let cold = Cold {
                     name,
                     letters,
+                    uid_in_name: true,
                     ..cold
                 };
                 (cold, extra, size, unsettled)
@@ -482,7 +484,7 @@ impl Partition {
         let task = Task::Place {
             mailbox: target.clone(),
             name,
-            stem: stem(&row.cold, row.extra.as_deref(), *saved, size),
+            stem: stem(*uid, &row.cold, row.extra.as_deref(), *saved, size),
             letters,
             date: *internal_date,
         };
@@ -506,6 +508,7 @@ impl Partition {
             let Op::Placed {
                 account,
                 mailbox,
+                uid,
                 flags,
                 saved,
                 body: BodyRef::New(b) | BodyRef::Handed(b),
@@ -530,11 +533,18 @@ impl Partition {
                 pseq,
                 ordinal,
             };
-            let size = message.size + u64::from(bare_newlines);
+            let own = OwnName {
+                saved_secs: saved.seconds(),
+                id: name,
+                uid: Some(*uid),
+                prefix_bytes: 0,
+                stored: message.size,
+                size: message.size + u64::from(bare_newlines),
+            };
             Some(Unsettled::Link {
                 folder: state.mailbox(*account, *mailbox)?.folder.clone(),
                 name,
-                stem: new_stem(name, *saved, message.size, size),
+                stem: own.stem(),
                 letters: flag_letters(*flags),
             })
         })
@@ -564,10 +574,7 @@ impl Partition {
                 let of_account = state.accounts.entry(account).or_default();
                 of_account.bytes += row.size;
                 of_account.messages += 1;
-                CacheRef {
-                    at: of_account.cache.push(&row.digest),
-                    len: row.digest.len() as u32,
-                }
+                of_account.cache.push(name, &row.email_id, &row.digest)
             };
             let archive = match row.place {
                 AdoptedPlace::Archive { at, len } => Some((at, len)),
@@ -594,6 +601,7 @@ impl Partition {
                     bare_newlines: row.bare_newlines,
                     letters: row.letters,
                     email_id: row.email_id,
+                    uid_in_name: false,
                 },
                 extra: extra.boxed(),
             });

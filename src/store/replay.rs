@@ -20,7 +20,7 @@ use super::maildir::{Layout, Settler, find_folders};
 use super::partition::Partition;
 use super::progress::{Stage, Teller};
 use super::startup::{StartError, load_partition};
-use super::{BodyRef, Op, Record};
+use super::{BodyRef, Op, Record, repair};
 use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 use crate::runtime::{sleep, yield_if_needed};
 
@@ -106,7 +106,8 @@ impl<'s> Replay<'s> {
             loaded.make_room(&needed);
             for (account, mailbox) in needed {
                 if let Ok(mailbox) = partition.mailbox(account, mailbox) {
-                    mailbox.load(self.settler.disk).await?;
+                    repair::load(self.settler.disk, self.settler.owned, partition, &mailbox)
+                        .await?;
                     loaded.add(&mailbox);
                 }
             }
@@ -132,7 +133,7 @@ impl<'s> Replay<'s> {
         let mailboxes = partition.unflushed.borrow().clone();
         for mailbox in mailboxes {
             if loaded.given_up.contains(&(mailbox.account, mailbox.id)) && !mailbox.deleted.get() {
-                mailbox.load(self.settler.disk).await?;
+                repair::load(self.settler.disk, self.settler.owned, partition, &mailbox).await?;
             }
             note_keywords(&mailbox);
             self.settler.letters_of(partition, &mailbox).await?;

@@ -15,7 +15,7 @@ use super::remote::{self, Remote};
 use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
-use super::{StoreConfig, StoreError, checkpoint, outbox, repack};
+use super::{StoreConfig, StoreError, checkpoint, outbox, repack, repair};
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
 use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
@@ -81,6 +81,7 @@ impl Store {
             root: cfg.data_dir.clone(),
         };
         let owned = Owned::new(layout.clone());
+        owned.epoch.set(from.epoch);
         owned.packing.set(cfg.packing);
         for partition in from.present.iter().filter(|p| p.owner(cfg.shards) == id) {
             let loaded = startup::load_partition(&disk, &layout, *partition).await?;
@@ -121,6 +122,7 @@ impl Store {
             checkpoint_loop(shard.clone()),
         );
         spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
+        spawn_in(&shard.gate, "store-orphans", repair::run(shard.clone()));
         if shard.cfg.pack_old {
             spawn_in(&shard.gate, "store-repack", repack::run(shard.clone()));
         }
@@ -161,6 +163,20 @@ impl Store {
     /// Writes every file that is due, without a sync.
     pub async fn settle_all(&self) -> Result<(), StoreError> {
         settle(&self.shard, true).await
+    }
+
+    /// Begins a new generation of an index now, as a checkpoint does when its log is long.
+    #[cfg(test)]
+    pub(super) async fn rewrite_index(&self, account: u64, name: &str) -> Result<(), StoreError> {
+        let account = super::tests::account(account);
+        let partition = self.shard.partition(account.partition)?;
+        let mailbox = {
+            let state = partition.state.borrow();
+            let of_account = state.accounts.get(&account.account);
+            of_account.and_then(|a| a.find(name)).cloned()
+        };
+        let mailbox = mailbox.ok_or(StoreError::NoMailbox)?;
+        repair::rewrite(&self.shard.disk, &self.shard.owned, &partition, &mailbox).await
     }
 
     /// Compresses, now, files that were written plain; what the background does with `pack_old`.

@@ -279,6 +279,7 @@ pub(super) async fn recover_all(
         );
     }
     let owned = Owned::new(layout.clone());
+    owned.epoch.set(past.epoch);
     owned.packing.set(cfg.packing);
     let bodies = Bodies {
         disk: disk.clone(),

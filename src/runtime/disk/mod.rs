@@ -60,6 +60,7 @@ pub struct DirEntry {
     pub name: OsString,
     pub is_dir: bool,
     pub len: u64,
+    pub modified: UnixMs,
 }
 
 impl Disk {

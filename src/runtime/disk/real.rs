@@ -159,6 +159,7 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
                 name: entry.file_name(),
                 is_dir: metadata.is_dir(),
                 len: metadata.len(),
+                modified: modified(&metadata),
             }),
             // Went between the two calls.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -181,8 +182,11 @@ pub(super) fn names(path: &Path) -> io::Result<Vec<OsString>> {
 
 pub(super) fn stat(path: &Path) -> io::Result<(u64, UnixMs)> {
     let metadata = fs::metadata(path)?;
-    let ms = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000;
-    Ok((metadata.len(), UnixMs(ms)))
+    Ok((metadata.len(), modified(&metadata)))
+}
+
+fn modified(metadata: &fs::Metadata) -> UnixMs {
+    UnixMs(metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000)
 }
 
 pub(super) fn syncfs(root: Option<Arc<OwnedFd>>) -> io::Result<()> {

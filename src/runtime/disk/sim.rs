@@ -214,6 +214,7 @@ impl SimDisk {
                 name,
                 is_dir: file.is_none(),
                 len: file.map_or(0, Sectors::len),
+                modified: file.map_or(UnixMs(0), |file| file.modified),
             }
         };
         Ok(entries.into_iter().map(entry).collect())

@@ -83,6 +83,6 @@ impl Account {
     }
 }
 
-fn next(uid: Uid) -> Result<Uid, StoreError> {
+pub(in crate::store) fn next(uid: Uid) -> Result<Uid, StoreError> {
     uid.next().ok_or(StoreError::UidsUsedUp)
 }

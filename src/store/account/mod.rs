@@ -12,11 +12,12 @@ use super::journal::Class;
 use super::mailbox::Mailbox;
 use super::partition::Partition;
 use super::shard::Shard;
-use super::{Access, Flags, Message, Op, SpecialUse, StoreError, View, maildir};
+use super::{Access, Flags, Message, Op, SpecialUse, StoreError, View, maildir, repair};
 use crate::base::{
     AccountId, ByteSize, MailboxId, ModSeq, PartitionId, TraceId, Uid, UidValidity, UnixMs,
 };
 
+pub(super) use append::next as next_uid_after;
 pub(super) use create::{ensure_account, ensure_mailbox};
 
 /// What the directory knows of an account and the store needs: placement is data.
@@ -164,7 +165,8 @@ impl Account {
     /// Opens a mailbox for a session. A read-write open takes its `\Recent` (RFC 3501 2.3.2).
     pub async fn select(&self, mailbox: MailboxId, access: Access) -> Result<View, StoreError> {
         let mailbox = self.mailbox(mailbox)?;
-        mailbox.load(&self.shard.disk).await?;
+        let shard = &self.shard;
+        repair::load(&shard.disk, &shard.owned, &self.partition, &mailbox).await?;
         Ok(View::open(
             &self.shard,
             &self.partition,

@@ -33,6 +33,9 @@ pub(in crate::store) struct CacheRef {
     pub len: u32,
 }
 
+/// The highest bit of a row's prefix octets: its file's name says the UID.
+const UID_IN_NAME: u32 = 1 << 31;
+
 /// About what the texts of an extra take in memory, with its place in the tree.
 const EXTRA_BYTES: usize = 96;
 
@@ -61,6 +64,8 @@ pub(in crate::store) struct Cold {
     /// Letters in the file's name now, see `maildir::letters`.
     pub letters: u32,
     pub email_id: [u8; 16],
+    /// The file's name says the UID; those of version 1 do not.
+    pub uid_in_name: bool,
 }
 
 #[derive(Default)]
@@ -238,7 +243,7 @@ impl Index {
     /// The name of the row's file before its letters.
     pub fn stem(&self, at: usize) -> String {
         let (saved, size) = (self.saved[at], self.sizes[at]);
-        maildir::stem(&self.cold[at], self.extra(at), saved, size)
+        maildir::stem(self.uids[at], &self.cold[at], self.extra(at), saved, size)
     }
 
     /// UIDs that were expunged, and when.
@@ -254,6 +259,12 @@ impl Index {
     /// Octets as stored, with a prefix wherever it stands.
     pub fn stored_size(&self, at: usize) -> u64 {
         self.sizes[at].saturating_sub(u64::from(self.cold[at].bare_newlines))
+    }
+
+    /// Octets of the body as stored, without any prefix.
+    pub fn body_bytes(&self, at: usize) -> u64 {
+        let prefix = u64::from(self.cold[at].prefix_bytes);
+        self.stored_size(at).saturating_sub(prefix)
     }
 
     pub fn date(&self, at: usize) -> UnixMs {
@@ -346,6 +357,43 @@ impl Index {
 
     pub fn set_letters(&mut self, at: usize, letters: u32) {
         self.cold[at].letters = letters;
+    }
+
+    /// Where the row's digest is from now on.
+    pub fn set_cached(&mut self, at: usize, cache: CacheRef, email_id: [u8; 16]) {
+        self.cold[at].cache = cache;
+        self.cold[at].email_id = email_id;
+    }
+
+    /// Everything of a row.
+    pub fn new_row(&self, at: usize) -> NewRow {
+        NewRow {
+            uid: self.uids[at],
+            flags: self.flags[at],
+            keywords: self.keywords(at).map(|k| k.to_string()).collect(),
+            modseq: self.modseqs[at],
+            internal_date: self.dates[at],
+            saved: self.saved[at],
+            size: self.sizes[at],
+            cold: self.cold[at],
+            extra: self.extra(at).cloned().map(Box::new),
+        }
+    }
+
+    /// An empty one that knows these keywords, in this order; what vanished up to `floor` is not
+    /// known.
+    pub fn with_keywords(names: &[String], floor: ModSeq) -> Index {
+        let mut index = Index::default();
+        names.iter().for_each(|name| {
+            index.keywords.name(name);
+        });
+        index.vanished.forget_below(floor);
+        index
+    }
+
+    /// What vanished up to `floor` is not known.
+    pub fn forget_vanished(&mut self, floor: ModSeq) {
+        self.vanished.forget_below(floor);
     }
 
     /// Removes rows by ascending position, at `modseq`. Entries of version 1 of the log have none.
@@ -506,27 +554,32 @@ impl Cold {
         w.u16(self.name.ordinal);
         w.u64(self.cache.at);
         w.u32(self.cache.len);
-        w.u32(self.prefix_bytes);
+        let named = if self.uid_in_name { UID_IN_NAME } else { 0 };
+        w.u32(self.prefix_bytes & !UID_IN_NAME | named);
         w.u32(self.bare_newlines);
         w.u32(self.letters);
         w.out.extend_from_slice(&self.email_id);
     }
 
     pub fn decode(r: &mut Reader<'_>) -> Result<Cold, Malformed> {
+        let name = NameId {
+            partition: PartitionId(r.u16()?),
+            pseq: PSeq(r.u64()?),
+            ordinal: r.u16()?,
+        };
+        let cache = CacheRef {
+            at: r.u64()?,
+            len: r.u32()?,
+        };
+        let prefix = r.u32()?;
         Ok(Cold {
-            name: NameId {
-                partition: PartitionId(r.u16()?),
-                pseq: PSeq(r.u64()?),
-                ordinal: r.u16()?,
-            },
-            cache: CacheRef {
-                at: r.u64()?,
-                len: r.u32()?,
-            },
-            prefix_bytes: r.u32()?,
+            name,
+            cache,
+            prefix_bytes: prefix & !UID_IN_NAME,
             bare_newlines: r.u32()?,
             letters: r.u32()?,
             email_id: r.array()?,
+            uid_in_name: prefix & UID_IN_NAME != 0,
         })
     }
 }

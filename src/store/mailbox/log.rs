@@ -5,13 +5,13 @@
 //! that bytes which a checkpoint made durable are never written again.
 
 use super::extra::Extra;
-use super::index::{Cold, Index, NewRow};
+use super::index::{CacheRef, Cold, Index, NewRow};
 use crate::base::{Crc32c, ModSeq, Uid, UnixMs, crc32c};
 use crate::store::Flags;
 use crate::store::bytes::{Malformed, Reader, Writer};
 
 /// The first append after a checkpoint begins at a multiple of this (a disk sector).
-pub(in crate::store) const ALIGN: u64 = 512;
+pub(super) const ALIGN: u64 = 512;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(in crate::store) enum LogOp {
     },
     /// Files carry these letters now.
     Letters(Vec<(Uid, u32)>),
+    /// Digests were made anew: where they are, and what the messages' ids are.
+    Cached(Vec<(Uid, CacheRef, [u8; 16])>),
 }
 
 /// Rounds a file offset up to [`ALIGN`].
@@ -84,6 +86,16 @@ impl LogOp {
                     w.u32(*letters);
                 }
             }
+            LogOp::Cached(entries) => {
+                w.u8(7);
+                w.count(entries.len());
+                for (uid, cache, email_id) in entries {
+                    w.u32(uid.0);
+                    w.u64(cache.at);
+                    w.u32(cache.len);
+                    w.out.extend_from_slice(email_id);
+                }
+            }
         }
         *out = w.out;
         let payload = &out[start + 8..];
@@ -95,7 +107,7 @@ impl LogOp {
         out[start + 4..start + 8].copy_from_slice(&crc);
     }
 
-    fn decode(payload: &[u8]) -> Result<LogOp, Malformed> {
+    pub fn decode(payload: &[u8]) -> Result<LogOp, Malformed> {
         let mut r = Reader::new(payload);
         let op = match r.u8()? {
             kind @ (1 | 5) => LogOp::Added(NewRow {
@@ -134,6 +146,15 @@ impl LogOp {
                     .map(|_| Ok((Uid(r.u32()?), r.u32()?)))
                     .collect::<Result<_, _>>()?,
             ),
+            7 => LogOp::Cached(
+                (0..r.count(32)?)
+                    .map(|_| {
+                        let uid = Uid(r.u32()?);
+                        let (at, len) = (r.u64()?, r.u32()?);
+                        Ok((uid, CacheRef { at, len }, r.array()?))
+                    })
+                    .collect::<Result<_, _>>()?,
+            ),
             _ => return Err(Malformed),
         };
         if r.is_empty() { Ok(op) } else { Err(Malformed) }
@@ -149,8 +170,39 @@ fn keywords(r: &mut Reader<'_>) -> Result<Vec<String>, Malformed> {
     (0..r.u16()?).map(|_| r.str().map(str::to_owned)).collect()
 }
 
+/// Whether an entry may begin so.
+pub(super) fn is_kind(kind: u8) -> bool {
+    (1..=7).contains(&kind)
+}
+
+/// Where padding that begins at `at` of a log ends; `None` where an entry begins.
+pub(super) fn padding_end(log: &[u8], at: usize) -> Option<usize> {
+    match Reader::new(&log[at..]).u32() {
+        Ok(0) | Err(Malformed) => Some(align(at as u64 + 1) as usize),
+        Ok(_) => None,
+    }
+}
+
+/// The entries in `bytes`, which stand at offset `at` of the log.
+pub(in crate::store) fn entries(bytes: &[u8], at: u64) -> Result<Vec<LogOp>, Malformed> {
+    let mut all = Vec::new();
+    each(bytes, at, |op| {
+        all.push(op);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
 /// Applies the entries in `bytes`, which stand at offset `at` of the log, to `index`.
 pub(in crate::store) fn replay(index: &mut Index, bytes: &[u8], at: u64) -> Result<(), Malformed> {
+    each(bytes, at, |op| apply(index, op))
+}
+
+fn each(
+    bytes: &[u8],
+    at: u64,
+    mut take: impl FnMut(LogOp) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
     let mut pos = 0usize;
     while pos < bytes.len() {
         let mut r = Reader::new(&bytes[pos..]);
@@ -168,13 +220,14 @@ pub(in crate::store) fn replay(index: &mut Index, bytes: &[u8], at: u64) -> Resu
         if crc32c(payload) != crc {
             return Err(Malformed);
         }
-        apply(index, LogOp::decode(payload)?)?;
+        take(LogOp::decode(payload)?)?;
         pos += 8 + len;
     }
     Ok(())
 }
 
-fn apply(index: &mut Index, op: LogOp) -> Result<(), Malformed> {
+/// Applies one entry. One that does not fit changes nothing.
+pub(in crate::store) fn apply(index: &mut Index, op: LogOp) -> Result<(), Malformed> {
     match op {
         LogOp::Added(row) => {
             if index.uids().last().is_some_and(|&last| last >= row.uid) {
@@ -197,6 +250,13 @@ fn apply(index: &mut Index, op: LogOp) -> Result<(), Malformed> {
             for (uid, letters) in entries {
                 if let Some(at) = index.position(uid) {
                     index.set_letters(at, letters);
+                }
+            }
+        }
+        LogOp::Cached(entries) => {
+            for (uid, cache, email_id) in entries {
+                if let Some(at) = index.position(uid) {
+                    index.set_cached(at, cache, email_id);
                 }
             }
         }

@@ -8,6 +8,7 @@ mod extra;
 mod feed;
 mod index;
 mod log;
+mod salvage;
 mod vanished;
 
 use std::cell::{Cell, RefCell};
@@ -17,8 +18,8 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 
 use super::{Flags, SpecialUse, Status, StoreError};
-use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, Uid, UidValidity};
-use crate::runtime::local::Semaphore;
+use crate::base::{AccountId, Deadline, MailboxId, ModSeq, PartitionId, Uid, UidValidity};
+use crate::runtime::local::{Permit, Semaphore};
 use crate::runtime::{Disk, DiskErrorKind, now, unix_now};
 
 pub(super) use extra::Extra;
@@ -26,7 +27,8 @@ pub(super) use feed::{Change, Feed};
 pub(super) use index::{CacheRef, Cold, Index, KEYWORD_LETTERS_MAX, NameId, NewRow, Weight};
 #[cfg(test)]
 pub(super) use log::replay;
-pub(super) use log::{LogOp, align};
+pub(super) use log::{LogOp, align, apply as apply_entry};
+pub(super) use salvage::{Salvage, salvage};
 
 /// An index whose log is longer than this, and than half its rows, is written anew.
 const LOG_BYTES_MIN: u64 = 64 << 10;
@@ -99,6 +101,16 @@ pub(super) struct Mailbox {
     io: Semaphore,
     /// For the eviction of what was not used for long.
     pub used: Cell<Option<std::time::Instant>>,
+}
+
+/// Where the index is read from.
+pub(super) struct IndexFiles {
+    /// A snapshot that is not written yet.
+    pub waiting: Option<Vec<u8>>,
+    pub snapshot: Option<PathBuf>,
+    pub log: PathBuf,
+    /// How long the log is.
+    pub log_bytes: usize,
 }
 
 /// What a removed row leaves to be done.
@@ -307,12 +319,7 @@ impl Mailbox {
         if self.index.borrow().is_some() {
             return Ok(());
         }
-        let until = crate::base::Deadline::after(now(), INDEX_WAIT);
-        let _turn = self
-            .io
-            .acquire(1, until)
-            .await
-            .map_err(|_| StoreError::Late)?;
+        let _turn = self.turn(Deadline::after(now(), INDEX_WAIT)).await?;
         if self.index.borrow().is_some() {
             return Ok(());
         }
@@ -356,6 +363,54 @@ impl Mailbox {
         *self.stale_names.borrow_mut() = stale;
         *self.index.borrow_mut() = Some(index);
         Ok(())
+    }
+
+    /// Waits for whoever reads or writes the index files.
+    pub async fn turn(&self, until: Deadline) -> Result<Permit, StoreError> {
+        self.io
+            .acquire(1, until)
+            .await
+            .map_err(|_| StoreError::Late)
+    }
+
+    /// What a load reads, before it comes to what is pending.
+    pub fn index_files(&self) -> IndexFiles {
+        let generation = self.meta.borrow().generation;
+        let pending = self.pending.borrow();
+        IndexFiles {
+            waiting: pending.snapshot.clone(),
+            snapshot: (generation > 0).then(|| self.snapshot_path(generation)),
+            log: self.log_path(generation),
+            log_bytes: pending.log_from as usize,
+        }
+    }
+
+    /// What is applied and not in the files yet.
+    pub fn pending_entries(&self) -> Vec<LogOp> {
+        let pending = self.pending.borrow();
+        log::entries(&pending.log, pending.log_from).unwrap_or_default()
+    }
+
+    /// A digest was made anew. An id that was not known is known now.
+    pub fn set_cached(&self, uid: Uid, cache: CacheRef, email_id: [u8; 16]) {
+        let mut index = self.index.borrow_mut();
+        let Some(index) = index.as_mut() else { return };
+        let Some(at) = index.position(uid) else {
+            return;
+        };
+        let mut meta = self.meta.borrow_mut();
+        meta.weight.sub(index.weight(at));
+        index.set_cached(at, cache, email_id);
+        meta.weight.add(index.weight(at));
+        self.log(&LogOp::Cached(vec![(uid, cache, email_id)]));
+    }
+
+    /// Takes an index that was made of something else than its files.
+    pub fn put_index(&self, index: Index) {
+        let stale = (0..index.len()).filter(|&at| wants_letters(&index, at));
+        *self.stale_names.borrow_mut() = stale.map(|at| index.uids()[at]).collect();
+        *self.index.borrow_mut() = Some(index);
+        self.used.set(Some(now()));
     }
 
     /// Forgets the index if nobody needs it. What it held is in files and pending bytes.
@@ -412,12 +467,7 @@ impl Mailbox {
     /// Writes pending bytes to the index files. They stay pending if that fails.
     pub async fn flush(&self, disk: &Disk) -> Result<(), StoreError> {
         use crate::runtime::Step;
-        let until = crate::base::Deadline::after(now(), INDEX_WAIT);
-        let _turn = self
-            .io
-            .acquire(1, until)
-            .await
-            .map_err(|_| StoreError::Late)?;
+        let _turn = self.turn(Deadline::after(now(), INDEX_WAIT)).await?;
         let generation = self.meta.borrow().generation;
         let (snapshot, log, from) = {
             let pending = self.pending.borrow();

@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use hashbrown::HashMap;
 
-use super::{Layout, file_name, marked, marker, parse, placed_by, row_letters};
-use crate::base::{AccountId, PSeq, Uid, UnixMs};
+use super::{Layout, OwnName, file_name, marked, marker, parse, placed_by, row_letters};
+use crate::base::{AccountId, Crc32c, PSeq, Uid, UnixMs, crc32c_append};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
 use crate::store::bodies::Bodies;
 use crate::store::body::{Source, Unsettled};
@@ -19,6 +19,7 @@ use crate::store::mailbox::{Folder, LogOp, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
 use crate::store::packed::pack;
 use crate::store::partition::Partition;
+use crate::store::repair;
 use crate::store::{Packing, StoreError};
 
 /// Placements that go to the pool in one trip.
@@ -304,22 +305,25 @@ impl Settler<'_> {
                     source,
                     memory,
                     prefix,
+                    crc32c,
                 }) => {
                     let tmp = mailbox.path().join("tmp").join(&stem);
                     let size = self.bodies.size(&source, memory.as_ref()).await?;
                     if size > PIECE_BYTES {
-                        if self.owned.packing.get() == Packing::Zstd {
+                        let sum = if self.owned.packing.get() == Packing::Zstd {
                             let plain = tmp.with_extension("plain");
-                            self.write_large(&plain, &prefix, &source, size).await?;
+                            let sum = self.write_large(&plain, &prefix, &source, size).await?;
                             steps.push(Step::Convert {
                                 from: plain.clone(),
                                 to: tmp.clone(),
                                 how: pack,
                             });
                             steps.push(Step::Unlink { path: plain });
+                            sum
                         } else {
-                            self.write_large(&tmp, &prefix, &source, size).await?;
-                        }
+                            self.write_large(&tmp, &prefix, &source, size).await?
+                        };
+                        self.compare(sum == crc32c, &mailbox, &stem);
                         steps.push(Step::SetTimes {
                             path: tmp.clone(),
                             at: date,
@@ -330,9 +334,13 @@ impl Settler<'_> {
                         });
                     } else {
                         let mut whole = prefix.to_vec();
-                        let rest = self.bodies.part(&source, memory.as_ref());
+                        // A start has read it once already, with the sum of its record.
+                        let memory = memory.as_ref();
+                        let rest = self.bodies.part(&source, memory);
                         if rest.is_none() {
-                            let body = self.bodies.read(&source, memory.as_ref(), 0..size).await?;
+                            let read = self.bodies.whole(&source, memory, size, crc32c);
+                            let (body, is_whole) = read.await?;
+                            self.compare(is_whole, &mailbox, &stem);
                             whole.extend_from_slice(&body);
                         }
                         bytes += size as usize + prefix.len();
@@ -424,13 +432,28 @@ impl Settler<'_> {
         }
     }
 
+    /// A body that is not what was taken in is written all the same: it is the best there is.
+    fn compare(&self, is_whole: bool, mailbox: &Mailbox, stem: &str) {
+        if !is_whole {
+            let uid = OwnName::parse(stem).and_then(|own| own.uid);
+            let uid = uid.unwrap_or_default();
+            repair::note_damaged(
+                self.owned,
+                mailbox,
+                uid,
+                "it was damaged before it was a file",
+            );
+        }
+    }
+
+    /// Answers the sum of what was read.
     async fn write_large(
         &self,
         tmp: &Path,
         prefix: &[u8],
         source: &Source,
         size: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Crc32c, StoreError> {
         let head = prefix.len() as u64;
         self.steps(vec![
             Step::Append {
@@ -444,10 +467,11 @@ impl Settler<'_> {
             },
         ])
         .await?;
-        let mut at = 0;
+        let (mut at, mut sum) = (0, Crc32c(0));
         while at < size {
             let end = (at + PIECE_BYTES).min(size);
             let bytes = self.bodies.read(source, None, at..end).await?;
+            sum = crc32c_append(sum, &bytes);
             self.steps(vec![Step::Append {
                 path: tmp.into(),
                 at: head + at,
@@ -456,7 +480,7 @@ impl Settler<'_> {
             .await?;
             at = end;
         }
-        Ok(())
+        Ok(sum)
     }
 
     /// Removes the names that an earlier life gave to the file we are about to make, but `keep`.
@@ -482,7 +506,10 @@ impl Settler<'_> {
         }
         let listing = folder.listing.borrow();
         let names = listing.as_ref().and_then(|all| all.get(stem));
-        for name in names.into_iter().flatten() {
+        // An older Palomar may have had the life before.
+        let before = OwnName::of_version_1(stem);
+        let before = before.and_then(|stem| listing.as_ref()?.get(&stem));
+        for name in names.into_iter().chain(before).flatten() {
             let old = cur.join(name);
             if Some(old.as_path()) != keep {
                 steps.push(Step::Unlink { path: old });
@@ -505,11 +532,14 @@ impl Settler<'_> {
     pub async fn letters_of(
         &self,
         partition: &Partition,
-        mailbox: &Mailbox,
+        mailbox: &Rc<Mailbox>,
     ) -> Result<(), StoreError> {
         if mailbox.keywords_stale.get() && !mailbox.deleted.get() {
             // Which letter a keyword has is known from the index alone.
-            mailbox.load(self.disk).await?;
+            let loaded = repair::load(self.disk, self.owned, partition, mailbox).await;
+            if loaded.is_err() {
+                return Ok(());
+            }
         }
         loop {
             let stale = {

@@ -401,6 +401,7 @@ fn row(uid: u32, keywords: &[&str]) -> NewRow {
             bare_newlines: 5,
             letters: 0x41,
             email_id: [uid as u8; 16],
+            uid_in_name: false,
         },
         extra: None,
     }

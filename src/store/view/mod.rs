@@ -1,18 +1,19 @@
 //! A session's view of one mailbox: sequence numbers are the view's, UIDs the mailbox's.
 
 mod change;
+mod digests;
 mod relocate;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::mailbox::{CacheRef, Change, Mailbox};
+use super::mailbox::{Change, Mailbox};
 use super::partition::Partition;
 use super::shard::Shard;
 use super::{AccountRef, BodyReader, Flags, Status, StoreError};
 use crate::base::{MailboxId, ModSeq, Uid, UidValidity, UnixMs};
-use crate::runtime::{Open, now, unix_now};
+use crate::runtime::now;
 
 /// How a mailbox was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,95 +339,11 @@ impl View {
         }
     }
 
-    fn cache_ref(&self, uid: Uid) -> Result<CacheRef, StoreError> {
-        let index = self.mailbox.index.borrow();
-        let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
-        let at = index.position(uid).ok_or(StoreError::Expunged)?;
-        Ok(index.cold(at).cache)
-    }
-
-    fn digest_waiting(&self, cache: CacheRef) -> Option<Arc<[u8]>> {
-        let state = self.partition.state.borrow();
-        state
-            .accounts
-            .get(&self.account.account)?
-            .cache
-            .waiting_at(cache.at)
-    }
-
-    /// The encoded MIME digest (`wire::mime::DigestView::parse` reads it).
-    pub async fn digest(&self, uid: Uid) -> Result<Arc<[u8]>, StoreError> {
-        let mut all = self.digests(&[uid]).await;
-        all.pop().unwrap_or(Err(StoreError::Expunged))
-    }
-
-    /// Digests of many at once, for FETCH ENVELOPE 1:*; in the order given.
-    pub async fn digests(&self, uids: &[Uid]) -> Vec<Result<Arc<[u8]>, StoreError>> {
-        let mut out: Vec<Result<Arc<[u8]>, StoreError>> = Vec::with_capacity(uids.len());
-        let mut cold: Vec<(usize, CacheRef)> = Vec::new();
-        for (n, &uid) in uids.iter().enumerate() {
-            out.push(match self.cache_ref(uid) {
-                Err(why) => Err(why),
-                Ok(cache) => self.digest_waiting(cache).ok_or_else(|| {
-                    cold.push((n, cache));
-                    StoreError::Late
-                }),
-            });
-        }
-        if cold.is_empty() {
-            return out;
-        }
-        let path = self
-            .shard
-            .layout
-            .cache(self.partition.id, self.account.account);
-        let how = Open {
-            read: true,
-            ..Open::default()
-        };
-        let file = match self.shard.disk.open(&path, how).await {
-            Ok(file) => file,
-            Err(error) => {
-                let why = super::mailbox::disk_error(&error);
-                cold.iter().for_each(|(n, _)| out[*n] = Err(why.clone()));
-                return out;
-            }
-        };
-        cold.sort_by_key(|(_, cache)| cache.at);
-        for run in cold.chunk_by(near) {
-            let (from, last) = (run[0].1.at, run[run.len() - 1].1);
-            let len = (last.at + u64::from(last.len) - from) as usize;
-            let bytes = file.read_at(len, from).await;
-            for (n, cache) in run {
-                let start = (cache.at - from) as usize;
-                let range = start..start + cache.len as usize;
-                out[*n] = match bytes.as_ref().map(|b| b.get(range)) {
-                    Ok(Some(digest)) => Ok(Arc::from(digest)),
-                    Ok(None) => Err(self.damaged()),
-                    Err(error) => Err(super::mailbox::disk_error(error)),
-                };
-            }
-        }
-        out
-    }
-
-    fn damaged(&self) -> StoreError {
-        StoreError::Damaged {
-            partition: self.partition.id,
-            since: unix_now(),
-        }
-    }
-
     pub async fn body(&self, uid: Uid) -> Result<BodyReader, StoreError> {
         self.there()?;
         let (shard, partition) = (self.shard.clone(), self.partition.clone());
         BodyReader::new(shard, partition, self.mailbox.clone(), uid)
     }
-}
-
-/// Read together: what lies between costs less than another trip.
-fn near(one: &(usize, CacheRef), two: &(usize, CacheRef)) -> bool {
-    two.1.at.saturating_sub(one.1.at + u64::from(one.1.len)) < 4096
 }
 
 /// The plain columns of a row.
