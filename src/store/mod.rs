@@ -12,6 +12,7 @@
 //! Deliberately absent: who a user is (directory), what a message may do (delivery).
 
 mod account;
+mod adopt;
 mod bodies;
 mod body;
 mod bytes;
@@ -41,6 +42,9 @@ mod tests;
 mod view;
 
 pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, QuotaUsage, Status};
+pub use adopt::{
+    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, UidlFormat,
+};
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
@@ -49,4 +53,4 @@ pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, Outb
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
 pub use service::{Store, StoreStats};
 pub use startup::{Recovered, StartError, lock};
-pub use view::{Access, Changes, Copied, Row, ScanRow, Stored, View};
+pub use view::{Access, Changes, Copied, Row, ScanRow, Stored, View, own_uidl};

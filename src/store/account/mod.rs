@@ -17,7 +17,7 @@ use crate::base::{
     AccountId, ByteSize, MailboxId, ModSeq, PartitionId, TraceId, Uid, UidValidity, UnixMs,
 };
 
-pub(super) use create::{ensure_account, ensure_mailbox};
+pub(super) use create::{Numbers, ensure_account, ensure_mailbox, folder_ops};
 
 /// What the directory knows of an account and the store needs: placement is data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -117,6 +117,8 @@ pub(in crate::store) fn new_stem(name: NameId, saved: UnixMs, stored: u64, size:
 /// Upper-case letters, in the order of their bits; the keyword letters `a` to `z` follow.
 const LETTERS: [(u8, char); 6] = [(16, 'D'), (4, 'F'), (0, 'P'), (2, 'R'), (1, 'S'), (8, 'T')];
 const PASSED: u32 = 1 << 2;
+/// Maildir has a letter of its own for what IMAP calls so (RFC 5788).
+const FORWARDED: &str = "$Forwarded";
 
 /// The letters that system flags ask for.
 pub(in crate::store) fn flag_letters(flags: Flags) -> u32 {
@@ -127,6 +129,27 @@ pub(in crate::store) fn flag_letters(flags: Flags) -> u32 {
         .fold(0, |all, (bit, _)| all | 1 << bit)
 }
 
+/// The opposite: what letters say of system flags.
+pub(in crate::store) fn letter_flags(letters: u32) -> Flags {
+    let said = LETTERS.iter().enumerate();
+    let said = said.filter(|(bit, _)| letters & 1 << bit != 0);
+    Flags(said.fold(0, |all, (_, (flag, _))| all | flag))
+}
+
+/// And of keywords, `names` being what each of the letters `a` to `z` stands for.
+pub(in crate::store) fn letter_keywords(letters: u32, names: &[Option<String>]) -> Vec<String> {
+    let is_set = |n: &usize| letters & 1 << (LETTERS.len() + n) != 0;
+    let set = (0..KEYWORD_LETTERS_MAX).filter(is_set);
+    let mut keywords: Vec<String> = set
+        .filter_map(|n| names.get(n).cloned().flatten())
+        .collect();
+    let is_forwarded = |k: &String| k.eq_ignore_ascii_case(FORWARDED);
+    if letters & PASSED != 0 && !keywords.iter().any(is_forwarded) {
+        keywords.push(FORWARDED.to_owned());
+    }
+    keywords
+}
+
 /// The letters that a row's flags and keywords ask for.
 pub(in crate::store) fn row_letters(index: &Index, at: usize) -> u32 {
     let mut letters = flag_letters(index.flags(at));
@@ -134,8 +157,7 @@ pub(in crate::store) fn row_letters(index: &Index, at: usize) -> u32 {
         if (id as usize) < KEYWORD_LETTERS_MAX {
             letters |= 1 << (LETTERS.len() as u32 + id);
         }
-        // Maildir has a letter of its own for what IMAP calls $Forwarded (RFC 5788).
-        if index.keyword_names()[id as usize].eq_ignore_ascii_case("$Forwarded") {
+        if index.keyword_names()[id as usize].eq_ignore_ascii_case(FORWARDED) {
             letters |= PASSED;
         }
     }
