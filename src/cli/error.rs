@@ -58,6 +58,10 @@ pub enum CliError {
     PasswordsDiffer,
     /// Some rows of an import were not taken; they have been listed.
     RowsRefused(usize),
+    /// No account of that address, or none that keeps mail.
+    NoAccount(String),
+    /// Some trees were not adopted, or not whole; it was told why.
+    NotAdopted(usize),
     /// `check` found something that must be mended.
     CheckFailed(usize),
     NoSuchKey(String),
@@ -170,6 +174,15 @@ impl fmt::Display for CliError {
                 "{rows} rows were not taken; mend them and import the file again: rows that are \
                  in already are refused and harmless"
             ),
+            CliError::NoAccount(address) => write!(
+                f,
+                "there is no account {address} that keeps mail; add it first: palomar user add \
+                 {address}"
+            ),
+            CliError::NotAdopted(1) => f.write_str("one tree above was not adopted as a whole"),
+            CliError::NotAdopted(trees) => {
+                write!(f, "{trees} trees above were not adopted as a whole")
+            }
             CliError::CheckFailed(1) => f.write_str("one thing above must be mended first"),
             CliError::CheckFailed(things) => {
                 write!(f, "{things} things above must be mended first")

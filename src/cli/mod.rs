@@ -11,6 +11,7 @@
 //! and `demo` only call `server::serve`.
 
 mod admin;
+mod adopt;
 mod alias;
 mod check;
 mod config;
@@ -87,6 +88,8 @@ enum Command {
     /// Tell all that is known of one message or session, by the id from its log lines, its Received
     /// line or its `250 queued as ID`
     Explain(explain::Explain),
+    /// Make a Maildir++ tree, as Dovecot left it, the mail of an account: UIDs, flags and dates stay
+    Adopt(adopt::Adopt),
     /// Write every message file that is due, so that any Maildir tool reads the present state
     Settle(settle::Settle),
     /// Repair the journal of a stopped server that refuses to start
@@ -139,6 +142,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Log(log) => log.run(&site),
         Command::Config(config) => config.run(&site),
         Command::Explain(explain) => explain.run(&site),
+        Command::Adopt(adopt) => adopt.run(&site),
         Command::Settle(settle) => settle.run(&site),
         Command::Journal(journal) => journal.run(&site),
     }

@@ -116,6 +116,11 @@ impl Snapshot {
         self.accounts.get(&id)
     }
 
+    /// All accounts, in no order; also removed ones.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.accounts.iter().map(|(_, account)| account)
+    }
+
     /// Accounts, removed ones included.
     #[must_use]
     pub fn account_count(&self) -> usize {

@@ -29,21 +29,10 @@ pub fn offline_all(
     requests: Vec<AdminRequest>,
     mut each: impl FnMut(usize) + 'static,
 ) -> Result<Vec<AdminReply>, ServerError> {
-    build::make_data_dir(config)?;
-    let pool = Pool::start(POOL_THREADS, POOL_DEPTH);
-    let store_config = build::store_config(config, 1);
-    let disk = Disk::real(pool.clone()).with_root(&config.data_dir)?;
-    let site = build::site(config);
-    let view = config.data_dir.join("directory.sqlite");
-    let work = async move {
-        let recovered = Store::recover_all(store_config, &disk).await?;
-        let store = Store::open(ShardId(0), &recovered, disk).await?;
-        let gate = Gate::new();
-        let (directory, owner) = Directory::new(&site);
-        owner.start(store.remote(), pool, Some(view), &gate).await?;
+    with_store(config, async move |store, directory| {
         let mut replies = Vec::with_capacity(requests.len());
         for (number, request) in requests.into_iter().enumerate() {
-            let reply = one(request, &directory).await;
+            let reply = one(request, &store, &directory).await;
             let failed = matches!(reply, AdminReply::Failed(_));
             replies.push(reply);
             if failed {
@@ -51,20 +40,48 @@ pub fn offline_all(
             }
             each(number);
         }
+        replies
+    })
+}
+
+/// Opens the store of a stopped server on one shard, works with it, and drains it. Blocks. Called
+/// at most once in a process.
+pub fn with_store<R: 'static>(
+    config: &Config,
+    work: impl AsyncFnOnce(Store, Directory) -> R + 'static,
+) -> Result<R, ServerError> {
+    build::make_data_dir(config)?;
+    let pool = Pool::start(POOL_THREADS, POOL_DEPTH);
+    let store_config = build::store_config(config, 1);
+    let disk = Disk::real(pool.clone()).with_root(&config.data_dir)?;
+    let site = build::site(config);
+    let view = config.data_dir.join("directory.sqlite");
+    let all = async move {
+        let recovered = Store::recover_all(store_config, &disk).await?;
+        let store = Store::open(ShardId(0), &recovered, disk).await?;
+        let gate = Gate::new();
+        let (directory, owner) = Directory::new(&site);
+        owner.start(store.remote(), pool, Some(view), &gate).await?;
+        let outcome = work(store.clone(), directory).await;
         let until = Deadline::after(runtime::now(), DRAIN_SPAN);
         // The view is derived: where it is not written in time, the next start writes it.
         let _ = gate.close(until).await;
         store.drain(until).await?;
-        Ok(replies)
+        Ok(outcome)
     };
-    runtime::block_on(work)?
+    runtime::block_on(all)?
 }
 
-async fn one(request: AdminRequest, directory: &Directory) -> AdminReply {
+async fn one(request: AdminRequest, store: &Store, directory: &Directory) -> AdminReply {
     match request {
         AdminRequest::Directory(command) => admin::execute(directory, command).await,
-        // Opening and draining the store has settled everything.
-        AdminRequest::Settle => AdminReply::Done(serde_json::json!({ "settled": true })),
+        AdminRequest::Settle => match store.settle_all().await {
+            Ok(()) => AdminReply::Done(serde_json::json!({ "settled": true })),
+            Err(why) => AdminReply::Failed(AdminError {
+                message: format!("not everything could be written: {why:?}"),
+                temporary: true,
+            }),
+        },
         AdminRequest::Who | AdminRequest::Kick { .. } | AdminRequest::Status => {
             let message = "the server is not running: nobody is connected".to_owned();
             AdminReply::Failed(AdminError {

@@ -42,7 +42,7 @@ pub enum Body {
 }
 
 /// A digest stands in the journal record beside the body: it must leave room for both.
-const STRUCTURE_BYTES_MAX: usize = 256 << 10;
+pub(super) const STRUCTURE_BYTES_MAX: usize = 256 << 10;
 /// What is gathered before it is written to a spool file.
 const SPOOL_PIECE_BYTES: usize = 256 << 10;
 

@@ -12,6 +12,7 @@
 //! Deliberately absent: who a user is (directory), what a message may do (delivery).
 
 mod account;
+mod adopt;
 mod bodies;
 mod body;
 mod bytes;
@@ -47,6 +48,9 @@ mod tests;
 mod view;
 
 pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, QuotaUsage, Status};
+pub use adopt::{
+    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, UidlFormat,
+};
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
@@ -58,4 +62,4 @@ pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
 pub use repair::IndexRepair;
 pub use service::{Store, StoreStats};
 pub use startup::{Recovered, StartError, lock};
-pub use view::{Access, Changes, Copied, Row, ScanRow, Stored, View};
+pub use view::{Access, Changes, Copied, Row, ScanRow, Stored, View, own_uidl};

@@ -605,6 +605,9 @@ impl Partition {
                 },
                 extra: extra.boxed(),
             });
+            if row.place != AdoptedPlace::New {
+                target.seen_before(row.uid);
+            }
             if row.place == AdoptedPlace::New {
                 let task = Task::Take {
                     mailbox: target.clone(),

@@ -15,7 +15,7 @@ use super::remote::{self, Remote};
 use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
-use super::{StoreConfig, StoreError, checkpoint, outbox, repack, repair};
+use super::{StoreConfig, StoreError, adopt, checkpoint, outbox, repack, repair};
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
 use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
@@ -160,9 +160,10 @@ impl Store {
         checkpoint::checkpoint(&self.shard).await
     }
 
-    /// Writes every file that is due, without a sync.
+    /// Writes every file that is due, and the lists that other programs go by, without a sync.
     pub async fn settle_all(&self) -> Result<(), StoreError> {
-        settle(&self.shard, true).await
+        settle(&self.shard, true).await?;
+        adopt::write_lists(&self.shard).await
     }
 
     /// Begins a new generation of an index now, as a checkpoint does when its log is long.

@@ -189,6 +189,16 @@ fn modified(metadata: &fs::Metadata) -> UnixMs {
     UnixMs(metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000)
 }
 
+pub(super) fn survey<T>(
+    path: &Path,
+    look: fn(&Path, &mut dyn io::Read) -> io::Result<T>,
+) -> io::Result<(T, UnixMs)> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let modified = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000;
+    Ok((look(path, &mut file)?, UnixMs(modified)))
+}
+
 pub(super) fn syncfs(root: Option<Arc<OwnedFd>>) -> io::Result<()> {
     Ok(rustix::fs::syncfs(root.ok_or(Errno::BADF)?)?)
 }

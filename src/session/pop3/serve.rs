@@ -235,7 +235,7 @@ impl Service {
         let uidvalidity = view.status()?.uidvalidity;
         let mut messages = Vec::with_capacity(view.uids().len());
         view.scan(view.uids(), &mut |row| messages.push((row.uid, row.size)));
-        let maildrop = Maildrop::new(uidvalidity, messages.into_iter());
+        let maildrop = Maildrop::new(uidvalidity, messages.into_iter(), view.former_uidls());
         Ok((
             Inbox {
                 account,

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use super::{Account, Class, Op, SpecialUse, StoreError, maildir};
-use crate::base::{AccountId, MailboxId, UidValidity};
+use crate::base::{AccountId, MailboxId, Uid, UidValidity};
 use crate::runtime::unix_now;
+use crate::store::adopt;
 use crate::store::mailbox::Mailbox;
 use crate::store::partition::Partition;
 use crate::store::shard::Shard;
@@ -42,7 +43,7 @@ fn well_known(name: &str) -> Option<SpecialUse> {
 }
 
 /// Gives out mailbox ids and UIDVALIDITYs for one record.
-pub(super) struct Numbers {
+pub(in crate::store) struct Numbers {
     mailbox: u64,
     uidvalidity: u32,
 }
@@ -72,7 +73,7 @@ impl Numbers {
         special_use: Option<SpecialUse>,
     ) -> (MailboxId, Op) {
         self.mailbox += 1;
-        self.uidvalidity += 1;
+        self.uidvalidity = self.uidvalidity.saturating_add(1);
         partition.numbers.set((self.mailbox, self.uidvalidity));
         let mailbox = MailboxId(self.mailbox);
         let op = Op::MailboxCreated {
@@ -113,16 +114,19 @@ pub(in crate::store) async fn ensure_account(
 ) -> Result<(), StoreError> {
     let is_there = || {
         let state = partition.state.borrow();
-        state
-            .accounts
-            .get(&account)
-            .is_some_and(|a| a.find("INBOX").is_some())
+        let Some(of_account) = state.accounts.get(&account) else {
+            return Ok(false);
+        };
+        match adopt::is_under_way(of_account) {
+            true => Err(StoreError::Busy),
+            false => Ok(of_account.find("INBOX").is_some()),
+        }
     };
-    if is_there() {
+    if is_there()? {
         return Ok(());
     }
     let mut bar = shard.bar(partition, account).await?;
-    if is_there() {
+    if is_there()? {
         return Ok(());
     }
     let taken: Vec<SpecialUse> = {
@@ -221,6 +225,58 @@ async fn create(
     let ticket = shard.submit_barred(partition, ops, Class::Change, &mut bar)?;
     shard.commit(ticket).await?;
     Ok(id)
+}
+
+/// What makes the folders of an adopted account: with the numbers that they had, subscribed as they
+/// were, and the default ones that are missing. The account is held, and has none.
+pub(in crate::store) fn folder_ops(
+    partition: &Partition,
+    account: AccountId,
+    numbers: &mut Numbers,
+    folders: &[(String, Option<(UidValidity, Uid)>)],
+    subscriptions: &[String],
+) -> Vec<Op> {
+    let is_default = |name: &str| DEFAULTS.iter().find(|(known, _)| *known == name);
+    let mut uses: Vec<(SpecialUse, &str)> = folders
+        .iter()
+        .filter_map(|(name, _)| is_default(name).map(|(known, of)| (*of, *known)))
+        .collect();
+    for (name, _) in folders {
+        if let Some(of) = well_known(name).filter(|of| uses.iter().all(|(used, _)| used != of)) {
+            uses.push((of, name));
+        }
+    }
+    let mut ops = Vec::new();
+    for (name, had) in folders {
+        let special_use = uses.iter().find(|(_, of)| of == name).map(|(of, _)| *of);
+        let (mailbox, mut op) = numbers.created(partition, account, name, special_use);
+        if let (Op::MailboxCreated { uidvalidity, .. }, Some((had, _))) = (&mut op, had) {
+            *uidvalidity = *had;
+        }
+        ops.push(op);
+        if let Some((_, uidnext)) = had {
+            ops.push(Op::MailboxSet {
+                account,
+                mailbox,
+                uidnext: Some(*uidnext),
+                highest: None,
+                special_use: None,
+            });
+        }
+    }
+    let subscribed = |name: &str| Op::SubscriptionSet {
+        account,
+        name: name.to_owned(),
+        subscribed: true,
+    };
+    for (name, of) in DEFAULTS {
+        if uses.iter().all(|(used, _)| *used != of) {
+            ops.push(numbers.created(partition, account, name, Some(of)).1);
+            ops.push(subscribed(name));
+        }
+    }
+    ops.extend(subscriptions.iter().map(|name| subscribed(name)));
+    ops
 }
 
 impl Account {

@@ -18,7 +18,7 @@ use crate::base::{
 };
 
 pub(super) use append::next as next_uid_after;
-pub(super) use create::{ensure_account, ensure_mailbox};
+pub(super) use create::{Numbers, ensure_account, ensure_mailbox, folder_ops};
 
 /// What the directory knows of an account and the store needs: placement is data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

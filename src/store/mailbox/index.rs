@@ -240,6 +240,12 @@ impl Index {
         self.extras.get(&self.uids[at]).map(|extra| &**extra)
     }
 
+    /// What POP3 clients know messages by, where it is not ours.
+    pub fn uidls(&self) -> impl Iterator<Item = (Uid, &str)> {
+        let extras = self.extras.iter();
+        extras.filter_map(|(uid, extra)| Some((*uid, extra.uidl.as_deref()?)))
+    }
+
     /// The name of the row's file before its letters.
     pub fn stem(&self, at: usize) -> String {
         let (saved, size) = (self.saved[at], self.sizes[at]);

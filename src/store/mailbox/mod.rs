@@ -212,6 +212,16 @@ impl Mailbox {
         self.feed.tell(Change::Added, self.views.get());
     }
 
+    /// The message that came last was told to a session of another server: it is not recent,
+    /// unless others before it still are.
+    pub fn seen_before(&self, uid: Uid) {
+        let mut meta = self.meta.borrow_mut();
+        if meta.recent <= 1 {
+            meta.recent_from = meta.recent_from.max(Uid(uid.0.saturating_add(1)));
+            meta.recent = 0;
+        }
+    }
+
     pub fn apply_flags(&self, modseq: ModSeq, entries: &[(Uid, Flags, Vec<String>)]) {
         let mut keywords_new = false;
         let mut uids = Vec::with_capacity(entries.len());

@@ -1,17 +1,21 @@
 //! Maildir++ trees: how names become paths, and the writing of files behind the journal's back.
 
+mod foreign;
 mod names;
 mod settle;
+mod uidlist;
 
 use std::path::{Path, PathBuf};
 
 use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 
+pub(super) use foreign::{Foreign, Naming, keyword_names, read_name, said_size};
 pub(super) use names::{
     OwnName, canonical, file_name, flag_letters, flags_of, folder, is_good, keyword_letters,
-    letters_of, parse, placed_by, row_letters, stem,
+    letter_keywords, letters_of, parse, placed_by, row_letters, stem,
 };
 pub(super) use settle::{Settler, Task, find_file, find_folders};
+pub(super) use uidlist::{Entry, UidList};
 
 /// Where everything lies below the data directory.
 #[derive(Clone)]

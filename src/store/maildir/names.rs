@@ -185,6 +185,8 @@ impl OwnName {
 /// Upper-case letters, in the order of their bits; the keyword letters `a` to `z` follow.
 const LETTERS: [(u8, char); 6] = [(16, 'D'), (4, 'F'), (0, 'P'), (2, 'R'), (1, 'S'), (8, 'T')];
 const PASSED: u32 = 1 << 2;
+/// Maildir has a letter of its own for what IMAP calls so (RFC 5788).
+const FORWARDED: &str = "$Forwarded";
 
 /// The letters that system flags ask for.
 pub(in crate::store) fn flag_letters(flags: Flags) -> u32 {
@@ -207,12 +209,24 @@ pub(in crate::store) fn keyword_letters(letters: u32) -> impl Iterator<Item = us
     (0..KEYWORD_LETTERS_MAX).filter(move |n| letters & 1 << (LETTERS.len() + n) != 0)
 }
 
+/// The keywords that letters stand for, `names` being what each of `a` to `z` stands for.
+pub(in crate::store) fn letter_keywords(letters: u32, names: &[Option<String>]) -> Vec<String> {
+    let mut keywords: Vec<String> = keyword_letters(letters)
+        .filter_map(|n| names.get(n).cloned().flatten())
+        .collect();
+    let is_forwarded = |k: &String| k.eq_ignore_ascii_case(FORWARDED);
+    if letters & PASSED != 0 && !keywords.iter().any(is_forwarded) {
+        keywords.push(FORWARDED.to_owned());
+    }
+    keywords
+}
+
 /// The letters that a row's flags and keywords ask for.
 pub(in crate::store) fn row_letters(index: &Index, at: usize) -> u32 {
     let ids = index.keyword_ids(at).iter().map(|&id| id as usize);
     let names = index.keyword_names();
     let mut words = ids.clone().map(|id| &names[id]);
-    let is_forwarded = words.any(|name| name.eq_ignore_ascii_case("$Forwarded"));
+    let is_forwarded = words.any(|name| name.eq_ignore_ascii_case(FORWARDED));
     letters_of(index.flags(at), ids, is_forwarded)
 }
 

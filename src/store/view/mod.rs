@@ -5,6 +5,7 @@ mod digests;
 mod relocate;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -250,6 +251,19 @@ impl View {
         }
     }
 
+    /// Messages that POP3 clients know by what another server called them, and what that is.
+    #[must_use]
+    pub fn former_uidls(&self) -> BTreeMap<Uid, Box<str>> {
+        let index = self.mailbox.index.borrow();
+        let Some(index) = index.as_ref() else {
+            return BTreeMap::new();
+        };
+        index
+            .uidls()
+            .map(|(uid, uidl)| (uid, uidl.into()))
+            .collect()
+    }
+
     /// Brings the view up to the applied state. Without `expunges` removed messages stay in the
     /// view (RFC 9051 7.5.1: none during FETCH, STORE, SEARCH by sequence number).
     pub fn refresh(&mut self, expunges: bool) -> Changes {
@@ -344,6 +358,12 @@ impl View {
         let (shard, partition) = (self.shard.clone(), self.partition.clone());
         BodyReader::new(shard, partition, self.mailbox.clone(), uid)
     }
+}
+
+/// The POP3 unique-id of a message (RFC 1939 7) that no other server gave it.
+#[must_use]
+pub fn own_uidl(uidvalidity: UidValidity, uid: Uid) -> String {
+    format!("{:08x}{:08x}", uidvalidity.0, uid.0)
 }
 
 /// The plain columns of a row.
