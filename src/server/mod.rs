@@ -21,5 +21,5 @@ mod shard;
 mod start;
 
 pub use error::ServerError;
-pub use offline::{offline, offline_all};
+pub use offline::{OfflineJob, offline, offline_all, offline_jobs};
 pub use start::{Started, serve};

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::runtime::{self, Disk, Gate, Pool};
 use crate::store::Store;
+use crate::web::import::{Importer, Pieces};
 use crate::web::{AdminError, AdminReply, AdminRequest};
 
 const POOL_THREADS: usize = 2;
@@ -29,21 +30,10 @@ pub fn offline_all(
     requests: Vec<AdminRequest>,
     mut each: impl FnMut(usize) + 'static,
 ) -> Result<Vec<AdminReply>, ServerError> {
-    build::make_data_dir(config)?;
-    let pool = Pool::start(POOL_THREADS, POOL_DEPTH);
-    let store_config = build::store_config(config, 1);
-    let disk = Disk::real(pool.clone()).with_root(&config.data_dir)?;
-    let site = build::site(config);
-    let view = config.data_dir.join("directory.sqlite");
-    let work = async move {
-        let recovered = Store::recover_all(store_config, &disk).await?;
-        let store = Store::open(ShardId(0), &recovered, disk).await?;
-        let gate = Gate::new();
-        let (directory, owner) = Directory::new(&site);
-        owner.start(store.remote(), pool, Some(view), &gate).await?;
+    opened(config, async move |directory, importer| {
         let mut replies = Vec::with_capacity(requests.len());
         for (number, request) in requests.into_iter().enumerate() {
-            let reply = one(request, &directory).await;
+            let reply = one(request, &directory, &importer).await;
             let failed = matches!(reply, AdminReply::Failed(_));
             replies.push(reply);
             if failed {
@@ -51,18 +41,63 @@ pub fn offline_all(
             }
             each(number);
         }
+        replies
+    })
+}
+
+/// What another thread asks of a stopped server's store.
+pub enum OfflineJob {
+    Ask(AdminRequest, flume::Sender<AdminReply>),
+    /// A batch of an import.
+    Take(flume::Receiver<Vec<u8>>, flume::Sender<AdminReply>),
+}
+
+/// Carries out jobs until their sender is gone. Blocks, and is called at most once in a process.
+pub fn offline_jobs(config: &Config, jobs: flume::Receiver<OfflineJob>) -> Result<(), ServerError> {
+    opened(config, async move |directory, importer| {
+        while let Ok(job) = jobs.recv_async().await {
+            let (reply, to) = match job {
+                OfflineJob::Ask(request, to) => (one(request, &directory, &importer).await, to),
+                OfflineJob::Take(pieces, to) => (importer.take(Pieces::Thread(pieces)).await, to),
+            };
+            // Who has asked may have gone.
+            let _ = to.send(reply);
+        }
+    })
+}
+
+/// Opens the store and the directory of a stopped server, and closes them after `work`.
+fn opened<T: 'static>(
+    config: &Config,
+    work: impl AsyncFnOnce(Directory, Importer) -> T + 'static,
+) -> Result<T, ServerError> {
+    build::make_data_dir(config)?;
+    let pool = Pool::start(POOL_THREADS, POOL_DEPTH);
+    let store_config = build::store_config(config, 1);
+    let disk = Disk::real(pool.clone()).with_root(&config.data_dir)?;
+    let site = build::site(config);
+    let view = config.data_dir.join("directory.sqlite");
+    let all = async move {
+        let recovered = Store::recover_all(store_config, &disk).await?;
+        let store = Store::open(ShardId(0), &recovered, disk).await?;
+        let gate = Gate::new();
+        let (directory, owner) = Directory::new(&site);
+        owner.start(store.remote(), pool, Some(view), &gate).await?;
+        let importer = Importer::new(store.remote(), directory.clone());
+        let done = work(directory, importer).await;
         let until = Deadline::after(runtime::now(), DRAIN_SPAN);
         // The view is derived: where it is not written in time, the next start writes it.
         let _ = gate.close(until).await;
         store.drain(until).await?;
-        Ok(replies)
+        Ok(done)
     };
-    runtime::block_on(work)?
+    runtime::block_on(all)?
 }
 
-async fn one(request: AdminRequest, directory: &Directory) -> AdminReply {
+async fn one(request: AdminRequest, directory: &Directory, importer: &Importer) -> AdminReply {
     match request {
         AdminRequest::Directory(command) => admin::execute(directory, command).await,
+        AdminRequest::Import(query) => importer.ask(query).await,
         // Opening and draining the store has settled everything.
         AdminRequest::Settle => AdminReply::Done(serde_json::json!({ "settled": true })),
         AdminRequest::Who | AdminRequest::Kick { .. } | AdminRequest::Status => {

@@ -22,6 +22,7 @@ mod config;
 mod deliver;
 mod error;
 mod flags;
+mod import;
 pub mod journal;
 mod mailbox;
 mod maildir;
@@ -44,6 +45,7 @@ pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, QuotaU
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
+pub use import::ROWS_MAX;
 pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
