@@ -2,6 +2,7 @@
 
 mod failures;
 mod formats;
+mod import;
 mod model;
 mod outbox;
 mod walk;
