@@ -157,7 +157,7 @@ fn is_ours(path: &Path) -> Result<(), CliError> {
 impl Stream {
     /// Sends frames. Where the other end has given up, [`finish`](Stream::finish) says why.
     pub fn write(&mut self, frames: &[u8]) {
-        // RFC 9112 7.1: a chunk without octets would end the body.
+        // A chunk without octets would end the body.
         if frames.is_empty() {
             return;
         }
