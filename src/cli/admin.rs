@@ -134,7 +134,7 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// `None`: nobody listens.
-fn connect(socket: &Path) -> Result<Option<UnixStream>, CliError> {
+pub(super) fn connect(socket: &Path) -> Result<Option<UnixStream>, CliError> {
     match UnixStream::connect(socket) {
         Ok(stream) => Ok(Some(stream)),
         Err(error) => match error.kind() {
@@ -150,7 +150,7 @@ fn connect(socket: &Path) -> Result<Option<UnixStream>, CliError> {
     }
 }
 
-fn offline_error(config: &Config, error: ServerError) -> CliError {
+pub(super) fn offline_error(config: &Config, error: ServerError) -> CliError {
     match error {
         ServerError::Store(StartError::InUse { .. }) => CliError::Held {
             socket: config.admin_socket(),
@@ -160,7 +160,7 @@ fn offline_error(config: &Config, error: ServerError) -> CliError {
     }
 }
 
-fn value_of(reply: AdminReply) -> Result<Value, CliError> {
+pub(super) fn value_of(reply: AdminReply) -> Result<Value, CliError> {
     match reply {
         AdminReply::Done(value) => Ok(value),
         AdminReply::Failed(error) => Err(CliError::Refused(error)),

@@ -62,6 +62,14 @@ pub enum CliError {
     NoAccount(String),
     /// Some trees were not adopted, or not whole; it was told why.
     NotAdopted(usize),
+    /// Folders that are not what their sources are; they have been listed.
+    ImportDiffers(usize),
+    /// The server or the store went away in the middle of a batch.
+    ImportBroken,
+    NothingToImport {
+        path: PathBuf,
+        what: &'static str,
+    },
     /// `check` found something that must be mended.
     CheckFailed(usize),
     NoSuchKey(String),
@@ -182,6 +190,22 @@ impl fmt::Display for CliError {
             CliError::NotAdopted(1) => f.write_str("one tree above was not adopted as a whole"),
             CliError::NotAdopted(trees) => {
                 write!(f, "{trees} trees above were not adopted as a whole")
+            }
+            CliError::ImportDiffers(1) => f.write_str(
+                "one folder is not what its source is: see above. The same command again brings \
+                 what is missing, and nothing twice",
+            ),
+            CliError::ImportDiffers(folders) => write!(
+                f,
+                "{folders} folders are not what their sources are: see above. The same command \
+                 again brings what is missing, and nothing twice"
+            ),
+            CliError::ImportBroken => f.write_str(
+                "the server went away in the middle of it. Run the same command again: it goes on \
+                 where it stopped, and brings nothing twice",
+            ),
+            CliError::NothingToImport { path, what } => {
+                write!(f, "{} is not {what}", path.display())
             }
             CliError::CheckFailed(1) => f.write_str("one thing above must be mended first"),
             CliError::CheckFailed(things) => {

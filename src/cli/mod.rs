@@ -30,6 +30,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 mod user;
+mod user_import;
 mod who;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -76,6 +77,9 @@ enum Command {
     /// Addresses that lead to other addresses
     #[command(subcommand)]
     Alias(alias::Alias),
+    /// Take mail over from Maildirs, mbox files or single files, and compare it afterwards
+    #[command(subcommand)]
+    Import(import::Import),
     /// List who is connected
     Who(who::Who),
     /// End every session of a user
@@ -137,6 +141,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::User(user) => user.run(&site),
         Command::Domain(domain) => domain.run(&site),
         Command::Alias(alias) => alias.run(&site),
+        Command::Import(import) => import.run(&site),
         Command::Who(who) => who.run(&site),
         Command::Kick(kick) => kick.run(&site),
         Command::Log(log) => log.run(&site),

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::domain::done;
 use super::error::CliError;
 use super::print::{out, out_json, out_table, when};
-use super::{Site, admin, import, password};
+use super::{Site, admin, password, user_import};
 use crate::base::ByteSize;
 use crate::config::Config;
 use crate::directory::{
@@ -127,7 +127,7 @@ impl User {
         let full = |address: &str| full_address(&config, address);
         match self {
             User::Add(add) => add.run(&config),
-            User::Import { file, json } => import::run(&config, &file, json),
+            User::Import { file, json } => user_import::run(&config, &file, json),
             User::List { removed, json } => {
                 let users = users(&config, Command::UserList { removed })?;
                 if json {

@@ -12,6 +12,7 @@ use crate::base::{Deadline, ShardId};
 use crate::directory::{Command, Directory, DirectoryError};
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Mesh};
+use crate::web::import::Importer;
 use crate::web::{AdminError, AdminHandler, AdminReply, AdminRequest};
 
 /// An import of many passwords takes its time on the pool.
@@ -19,14 +20,19 @@ const COMMAND_SPAN: Duration = Duration::from_secs(120);
 
 /// The handler of the admin socket.
 #[must_use]
-pub fn handler(directory: Directory, mesh: Mesh<Control>) -> AdminHandler {
+pub fn handler(directory: Directory, mesh: Mesh<Control>, importer: Importer) -> AdminHandler {
     Rc::new(move |request| {
-        let (directory, mesh) = (directory.clone(), mesh.clone());
-        Box::pin(async move { handle(request, &directory, &mesh).await })
+        let (directory, mesh, importer) = (directory.clone(), mesh.clone(), importer.clone());
+        Box::pin(async move { handle(request, &directory, &mesh, &importer).await })
     })
 }
 
-async fn handle(request: AdminRequest, directory: &Directory, mesh: &Mesh<Control>) -> AdminReply {
+async fn handle(
+    request: AdminRequest,
+    directory: &Directory,
+    mesh: &Mesh<Control>,
+    importer: &Importer,
+) -> AdminReply {
     log_event!(INFO, event::COMMAND_RUN, command = name(&request));
     match request {
         AdminRequest::Directory(command) => execute(directory, command).await,
@@ -49,6 +55,7 @@ async fn handle(request: AdminRequest, directory: &Directory, mesh: &Mesh<Contro
             Ok(false) => failed("not everything could be written; see the log", true),
             Err(silent) => silence(&silent),
         },
+        AdminRequest::Import(query) => importer.ask(query).await,
     }
 }
 
@@ -73,6 +80,7 @@ fn name(request: &AdminRequest) -> &'static str {
         AdminRequest::Kick { .. } => "kick",
         AdminRequest::Status => "status",
         AdminRequest::Settle => "settle",
+        AdminRequest::Import(_) => "import",
     }
 }
 

@@ -22,5 +22,5 @@ mod shard;
 mod start;
 
 pub use error::ServerError;
-pub use offline::{offline, offline_all, with_store};
+pub use offline::{OfflineJob, offline, offline_all, offline_jobs, with_store};
 pub use start::{Started, serve};

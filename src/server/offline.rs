@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::runtime::{self, Disk, Gate, Pool};
 use crate::store::Store;
+use crate::web::import::{Importer, Pieces};
 use crate::web::{AdminError, AdminReply, AdminRequest};
 
 const POOL_THREADS: usize = 2;
@@ -30,9 +31,10 @@ pub fn offline_all(
     mut each: impl FnMut(usize) + 'static,
 ) -> Result<Vec<AdminReply>, ServerError> {
     with_store(config, async move |store, directory| {
+        let importer = Importer::new(store.remote(), directory.clone());
         let mut replies = Vec::with_capacity(requests.len());
         for (number, request) in requests.into_iter().enumerate() {
-            let reply = one(request, &store, &directory).await;
+            let reply = one(request, &store, &directory, &importer).await;
             let failed = matches!(reply, AdminReply::Failed(_));
             replies.push(reply);
             if failed {
@@ -41,6 +43,30 @@ pub fn offline_all(
             each(number);
         }
         replies
+    })
+}
+
+/// What another thread asks of a stopped server's store.
+pub enum OfflineJob {
+    Ask(AdminRequest, flume::Sender<AdminReply>),
+    /// A batch of an import.
+    Take(flume::Receiver<Vec<u8>>, flume::Sender<AdminReply>),
+}
+
+/// Carries out jobs until their sender is gone. Blocks, and is called at most once in a process.
+pub fn offline_jobs(config: &Config, jobs: flume::Receiver<OfflineJob>) -> Result<(), ServerError> {
+    with_store(config, async move |store, directory| {
+        let importer = Importer::new(store.remote(), directory.clone());
+        while let Ok(job) = jobs.recv_async().await {
+            let (reply, to) = match job {
+                OfflineJob::Ask(request, to) => {
+                    (one(request, &store, &directory, &importer).await, to)
+                }
+                OfflineJob::Take(pieces, to) => (importer.take(Pieces::Thread(pieces)).await, to),
+            };
+            // Who has asked may have gone.
+            let _ = to.send(reply);
+        }
     })
 }
 
@@ -72,9 +98,15 @@ pub fn with_store<R: 'static>(
     runtime::block_on(all)?
 }
 
-async fn one(request: AdminRequest, store: &Store, directory: &Directory) -> AdminReply {
+async fn one(
+    request: AdminRequest,
+    store: &Store,
+    directory: &Directory,
+    importer: &Importer,
+) -> AdminReply {
     match request {
         AdminRequest::Directory(command) => admin::execute(directory, command).await,
+        AdminRequest::Import(query) => importer.ask(query).await,
         AdminRequest::Settle => match store.settle_all().await {
             Ok(()) => AdminReply::Done(serde_json::json!({ "settled": true })),
             Err(why) => AdminReply::Failed(AdminError {

@@ -18,6 +18,7 @@ use crate::observe::{self, event, log_event};
 use crate::runtime::{self, Disk, Gate, Inbox, Mesh, Pool, Stop};
 use crate::session::{Arrival, Arrivals, Door, Errand, LoginDesk, Roster, imap, pop3, smtp};
 use crate::store::{Recovered, Store};
+use crate::web::import::Importer;
 use crate::web::{self, Readiness};
 
 /// Sessions have this long to finish their command when the server drains.
@@ -170,7 +171,7 @@ async fn live(id: ShardId, shared: &Shared, part: Part) -> Result<(), ServerErro
     while shared.ready.load(Ordering::Acquire) < shared.shards && !shared.stop.is_raised() {
         runtime::sleep(Duration::from_millis(1)).await;
     }
-    listen(opened, shared, &services, &gates);
+    listen(opened, shared, &services, &gates, &store);
     shared.stop.raised().await;
     drain(shared, gates, store).await
 }
@@ -235,7 +236,13 @@ async fn receive(
 }
 
 /// Serves every listener of this shard.
-fn listen(opened: Vec<Opened>, shared: &Shared, services: &Rc<Services>, gates: &Gates) {
+fn listen(
+    opened: Vec<Opened>,
+    shared: &Shared,
+    services: &Rc<Services>,
+    gates: &Gates,
+    store: &Store,
+) {
     if runtime::shard() == ShardId(0) {
         let of_doors = shared.doors.iter().zip(&opened);
         let seen = of_doors.map(|(door, one)| (door.listener().protocol.into(), one.counters()));
@@ -245,7 +252,7 @@ fn listen(opened: Vec<Opened>, shared: &Shared, services: &Rc<Services>, gates: 
     let mut doors = shared.doors.iter();
     for one in opened {
         if one.spec.protocol == build::ADMIN {
-            serve_admin(one, shared, gates);
+            serve_admin(one, shared, gates, store);
             continue;
         }
         let Some(door) = doors.next() else { continue };
@@ -313,11 +320,13 @@ fn serve_metrics(one: Opened, door: Door, shared: &Shared, gates: &Gates) {
     }
 }
 
-fn serve_admin(one: Opened, shared: &Shared, gates: &Gates) {
-    let handler = admin::handler(shared.directory.clone(), shared.control.clone());
+fn serve_admin(one: Opened, shared: &Shared, gates: &Gates, store: &Store) {
+    let directory = shared.directory.clone();
+    let importer = Importer::new(store.remote(), directory.clone());
+    let handler = admin::handler(directory, shared.control.clone(), importer.clone());
     match one.into_listener() {
         Ok(listener) => {
-            let serve = web::serve_admin(listener, gates.background.clone(), handler);
+            let serve = web::serve_admin(listener, gates.background.clone(), handler, importer);
             runtime::spawn("server.admin", serve);
         }
         Err(error) => log_event!(ERROR, event::LISTENER_FAILED, proto = "admin", why = %error),

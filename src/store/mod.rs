@@ -24,6 +24,7 @@ mod config;
 mod deliver;
 mod error;
 mod flags;
+mod import;
 pub mod journal;
 mod mailbox;
 mod maildir;
@@ -54,6 +55,7 @@ pub use adopt::{
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
+pub use import::ROWS_MAX;
 pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use packed::Packing;

@@ -11,6 +11,7 @@ use futures_lite::future::or;
 
 use super::account::{check_quota, ensure_account};
 use super::deliver::{self, Placement, Shared};
+use super::import;
 use super::journal::Class;
 use super::shard::Shard;
 use super::{Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, StoreError};
@@ -72,6 +73,11 @@ pub(super) enum Request {
         account: AccountRef,
         reply: Reply<Result<(), StoreError>>,
     },
+    Import {
+        account: AccountRef,
+        step: import::Step,
+        reply: Reply<Result<import::Stepped, StoreError>>,
+    },
 }
 
 /// Reaches every partition, from this shard. Clone, not `Send` (each shard has its own).
@@ -106,8 +112,23 @@ impl Remote {
         partition.owner(self.shard.cfg.shards) == self.shard.id
     }
 
+    /// This shard, where it owns the partition.
+    pub(super) fn shard_of(&self, partition: PartitionId) -> Option<&Rc<Shard>> {
+        self.is_mine(partition).then_some(&self.shard)
+    }
+
+    /// Spool files of these messages belong to a record from here on.
+    pub(super) fn own_spools(&self, messages: &[Arc<Message>]) {
+        messages.iter().for_each(|m| self.shard.spools.given(m));
+    }
+
+    /// No record took them.
+    pub(super) fn disown_spools(&self, messages: &[Arc<Message>]) {
+        messages.iter().for_each(|m| self.shard.spools.watch(m));
+    }
+
     /// Posts a request to the owner of `partition` and waits for its reply.
-    async fn ask<T: Send>(
+    pub(super) async fn ask<T: Send>(
         &self,
         partition: PartitionId,
         until: Deadline,
@@ -423,7 +444,7 @@ pub(super) async fn serve(shard: Rc<Shard>, mut inbox: Inbox<Request>) {
     }
 }
 
-async fn answer(shard: &Shard, request: Request) {
+async fn answer(shard: &Rc<Shard>, request: Request) {
     match request {
         Request::Preflight {
             account,
@@ -469,6 +490,11 @@ async fn answer(shard: &Shard, request: Request) {
             reply.send(set_values(shard, partition, values).await);
         }
         Request::Purge { account, reply } => reply.send(purge(shard, account).await),
+        Request::Import {
+            account,
+            step,
+            reply,
+        } => import::answer(shard, account, step, reply).await,
     }
 }
 

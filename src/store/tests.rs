@@ -5,6 +5,7 @@ mod damage;
 mod failures;
 mod files;
 mod formats;
+mod import;
 mod model;
 mod outbox;
 mod walk;

@@ -8,6 +8,7 @@
 
 mod admin;
 mod http;
+pub mod import;
 mod metrics;
 
 pub use admin::{AdminError, AdminHandler, AdminReply, AdminRequest, serve_admin};
