@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use super::cidr::Networks;
 use super::declare::section;
-use super::value::{AuthMode, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone};
+use super::value::{
+    AuthMode, ClassName, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone,
+};
 use crate::base::{BATCH_BYTES_MAX, ByteSize, INLINE_BODY_BYTES_MAX, Span};
 
 section! {
@@ -51,6 +53,8 @@ section! {
         log: Log;
         /// Journal and mailboxes.
         store: Store;
+        /// Classes of accounts.
+        class: Vec<ClassKeys>;
         /// The door for `palomar` commands.
         admin: Admin;
     }
@@ -186,10 +190,24 @@ section! {
         inflight_bytes_max: ByteSize = "64MiB", Restart, "4MiB" to "4GiB";
         /// Longest time between checkpoints, which free journal slots.
         checkpoint_interval: Span = "10s", Restart, "100ms" to "10m";
-        /// Mailbox size of users for whom none is set. 0: unlimited.
+        /// Mailbox size of users for whom neither they nor their class have one. "0B": unlimited.
         quota_default: ByteSize = "10GB", Live;
+        /// The same in messages. 0: unlimited.
+        quota_messages_default: u32 = "0", Live;
         /// What a full mailbox answers: defer (452 4.2.2) or reject (552 5.2.2).
         quota_refusal: QuotaRefusal = "defer", Live;
+    }
+}
+
+section! {
+    /// Limits for the accounts of one class; those of an account itself win.
+    ClassKeys "class." "[[class]]" since "0.2" {
+        /// The class, as in `palomar user set --class`.
+        name: ClassName = required "student", Live;
+        /// Mailbox size. "0B": unlimited.
+        quota_bytes: Option<ByteSize> = absent "`store.quota_default`" "2GB", Live;
+        /// Messages in all folders. 0: unlimited.
+        quota_messages: Option<u32> = absent "`store.quota_messages_default`" "100000", Live;
     }
 }
 

@@ -10,7 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{AccountRef, Body, BodyRef, Flags, Message, Op, OutboxKey, Record, SpecialUse, Target};
+use super::{
+    AccountRef, Body, BodyRef, Flags, Message, Op, OutboxKey, Quota, Record, SpecialUse, Target,
+};
 use crate::base::{
     AccountId, BlobId, ByteSize, Crc32c, Epoch, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid,
     UidValidity, UnixMs, crc32c,
@@ -402,7 +404,7 @@ fn put_runs(out: &mut Vec<u8>, runs: &[Run], with_state: bool) {
 fn put_target(out: &mut Vec<u8>, target: &Target) {
     put_varint(out, target.account.account.0);
     put_varint(out, target.account.partition.0.into());
-    put_opt(out, target.account.quota.as_ref(), |out, q| {
+    put_opt(out, target.account.quota.bytes.as_ref(), |out, q| {
         put_varint(out, q.0);
     });
     put_bytes(out, target.mailbox.as_bytes());
@@ -633,7 +635,10 @@ impl<'a> Reader<'a> {
             account: AccountRef {
                 account: self.account()?,
                 partition: PartitionId(self.narrow("partition")?),
-                quota: self.opt(|r| Ok(ByteSize(r.varint()?)))?,
+                quota: Quota {
+                    bytes: self.opt(|r| Ok(ByteSize(r.varint()?)))?,
+                    messages: None,
+                },
             },
             mailbox: self.text()?,
             flags: Flags(self.octet()?),

@@ -9,6 +9,7 @@ use super::catalogue::Catalogue;
 use super::journal::{Apply, Committed};
 use super::maildir::Layout;
 use super::partition::Partition;
+use super::quota::Watch;
 use super::{Body, Message, ValueChange};
 use crate::base::PartitionId;
 use crate::runtime::local::Notify;
@@ -26,6 +27,7 @@ pub(super) struct Owned {
     /// A queue partition took a message.
     pub outbox: Notify,
     pub counters: Counters,
+    pub quota: Watch,
     site_hooks: RefCell<Vec<SiteHook>>,
     bodies_bytes: Cell<usize>,
 }
@@ -56,6 +58,7 @@ impl Owned {
             work: Notify::new(),
             outbox: Notify::new(),
             counters: Counters::default(),
+            quota: Watch::default(),
             site_hooks: RefCell::default(),
             bodies_bytes: Cell::new(0),
         })

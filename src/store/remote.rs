@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
-use super::account::{check_quota, ensure_account};
+use super::account::ensure_account;
 use super::deliver::{self, Placement, Shared};
 use super::journal::Class;
 use super::shard::Shard;
-use super::{Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, StoreError};
+use super::{
+    Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, StoreError, quota,
+};
 use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, Uid, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
@@ -98,6 +100,10 @@ impl Remote {
         Incoming::new(self.shard.spools.clone(), 0)
     }
 
+    pub(super) fn shard(&self) -> &Rc<Shard> {
+        &self.shard
+    }
+
     fn is_mine(&self, partition: PartitionId) -> bool {
         partition.owner(self.shard.cfg.shards) == self.shard.id
     }
@@ -153,7 +159,7 @@ impl Remote {
         until: Deadline,
     ) -> Result<QuotaUsage, StoreError> {
         if self.is_mine(account.partition) {
-            return Ok(quota(&self.shard, account));
+            return Ok(self.shard.quota_usage(account));
         }
         self.ask(account.partition, until, |reply| Request::Quota {
             account,
@@ -319,19 +325,7 @@ impl Remote {
 
 fn preflight(shard: &Shard, account: AccountRef, bytes: u64) -> Result<(), StoreError> {
     let partition = shard.partition(account.partition)?;
-    check_quota(&partition, account, bytes)
-}
-
-fn quota(shard: &Shard, account: AccountRef) -> QuotaUsage {
-    let partition = shard.owned.partition(account.partition);
-    let state = partition.state.borrow();
-    let of_account = state.accounts.get(&account.account);
-    let (bytes, messages) = of_account.map_or((0, 0), |a| (a.bytes, a.messages));
-    QuotaUsage {
-        bytes,
-        messages,
-        limit: account.quota,
-    }
+    quota::check(shard, &partition, account, bytes, 1)
 }
 
 async fn set_values(
@@ -428,7 +422,7 @@ async fn answer(shard: &Shard, request: Request) {
         } => {
             reply.send(preflight(shard, account, bytes));
         }
-        Request::Quota { account, reply } => reply.send(quota(shard, account)),
+        Request::Quota { account, reply } => reply.send(shard.quota_usage(account)),
         Request::Place {
             partition,
             shared,

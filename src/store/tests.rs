@@ -4,6 +4,7 @@ mod failures;
 mod formats;
 mod model;
 mod outbox;
+mod quota;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ pub(super) fn account(n: u64) -> AccountRef {
     AccountRef {
         account: AccountId(n),
         partition,
-        quota: None,
+        quota: crate::store::Quota::NONE,
     }
 }
 

@@ -71,7 +71,10 @@ fn target() -> impl Strategy<Value = Target> {
         |(account, partition, quota)| AccountRef {
             account,
             partition: PartitionId(partition),
-            quota: quota.map(ByteSize),
+            quota: Quota {
+                bytes: quota.map(ByteSize),
+                messages: None,
+            },
         },
     );
     (account_ref, text(), flags(), octets()).prop_map(|(account, mailbox, flags, prefix)| Target {

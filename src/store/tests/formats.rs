@@ -25,7 +25,7 @@ use crate::store::mailbox::{
 };
 use crate::store::maildir::Layout;
 use crate::store::{
-    AccountRef, Body, BodyRef, Flags, Message, Op, OutboxKey, Record, SpecialUse, Target,
+    AccountRef, Body, BodyRef, Flags, Message, Op, OutboxKey, Quota, Record, SpecialUse, Target,
 };
 use crate::wire::mime::{DigestView, Limits, Walker};
 
@@ -73,7 +73,10 @@ fn bob() -> Target {
         account: AccountRef {
             account: AccountId(8),
             partition: PartitionId(2),
-            quota: Some(ByteSize(1 << 30)),
+            quota: Quota {
+                bytes: Some(ByteSize(1 << 30)),
+                messages: None,
+            },
         },
         mailbox: "Junk".into(),
         flags: Flags::FLAGGED,
