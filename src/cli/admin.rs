@@ -102,6 +102,26 @@ fn offline_all(
     (answers, None)
 }
 
+/// Several requests one after the other, up to the first that fails; `each` is told the number of
+/// every one that is done.
+pub fn ask_all(
+    config: &Config,
+    requests: Vec<AdminRequest>,
+    mut each: impl FnMut(usize) + 'static,
+) -> Result<Vec<Value>, CliError> {
+    if !is_running(config) {
+        let replies = server::offline_all(config, requests, each);
+        let replies = replies.map_err(|error| offline_error(config, error))?;
+        return replies.into_iter().map(value_of).collect();
+    }
+    let mut answers = Vec::with_capacity(requests.len());
+    for (number, request) in requests.into_iter().enumerate() {
+        answers.push(ask(config, request)?);
+        each(number);
+    }
+    Ok(answers)
+}
+
 /// True where somebody listens on the admin socket.
 pub fn is_running(config: &Config) -> bool {
     matches!(connect(&config.admin_socket()), Ok(Some(_)))

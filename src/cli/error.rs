@@ -65,7 +65,13 @@ pub enum CliError {
     NothingKnown {
         id: String,
     },
+    NoFolder {
+        user: String,
+        folder: String,
+    },
     Journal(JournalError),
+    /// They have been listed.
+    JournalFaults(usize),
     /// What would be lost has been told; the last word is missing.
     NotConfirmed,
     /// Files made by another user than the server's would stop its next start.
@@ -189,7 +195,17 @@ impl fmt::Display for CliError {
                 "the log knows nothing of {id}; take the id from a `250 queued as ID`, a Received \
                  line or palomar log (log lines are kept for `log.keep_days`)"
             ),
+            CliError::NoFolder { user, folder } => write!(
+                f,
+                "{user} has no folder {folder}; palomar mailbox list {user} shows all"
+            ),
             CliError::Journal(error) => error.fmt(f),
+            CliError::JournalFaults(faults) => write!(
+                f,
+                "{} in the journal; a stopped server may refuse to start: while it runs, take a \
+                 backup of the mailboxes, then stop it and do what the lines above say",
+                super::print::counted(*faults as u64, "fault")
+            ),
             CliError::NotConfirmed => {
                 f.write_str("nothing was changed; to lose what is listed, add --yes")
             }

@@ -1,7 +1,11 @@
-//! `palomar journal cut`: the way out where a damaged journal keeps the server from starting.
+//! `palomar journal`: looking at it, and `cut`, the way out where a damaged journal keeps the server
+//! from starting.
 //!
-//! The numbers come from the refusal itself. What goes is listed first and copied aside before it
+//! The numbers of `cut` come from the refusal itself. What goes is listed first and copied aside before it
 //! is cut; only `--yes` cuts.
+
+mod look;
+mod words;
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -20,6 +24,10 @@ const POOL_DEPTH: usize = 64;
 
 #[derive(Debug, Subcommand)]
 pub enum Journal {
+    /// Show records in words: who, where, when; never what a message or a value says
+    Show(look::Show),
+    /// Check every slot: checksums, chains, gaps; ends with 1 where something is wrong
+    Verify(look::Verify),
     /// Cut a stream off at the damage; what was accepted after that place is lost
     Cut(Cut),
 }
@@ -41,6 +49,8 @@ pub struct Cut {
 impl Journal {
     pub fn run(self, site: &Site) -> Result<(), CliError> {
         match self {
+            Journal::Show(show) => show.run(site),
+            Journal::Verify(verify) => verify.run(site),
             Journal::Cut(cut) => cut.run(site),
         }
     }

@@ -22,8 +22,10 @@ mod import;
 mod journal;
 mod kick;
 mod log;
+mod mailbox;
 mod password;
 mod print;
+mod quota;
 mod serve;
 mod settle;
 #[cfg(test)]
@@ -89,7 +91,13 @@ enum Command {
     Explain(explain::Explain),
     /// Write every message file that is due, so that any Maildir tool reads the present state
     Settle(settle::Settle),
-    /// Repair the journal of a stopped server that refuses to start
+    /// How full mailboxes are, and how full they may become
+    #[command(subcommand)]
+    Quota(quota::Quota),
+    /// What a user's mailboxes hold
+    #[command(subcommand)]
+    Mailbox(mailbox::Mailbox),
+    /// Look at the journal, check it, or repair that of a stopped server that refuses to start
     #[command(subcommand)]
     Journal(journal::Journal),
 }
@@ -140,6 +148,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Config(config) => config.run(&site),
         Command::Explain(explain) => explain.run(&site),
         Command::Settle(settle) => settle.run(&site),
+        Command::Quota(quota) => quota.run(&site),
+        Command::Mailbox(mailbox) => mailbox.run(&site),
         Command::Journal(journal) => journal.run(&site),
     }
 }

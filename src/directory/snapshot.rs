@@ -184,6 +184,11 @@ impl Snapshot {
         (bytes, messages)
     }
 
+    /// Every account, removed ones included, in no order.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.accounts.iter().map(|(_, account)| account)
+    }
+
     /// Accounts, removed ones included.
     #[must_use]
     pub fn account_count(&self) -> usize {

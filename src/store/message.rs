@@ -159,6 +159,8 @@ pub struct BodyReader {
     name: NameId,
     stem: String,
     letters: u32,
+    /// A prefix that does not stand in the file.
+    apart: Box<[u8]>,
     len: u64,
     /// Open once it is a file, so that an expunge does not end the reading.
     file: RefCell<Option<DiskFile>>,
@@ -171,13 +173,17 @@ impl BodyReader {
         mailbox: Rc<Mailbox>,
         uid: Uid,
     ) -> Result<Self, StoreError> {
-        let (name, stem, letters, len) = {
+        let (name, stem, letters, apart, len) = {
             let index = mailbox.index.borrow();
             let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
             let at = index.position(uid).ok_or(StoreError::Expunged)?;
             let cold = index.cold(at);
-            let stem = super::maildir::stem(cold, index.saved(at), index.size(at));
-            (cold.name, stem, cold.letters, index.stored_size(at))
+            let apart = index
+                .extra(at)
+                .map(|e| e.prefix.clone())
+                .unwrap_or_default();
+            let len = index.stored_size(at);
+            (cold.name, index.stem(at), cold.letters, apart, len)
         };
         let file = RefCell::new(None);
         Ok(BodyReader {
@@ -188,6 +194,7 @@ impl BodyReader {
             name,
             stem,
             letters,
+            apart,
             len,
             file,
         })
@@ -206,9 +213,25 @@ impl BodyReader {
     /// The bytes of `range`; cut at the end of the message. Callers keep ranges <= 256 KiB or so.
     pub async fn read(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         let range = range.start.min(self.len)..range.end.min(self.len);
-        if range.is_empty() {
-            return Ok(Vec::new());
+        let head = self.apart.len() as u64;
+        let mut out = Vec::new();
+        if range.start < head {
+            let end = range.end.min(head);
+            out.extend_from_slice(&self.apart[range.start as usize..end as usize]);
         }
+        if range.end > head {
+            let of_file = range.start.max(head) - head..range.end - head;
+            let bytes = self.read_stored(of_file).await?;
+            if out.is_empty() {
+                return Ok(bytes);
+            }
+            out.extend_from_slice(&bytes);
+        }
+        Ok(out)
+    }
+
+    /// The bytes of `range` of what is, or becomes, the file.
+    async fn read_stored(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         // Settling may move the body between the look and the read: then the file is there.
         for _ in 0..2 {
             match self.read_unsettled(range.clone()).await {

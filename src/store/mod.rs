@@ -41,12 +41,12 @@ mod startup;
 mod tests;
 mod view;
 
-pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, Status};
+pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, Recount, Status};
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
 pub use message::{Body, BodyReader, Incoming, Message};
-pub use op::{BodyRef, Op, OutboxKey, Record};
+pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use quota::{FolderSize, Quota, QuotaBook, QuotaDue, QuotaUsage, Resource};
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
 pub use service::{Store, StoreStats};

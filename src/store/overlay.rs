@@ -163,6 +163,7 @@ impl Overlay {
                     mailbox,
                     modseq,
                     uids,
+                    at: _,
                 } => {
                     let flight = self.touch(&mut held, *account, *mailbox);
                     flight.highest = flight.highest.max(*modseq);
@@ -170,6 +171,30 @@ impl Overlay {
                     let sizes = uids.iter().map(|&uid| size(*account, *mailbox, uid));
                     let bytes: u64 = sizes.sum();
                     self.weigh(&mut held, *account, -(bytes as i64), -(uids.len() as i64));
+                }
+                Op::Adopted {
+                    account,
+                    mailbox,
+                    rows,
+                } => {
+                    let flight = self.touch(&mut held, *account, *mailbox);
+                    for row in rows {
+                        flight.uidnext = flight.uidnext.max(Uid(row.uid.0.saturating_add(1)));
+                        flight.highest = flight.highest.max(row.modseq);
+                    }
+                    let bytes: u64 = rows.iter().map(|row| row.size).sum();
+                    self.weigh(&mut held, *account, bytes as i64, rows.len() as i64);
+                }
+                Op::MailboxSet {
+                    account,
+                    mailbox,
+                    uidnext,
+                    highest,
+                    ..
+                } => {
+                    let flight = self.touch(&mut held, *account, *mailbox);
+                    flight.uidnext = flight.uidnext.max(uidnext.unwrap_or(Uid(0)));
+                    flight.highest = flight.highest.max(highest.unwrap_or(ModSeq(0)));
                 }
                 Op::MailboxCreated { account, .. }
                 | Op::MailboxRenamed { account, .. }
@@ -207,6 +232,7 @@ impl Overlay {
         flight
     }
 
+    /// Bytes and messages that the record adds to an account, or takes away.
     fn weigh(&mut self, held: &mut Held, account: AccountId, bytes: i64, messages: i64) {
         let flight = self.touch_account(held, account);
         flight.bytes += bytes;

@@ -252,7 +252,7 @@ impl Partition {
         in_flight.unwrap_or(applied)
     }
 
-    fn largest_folders(&self, account: AccountId) -> Vec<FolderSize> {
+    pub fn folder_sizes(&self, account: AccountId) -> Vec<FolderSize> {
         let state = self.state.borrow();
         let Some(account) = state.accounts.get(&account) else {
             return Vec::new();
@@ -404,7 +404,7 @@ impl Remote {
                 partition,
                 quota: Quota::default(),
             };
-            let mut folders = home.largest_folders(account);
+            let mut folders = home.folder_sizes(account);
             folders.truncate(FOLDERS_NAMED);
             return QuotaDue {
                 account,
@@ -457,6 +457,7 @@ impl Remote {
                 saved: now,
                 body: BodyRef::New(0),
                 prefix: Vec::new(),
+                apart: false,
                 origin: None,
                 trace: None,
             };

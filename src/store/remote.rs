@@ -134,6 +134,12 @@ impl Remote {
         Ok(Account::new(self.shard.clone(), partition, account))
     }
 
+    /// The account as it is, perhaps without any mailbox: to look at it.
+    pub fn look_at(&self, account: AccountRef) -> Result<Account, StoreError> {
+        let partition = self.shard.partition(account.partition)?;
+        Ok(Account::new(self.shard.clone(), partition, account))
+    }
+
     /// One preflight to the owner at RCPT: would `bytes` more fit?
     pub async fn preflight(
         &self,
@@ -150,6 +156,12 @@ impl Remote {
             reply,
         };
         self.ask(account.partition, until, request).await?
+    }
+
+    /// Usage of an account of this shard.
+    #[must_use]
+    pub fn usage(&self, account: AccountRef) -> QuotaUsage {
+        self.shard.quota_usage(account)
     }
 
     /// Usage of any account.

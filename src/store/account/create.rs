@@ -245,6 +245,7 @@ impl Account {
         let ops = vec![Op::MailboxDeleted {
             account: self.id(),
             mailbox,
+            at: unix_now(),
         }];
         let ticket = self
             .shard

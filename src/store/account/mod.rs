@@ -2,6 +2,7 @@
 
 mod append;
 mod create;
+mod recount;
 mod rename;
 
 use std::rc::Rc;
@@ -13,9 +14,12 @@ use super::mailbox::Mailbox;
 use super::partition::Partition;
 use super::shard::Shard;
 use super::{
-    Access, Flags, Message, Op, Quota, QuotaUsage, SpecialUse, StoreError, View, maildir, quota,
+    Access, Flags, FolderSize, Message, Op, Quota, QuotaUsage, SpecialUse, StoreError, View,
+    maildir, quota,
 };
 use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, TraceId, Uid, UidValidity, UnixMs};
+
+pub use recount::Recount;
 
 pub(super) use create::{ensure_account, ensure_mailbox};
 
@@ -183,6 +187,12 @@ impl Account {
     #[must_use]
     pub fn quota(&self) -> QuotaUsage {
         self.shard.quota_usage(self.account)
+    }
+
+    /// Every folder with its size, largest first.
+    #[must_use]
+    pub fn folder_sizes(&self) -> Vec<FolderSize> {
+        self.partition.folder_sizes(self.id())
     }
 
     /// Would so much more fit, with what is in flight?

@@ -14,6 +14,7 @@
 mod batch;
 mod epoch;
 mod error;
+mod inspect;
 mod recover;
 mod repair;
 mod ring;
@@ -31,6 +32,7 @@ use super::Record;
 use crate::base::BATCH_BYTES_MAX;
 
 pub use error::JournalError;
+pub use inspect::{Inspected, Look, Onlooker, Seen, inspect};
 pub use recover::{Recorded, Recovered, Report, SlotFiles, TornTail, recover, retire};
 pub use repair::{Loss, cut, losses};
 pub use writer::{Journal, Stats, Ticket};

@@ -46,6 +46,12 @@ pub(in crate::store) enum Task {
         letters: u32,
         date: UnixMs,
     },
+    /// Take the file of an adopted message from `new` to `cur`.
+    Take {
+        mailbox: Rc<Mailbox>,
+        stem: String,
+        letters: u32,
+    },
 }
 
 /// What settling works with.
@@ -76,6 +82,11 @@ impl Settler<'_> {
                 Task::Move(mailbox, name) => self.rename(partition, &mailbox, &name).await?,
                 Task::Bury(mailbox) => self.bury(&mailbox).await?,
                 Task::BuryAccount(account) => self.bury_account(partition, account, pseq).await?,
+                Task::Take {
+                    mailbox,
+                    stem,
+                    letters,
+                } => self.take(&mailbox, &stem, letters).await?,
                 Task::Place { .. } => {
                     self.place(partition, upto).await?;
                     continue;
@@ -205,6 +216,30 @@ impl Settler<'_> {
     }
 
     // ---- messages ----
+
+    /// An adopted message leaves `new`, whatever its name there says of flags.
+    async fn take(&self, mailbox: &Mailbox, stem: &str, letters: u32) -> Result<(), StoreError> {
+        let folder = mailbox.path();
+        let to = folder.join("cur").join(file_name(stem, letters));
+        match self.disk.rename(&folder.join("new").join(stem), &to).await {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind == DiskErrorKind::NotFound => {}
+            Err(e) => return Err(disk_error(&e)),
+        }
+        match find_file(self.disk, &folder, stem).await? {
+            // Taken in an earlier life, perhaps under letters that it got since.
+            Some(found) if found.parent().is_some_and(|dir| dir.ends_with("cur")) => Ok(()),
+            Some(found) => self
+                .disk
+                .rename(&found, &to)
+                .await
+                .map_err(|e| disk_error(&e)),
+            None => {
+                count(&self.owned.counters.files_missing);
+                Ok(())
+            }
+        }
+    }
 
     /// Settles the placements at the front of the queue, as many as one trip takes.
     async fn place(&self, partition: &Partition, upto: PSeq) -> Result<(), StoreError> {
@@ -498,7 +533,7 @@ impl Settler<'_> {
                     mailbox.stale_names.borrow_mut().push(uid);
                     continue;
                 }
-                let stem = super::stem(cold, index.saved(at), index.size(at));
+                let stem = index.stem(at);
                 steps.push(Step::Rename {
                     from: cur.join(file_name(&stem, cold.letters)),
                     to: cur.join(file_name(&stem, letters)),
@@ -683,7 +718,7 @@ fn moves_again(partition: &Partition, mailbox: &Mailbox) -> bool {
     tasks.iter().skip(1).any(|(_, task)| match task {
         Task::Move(later, _) | Task::Bury(later) => later.id == mailbox.id,
         Task::BuryAccount(account) => *account == mailbox.account,
-        Task::Make(_) | Task::Place { .. } => false,
+        Task::Make(_) | Task::Place { .. } | Task::Take { .. } => false,
     })
 }
 

@@ -100,6 +100,7 @@ impl View {
                         uid: from,
                     },
                     prefix: Vec::new(),
+                    apart: false,
                     origin: None,
                     trace: None,
                 });
@@ -125,6 +126,7 @@ impl View {
                 mailbox: self.mailbox.id,
                 modseq,
                 uids,
+                at: now,
             });
             Class::Change
         } else {
