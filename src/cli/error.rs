@@ -65,6 +65,11 @@ pub enum CliError {
     NothingKnown {
         id: String,
     },
+    /// A user's own server did not answer as it should.
+    Inbox {
+        server: String,
+        error: io::Error,
+    },
     NoFolder {
         user: String,
         folder: String,
@@ -194,6 +199,11 @@ impl fmt::Display for CliError {
                 f,
                 "the log knows nothing of {id}; take the id from a `250 queued as ID`, a Received \
                  line or palomar log (log lines are kept for `log.keep_days`)"
+            ),
+            CliError::Inbox { server, error } => write!(
+                f,
+                "{server}: {error}; look at the name of the server, the user and the password. A \
+                 certificate of its own is given with --ca FILE"
             ),
             CliError::NoFolder { user, folder } => write!(
                 f,

@@ -1,17 +1,15 @@
 //! `palomar journal`: looking at it, and `cut`, the way out where a damaged journal keeps the server
 //! from starting.
 //!
-//! The numbers of `cut` come from the refusal itself. What goes is listed first and copied aside before it
-//! is cut; only `--yes` cuts.
+//! The numbers of `cut` come from the refusal itself. What goes is listed first and copied aside
+//! before it is cut; only `--yes` cuts.
 
 mod look;
 mod words;
 
-use std::os::unix::fs::MetadataExt as _;
-
 use clap::{Args, Subcommand};
 
-use super::Site;
+use super::{Site, admin};
 use super::error::CliError;
 use super::print::{counted, out};
 use crate::runtime::{self, Disk, Pool};
@@ -61,13 +59,10 @@ impl Cut {
         let config = site.config()?;
         let root = config.data_dir.clone();
         let path = root.join("journal");
-        let owner = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata.uid(),
-            Err(error) => return Err(CliError::File { path, error }),
-        };
-        if owner != rustix::process::geteuid().as_raw() {
-            return Err(CliError::OtherUser { path, uid: owner });
+        if let Err(error) = std::fs::metadata(&path) {
+            return Err(CliError::File { path, error });
         }
+        admin::refuse_other_user(&path)?;
         let _lock = lock(&root).map_err(ServerError::from)?;
         let disk = Disk::real(Pool::start(POOL_THREADS, POOL_DEPTH));
         // Slot sizes stand in the slots; nothing else of it is needed here.

@@ -13,6 +13,7 @@
 mod admin;
 mod alias;
 mod check;
+mod check_inbox;
 mod config;
 mod demo;
 mod domain;
@@ -94,6 +95,8 @@ enum Command {
     /// How full mailboxes are, and how full they may become
     #[command(subcommand)]
     Quota(quota::Quota),
+    /// How full your own mailbox is: asks the server as your mail client does, from any machine
+    CheckInbox(check_inbox::CheckInbox),
     /// What a user's mailboxes hold
     #[command(subcommand)]
     Mailbox(mailbox::Mailbox),
@@ -149,6 +152,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Explain(explain) => explain.run(&site),
         Command::Settle(settle) => settle.run(&site),
         Command::Quota(quota) => quota.run(&site),
+        Command::CheckInbox(check) => check.run(),
         Command::Mailbox(mailbox) => mailbox.run(&site),
         Command::Journal(journal) => journal.run(&site),
     }

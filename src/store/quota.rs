@@ -309,6 +309,10 @@ impl<'a> Charge<'a> {
             let limit = self.shard.limits(*account);
             let before = self.partition.usage_of(account.account, limit);
             let after = before.with(*bytes, *messages);
+            // The usual case, and nothing is looked up for it.
+            if after.mark() == 0 {
+                return None;
+            }
             let (warned, _) = self.partition.mark(account.account);
             crossed(warned, &before, &after).map(|mark| set_mark(account.account, mark, true))
         };

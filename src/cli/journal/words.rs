@@ -304,3 +304,58 @@ fn flag_names(flags: Flags, keywords: &[String]) -> String {
         false => names.join(","),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{AccountId, Epoch, MailboxId, ModSeq, PSeq, PartitionId, Uid};
+    use crate::store::Record;
+
+    #[test]
+    fn records_are_told_without_their_secrets() {
+        let uids = (1..=20).map(Uid).collect();
+        let record = Record {
+            partition: PartitionId(3),
+            epoch: Epoch(7),
+            pseq: PSeq(41),
+            ops: vec![
+                Op::Expunged {
+                    account: AccountId(2),
+                    mailbox: MailboxId(9),
+                    modseq: ModSeq(77),
+                    uids,
+                    at: UnixMs(1_000),
+                },
+                Op::ValueSet {
+                    account: None,
+                    namespace: "password".into(),
+                    key: b"2".to_vec(),
+                    value: Some(b"$argon2id$secret".to_vec()),
+                },
+                Op::FlagsSet {
+                    account: AccountId(2),
+                    mailbox: MailboxId(9),
+                    modseq: ModSeq(78),
+                    entries: vec![(Uid(4), Flags::SEEN, vec!["Work".into()])],
+                },
+            ],
+            bodies: Vec::new(),
+        };
+        let seen = Seen {
+            stream: 1,
+            slot: 5,
+            offset: 4096,
+            live: true,
+            record: &record,
+        };
+        let text = to_text(&seen);
+        let want = "1970-01-01 00:00:01Z partition 3 epoch 7 pseq 41 (stream 1, slot 5, offset 4096)\n  \
+                    expunged account=2 mailbox=9 modseq=77 messages=20 uids=1,2,3,4,5,6,7,8,...\n  \
+                    value-set account=null namespace=password key=2 bytes=16\n  \
+                    flags-set account=2 mailbox=9 modseq=78 messages=1 uids=4 flags=seen,Work\n";
+        assert_eq!(text, want);
+        let json = to_json(&seen);
+        assert_eq!(json["ops"][1]["namespace"], "password");
+        assert!(!json.to_string().contains("argon2id"));
+    }
+}
