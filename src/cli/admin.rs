@@ -20,6 +20,9 @@ use crate::web::{AdminReply, AdminRequest};
 /// A batch of an import, with a password to hash in every row, takes longest.
 const ANSWER_SPAN: Duration = Duration::from_secs(150);
 
+/// Settling everything after a busy hour writes many files.
+const SETTLE_SPAN: Duration = Duration::from_secs(630);
+
 /// A listing of every account of a large site.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
@@ -218,10 +221,14 @@ fn exchange(
     socket: &Path,
     request: &AdminRequest,
 ) -> Result<AdminReply, CliError> {
+    let span = match request {
+        AdminRequest::Settle => SETTLE_SPAN,
+        _ => ANSWER_SPAN,
+    };
     let broken = |error: io::Error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CliError::SocketSilent {
             socket: socket.to_owned(),
-            waited: ANSWER_SPAN,
+            waited: span,
         },
         _ => CliError::Socket {
             socket: socket.to_owned(),
@@ -236,8 +243,8 @@ fn exchange(
     );
     let mut answer = Vec::new();
     stream
-        .set_read_timeout(Some(ANSWER_SPAN))
-        .and_then(|()| stream.set_write_timeout(Some(ANSWER_SPAN)))
+        .set_read_timeout(Some(span))
+        .and_then(|()| stream.set_write_timeout(Some(span)))
         .and_then(|()| stream.write_all(head.as_bytes()))
         .and_then(|()| stream.write_all(&body))
         .and_then(|()| stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer))

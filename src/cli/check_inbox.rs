@@ -33,7 +33,7 @@ pub struct CheckInbox {
     /// Read the password from the first line of standard input; on a terminal it is asked for
     #[arg(long)]
     password_stdin: bool,
-    /// PEM file with the server's certificate, or its authority's, where the system does not know it
+    /// PEM file with the server's certificate or its authority's, where the system knows neither
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Print JSON
@@ -182,14 +182,20 @@ impl Imap {
 /// A command that the server did not carry out.
 fn refused(said: &str) -> io::Error {
     let said = super::print::shown(said.trim());
-    io::Error::new(io::ErrorKind::InvalidData, format!("the server said: {said}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the server said: {said}"),
+    )
 }
 
 impl Told {
     /// Reads `* STATUS ... (MESSAGES n UNSEEN n)` and `* QUOTA root (STORAGE used limit ...)`. What
     /// stands before the last parenthesis may be any name.
     pub(super) fn take(&mut self, line: &str) {
-        let Some((head, list)) = line.strip_suffix(')').and_then(|line| line.rsplit_once('(')) else {
+        let Some((head, list)) = line
+            .strip_suffix(')')
+            .and_then(|line| line.rsplit_once('('))
+        else {
             return;
         };
         let words: Vec<&str> = list.split_ascii_whitespace().collect();
@@ -235,11 +241,20 @@ pub(super) fn page(user: &str, told: &Told) -> String {
         format!("{} {used} of {limit}, {} %", bar(of.percent), of.percent)
     });
     let count = told.message_count.map_or_else(none, |of| {
-        format!("{} {} of {}, {} %", bar(of.percent), of.used, of.limit, of.percent)
+        format!(
+            "{} {} of {}, {} %",
+            bar(of.percent),
+            of.used,
+            of.limit,
+            of.percent
+        )
     });
     facts(&[
         ("user", user.to_owned()),
-        ("INBOX", format!("{} messages, {} unseen", told.messages, told.unseen)),
+        (
+            "INBOX",
+            format!("{} messages, {} unseen", told.messages, told.unseen),
+        ),
         ("storage", storage),
         ("messages", count),
     ])

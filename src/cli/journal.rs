@@ -1,5 +1,5 @@
-//! `palomar journal`: looking at it, and `cut`, the way out where a damaged journal keeps the server
-//! from starting.
+//! `palomar journal`: looking at it, and `cut`, the way out where a damaged journal keeps the
+//! server from starting.
 //!
 //! The numbers of `cut` come from the refusal itself. What goes is listed first and copied aside
 //! before it is cut; only `--yes` cuts.
@@ -9,9 +9,9 @@ mod words;
 
 use clap::{Args, Subcommand};
 
-use super::{Site, admin};
 use super::error::CliError;
 use super::print::{counted, out};
+use super::{Site, admin};
 use crate::runtime::{self, Disk, Pool};
 use crate::server::ServerError;
 use crate::store::journal::{self, JournalConfig, Loss};

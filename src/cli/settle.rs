@@ -19,8 +19,8 @@ impl Settle {
         let config = site.config()?;
         admin::ask(&config, AdminRequest::Settle)?;
         out(
-            "settled: what was accepted before now is in the Maildir files, their names have the flags, \
-             and all of it is on the disk\n",
+            "settled: what was accepted before now is in the Maildir files, their names have the \
+             flags, and all of it is on the disk\n",
         )
     }
 }

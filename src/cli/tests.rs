@@ -4,8 +4,8 @@ use clap::{CommandFactory as _, Parser as _};
 use jiff::Timestamp;
 
 use super::admin::body_of;
-use super::error::CliError;
 use super::check_inbox;
+use super::error::CliError;
 use super::explain;
 use super::import::{Outcome, batches};
 use super::print::{shown, table, when};

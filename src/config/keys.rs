@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::cidr::Networks;
 use super::declare::section;
 use super::value::{
-    AuthMode, ClassName, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone,
+    AuthMode, ClassName, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal,
+    Timezone,
 };
 use crate::base::{BATCH_BYTES_MAX, ByteSize, INLINE_BODY_BYTES_MAX, Span};
 
@@ -194,6 +195,10 @@ section! {
         quota_default: ByteSize = "10GB", Live;
         /// The same in messages. 0: unlimited.
         quota_messages_default: u32 = "0", Live;
+        /// How message files are written: none or zstd. Those of before are read either way.
+        compression: Compression = "none", Restart;
+        /// Compress the files of before too, in the background, at most 32 a second on each shard.
+        compress_old: bool = "false", Restart;
         /// What a full mailbox answers: defer (452 4.2.2) or reject (552 5.2.2).
         quota_refusal: QuotaRefusal = "defer", Live;
     }

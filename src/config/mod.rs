@@ -31,5 +31,6 @@ pub use keys::{
 pub use listener::{Listener, TlsPair};
 pub use present::{Change, Changes};
 pub use value::{
-    AuthMode, ClassName, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone,
+    AuthMode, ClassName, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal,
+    Timezone,
 };

@@ -274,6 +274,7 @@ pub(super) async fn recover_all(
         );
     }
     let owned = Owned::new(layout.clone());
+    owned.packing.set(cfg.packing);
     let bodies = Bodies {
         disk: disk.clone(),
         from: BodiesFrom::Recovered(past.files.clone()),

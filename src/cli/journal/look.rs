@@ -33,7 +33,7 @@ pub struct Show {
     /// How many records
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
-    /// Only this partition: a number, queue partitions from 32768 on, or system
+    /// Only this partition: a number, queue-N of shard N, or system
     #[arg(long, value_name = "P", value_parser = partition)]
     partition: Option<PartitionId>,
     /// Print JSON
@@ -52,8 +52,14 @@ fn partition(text: &str) -> Result<PartitionId, String> {
     if text == "system" {
         return Ok(PartitionId::SYSTEM);
     }
-    let number = text.parse().map(PartitionId);
-    number.map_err(|_| "write a number, or system".to_owned())
+    let wrong = || "write a number, queue-0 and so on, or system".to_owned();
+    match text.strip_prefix("queue-") {
+        Some(shard) => match shard.parse::<u16>() {
+            Ok(shard) if shard < 128 => Ok(PartitionId::queue(shard)),
+            _ => Err(wrong()),
+        },
+        None => text.parse().map(PartitionId).map_err(|_| wrong()),
+    }
 }
 
 /// Keeps the records that are wanted, in both forms.
@@ -163,7 +169,7 @@ fn look(
 
 fn to_text(found: &Inspected) -> String {
     let mut text = format!(
-        "{} in {}: {} in {}\n{} in {} would be replayed by a restart; a checkpoint covers the rest\n",
+        "{} in {}: {} in {}\n{} in {} would be read by a restart; a checkpoint covers the rest\n",
         counted(found.slots, "slot"),
         counted(found.streams, "stream"),
         counted(found.records, "record"),

@@ -52,14 +52,16 @@ fn trusted(roots: Option<&Path>) -> io::Result<RootCertStore> {
         Some(path) => path.to_owned(),
         None => {
             let known = SYSTEM_ROOTS.iter().map(PathBuf::from);
-            known.into_iter().find(|path| path.exists()).ok_or_else(|| {
-                io::Error::other("this machine has no list of trusted authorities; name a file")
-            })?
+            known
+                .into_iter()
+                .find(|path| path.exists())
+                .ok_or_else(|| {
+                    io::Error::other("this machine has no list of trusted authorities; name a file")
+                })?
         }
     };
-    let told = |error: &dyn std::fmt::Display| {
-        io::Error::other(format!("{}: {error}", path.display()))
-    };
+    let told =
+        |error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(&path).map_err(|error| told(&error))? {
         let certificate = certificate.map_err(|error| told(&error))?;

@@ -12,13 +12,14 @@ use hashbrown::HashMap;
 use super::{Layout, file_name, marked, marker, parse, row_letters};
 use crate::base::{AccountId, PSeq, Uid, UnixMs};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
-use crate::store::StoreError;
 use crate::store::bodies::Bodies;
 use crate::store::body::{Source, Unsettled};
 use crate::store::catalogue::Doomed;
 use crate::store::mailbox::{Folder, LogOp, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
+use crate::store::packed::{pack, pack_steps};
 use crate::store::partition::Partition;
+use crate::store::{Packing, StoreError};
 
 /// Placements that go to the pool in one trip.
 const PLACES_MAX: usize = 128;
@@ -307,7 +308,18 @@ impl Settler<'_> {
                     let tmp = mailbox.path().join("tmp").join(&stem);
                     let size = self.bodies.size(&source, memory.as_ref()).await?;
                     if size > PIECE_BYTES {
-                        self.write_large(&tmp, &prefix, &source, size).await?;
+                        if self.owned.packing.get() == Packing::Zstd {
+                            let plain = tmp.with_extension("plain");
+                            self.write_large(&plain, &prefix, &source, size).await?;
+                            steps.push(Step::Convert {
+                                from: plain.clone(),
+                                to: tmp.clone(),
+                                how: pack,
+                            });
+                            steps.push(Step::Unlink { path: plain });
+                        } else {
+                            self.write_large(&tmp, &prefix, &source, size).await?;
+                        }
                         steps.push(Step::SetTimes {
                             path: tmp.clone(),
                             at: date,
@@ -342,6 +354,10 @@ impl Settler<'_> {
             if bytes > PLACE_BYTES_MAX {
                 break;
             }
+        }
+        if self.owned.packing.get() == Packing::Zstd {
+            let packed = self.disk.compute(move || pack_steps(steps)).await;
+            steps = packed.map_err(|e| disk_error(&e))?;
         }
         let done = self.disk.batch(steps).await;
         for place in places {

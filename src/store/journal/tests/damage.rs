@@ -146,7 +146,9 @@ fn a_journal_in_use_is_read() {
         let recovered = recover(&cfg, &disk).await.expect("recovers");
         retire(&cfg, &disk, &recovered).await.expect("retires");
         let mut counter = Counter::default();
-        let found = inspect(&look, &disk, &mut counter).await.expect("can be read");
+        let found = inspect(&look, &disk, &mut counter)
+            .await
+            .expect("can be read");
         assert_eq!((found.live_slots, counter.live), (0, 0));
         assert!(found.records > 0, "covered, and still there to look at");
     })
