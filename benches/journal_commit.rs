@@ -39,6 +39,7 @@ fn delivery(pseq: u64, message: &Arc<Message>) -> Record {
             saved: UnixMs(1_700_000_000_000),
             body: BodyRef::New(0),
             prefix: b"Return-Path: <a@example.org>\r\n".to_vec(),
+            apart: false,
             origin: None,
             trace: None,
         }],
@@ -76,6 +77,7 @@ async fn run(appenders: u64, records: u64) -> (Duration, Duration, Stats) {
     let cfg = JournalConfig {
         slot_bytes: 16 << 20,
         slots_max: 8,
+        reader_slots_max: 1,
         ..JournalConfig::new(PathBuf::from(dir.path()), 1)
     };
     let recovered = recover(&cfg, &disk).await.expect("recovers");

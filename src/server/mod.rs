@@ -17,6 +17,7 @@ mod counters;
 mod error;
 mod inspect;
 mod offline;
+mod progress;
 mod reload;
 mod shard;
 mod start;

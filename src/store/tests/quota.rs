@@ -133,7 +133,8 @@ fn each_crossing_is_told_once() {
         assert_eq!(due(&remote).await, None);
         // Two at once cross one mark.
         let (one, two) = zip(deliver(&remote, who, 50), deliver(&remote, who, 10)).await;
-        (one.expect("delivered"), two.expect("delivered"));
+        one.expect("delivered");
+        two.expect("delivered");
         let first = due(&remote).await.expect("a warning is due");
         assert_eq!((first.percent, first.usage.bytes), (75, 760));
         assert_eq!(
