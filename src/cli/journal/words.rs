@@ -1,11 +1,13 @@
 //! Records in words: what each operation did, never what stands in a message or a value.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::super::print::when;
 use crate::base::UnixMs;
 use crate::store::journal::Seen;
-use crate::store::{BodyRef, Flags, Op};
+use crate::store::{BodyRef, Flags, Message, Op};
 
 /// An operation: its name, and its fields in order.
 type Told = (&'static str, Vec<(&'static str, Value)>);
@@ -60,6 +62,7 @@ pub fn to_json(seen: &Seen<'_>) -> Value {
         );
         Value::Object(object)
     };
+    let body = |body: &Arc<Message>| json!({ "bytes": body.size });
     json!({
         "time": time(&record.ops).map(|time| time.0),
         "partition": record.partition.0,
@@ -70,7 +73,7 @@ pub fn to_json(seen: &Seen<'_>) -> Value {
         "offset": seen.offset,
         "live": seen.live,
         "ops": record.ops.iter().map(op).collect::<Vec<_>>(),
-        "bodies": record.bodies.iter().map(|body| json!({ "bytes": body.size })).collect::<Vec<_>>(),
+        "bodies": record.bodies.iter().map(body).collect::<Vec<_>>(),
     })
 }
 
@@ -86,45 +89,11 @@ fn time(ops: &[Op]) -> Option<UnixMs> {
 
 fn told(op: &Op) -> Told {
     match op {
-        Op::MailboxCreated {
-            account,
-            mailbox,
-            name,
-            uidvalidity,
-            special_use,
-        } => {
-            let mut fields = of(account.0, mailbox.0);
-            fields.push(("name", json!(name)));
-            fields.push(("uidvalidity", json!(uidvalidity.0)));
-            if let Some(special_use) = special_use {
-                fields.push(("use", json!(special_use.attribute())));
-            }
-            ("mailbox-created", fields)
-        }
-        Op::MailboxRenamed {
-            account,
-            mailbox,
-            name,
-        } => {
-            let mut fields = of(account.0, mailbox.0);
-            fields.push(("name", json!(name)));
-            ("mailbox-renamed", fields)
-        }
-        Op::MailboxDeleted {
-            account, mailbox, ..
-        } => ("mailbox-deleted", of(account.0, mailbox.0)),
-        Op::SubscriptionSet {
-            account,
-            name,
-            subscribed,
-        } => (
-            "subscription-set",
-            vec![
-                ("account", json!(account.0)),
-                ("name", json!(name)),
-                ("subscribed", json!(subscribed)),
-            ],
-        ),
+        Op::MailboxCreated { .. }
+        | Op::MailboxRenamed { .. }
+        | Op::MailboxDeleted { .. }
+        | Op::MailboxSet { .. }
+        | Op::SubscriptionSet { .. } => folder(op),
         Op::Placed { .. } => placed(op),
         Op::FlagsSet {
             account,
@@ -182,6 +151,50 @@ fn told(op: &Op) -> Told {
             fields.push(("uids", json!(listed(rows.iter().map(|row| row.uid.0)))));
             ("adopted", fields)
         }
+    }
+}
+
+fn folder(op: &Op) -> Told {
+    match op {
+        Op::MailboxCreated {
+            account,
+            mailbox,
+            name,
+            uidvalidity,
+            special_use,
+        } => {
+            let mut fields = of(account.0, mailbox.0);
+            fields.push(("name", json!(name)));
+            fields.push(("uidvalidity", json!(uidvalidity.0)));
+            if let Some(special_use) = special_use {
+                fields.push(("use", json!(special_use.attribute())));
+            }
+            ("mailbox-created", fields)
+        }
+        Op::MailboxRenamed {
+            account,
+            mailbox,
+            name,
+        } => {
+            let mut fields = of(account.0, mailbox.0);
+            fields.push(("name", json!(name)));
+            ("mailbox-renamed", fields)
+        }
+        Op::MailboxDeleted {
+            account, mailbox, ..
+        } => ("mailbox-deleted", of(account.0, mailbox.0)),
+        Op::SubscriptionSet {
+            account,
+            name,
+            subscribed,
+        } => (
+            "subscription-set",
+            vec![
+                ("account", json!(account.0)),
+                ("name", json!(name)),
+                ("subscribed", json!(subscribed)),
+            ],
+        ),
         Op::MailboxSet {
             account,
             mailbox,
@@ -194,6 +207,7 @@ fn told(op: &Op) -> Told {
             fields.push(("modseq", json!(highest.map(|modseq| modseq.0))));
             ("mailbox-set", fields)
         }
+        _ => ("", Vec::new()),
     }
 }
 
@@ -349,7 +363,8 @@ mod tests {
             record: &record,
         };
         let text = to_text(&seen);
-        let want = "1970-01-01 00:00:01Z partition 3 epoch 7 pseq 41 (stream 1, slot 5, offset 4096)\n  \
+        let want = "1970-01-01 00:00:01Z partition 3 epoch 7 pseq 41 \
+                    (stream 1, slot 5, offset 4096)\n  \
                     expunged account=2 mailbox=9 modseq=77 messages=20 uids=1,2,3,4,5,6,7,8,...\n  \
                     value-set account=null namespace=password key=2 bytes=16\n  \
                     flags-set account=2 mailbox=9 modseq=78 messages=1 uids=4 flags=seen,Work\n";
