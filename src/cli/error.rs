@@ -77,7 +77,18 @@ pub enum CliError {
     NothingKnown {
         id: String,
     },
+    /// A user's own server did not answer as it should.
+    Inbox {
+        server: String,
+        error: io::Error,
+    },
+    NoFolder {
+        user: String,
+        folder: String,
+    },
     Journal(JournalError),
+    /// They have been listed.
+    JournalFaults(usize),
     /// What would be lost has been told; the last word is missing.
     NotConfirmed,
     /// Files made by another user than the server's would stop its next start.
@@ -226,7 +237,22 @@ impl fmt::Display for CliError {
                 "the log knows nothing of {id}; take the id from a `250 queued as ID`, a Received \
                  line or palomar log (log lines are kept for `log.keep_days`)"
             ),
+            CliError::Inbox { server, error } => write!(
+                f,
+                "{server}: {error}; look at the name of the server, the user and the password. A \
+                 certificate of its own is given with --ca FILE"
+            ),
+            CliError::NoFolder { user, folder } => write!(
+                f,
+                "{user} has no folder {folder}; palomar mailbox list {user} shows all"
+            ),
             CliError::Journal(error) => error.fmt(f),
+            CliError::JournalFaults(faults) => write!(
+                f,
+                "{} in the journal; a stopped server may refuse to start: while it runs, take a \
+                 backup of the mailboxes, then stop it and do what the lines above say",
+                super::print::counted(*faults as u64, "fault")
+            ),
             CliError::NotConfirmed => {
                 f.write_str("nothing was changed; to lose what is listed, add --yes")
             }

@@ -14,6 +14,7 @@ mod admin;
 mod adopt;
 mod alias;
 mod check;
+mod check_inbox;
 mod config;
 mod demo;
 mod domain;
@@ -23,8 +24,10 @@ mod import;
 mod journal;
 mod kick;
 mod log;
+mod mailbox;
 mod password;
 mod print;
+mod quota;
 mod serve;
 mod settle;
 #[cfg(test)]
@@ -96,7 +99,15 @@ enum Command {
     Adopt(adopt::Adopt),
     /// Write every message file that is due, so that any Maildir tool reads the present state
     Settle(settle::Settle),
-    /// Repair the journal of a stopped server that refuses to start
+    /// How full mailboxes are, and how full they may become
+    #[command(subcommand)]
+    Quota(quota::Quota),
+    /// How full your own mailbox is: asks the server as your mail client does, from any machine
+    CheckInbox(check_inbox::CheckInbox),
+    /// What a user's mailboxes hold
+    #[command(subcommand)]
+    Mailbox(mailbox::Mailbox),
+    /// Look at the journal, check it, or repair that of a stopped server that refuses to start
     #[command(subcommand)]
     Journal(journal::Journal),
 }
@@ -149,6 +160,9 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Explain(explain) => explain.run(&site),
         Command::Adopt(adopt) => adopt.run(&site),
         Command::Settle(settle) => settle.run(&site),
+        Command::Quota(quota) => quota.run(&site),
+        Command::CheckInbox(check) => check.run(),
+        Command::Mailbox(mailbox) => mailbox.run(&site),
         Command::Journal(journal) => journal.run(&site),
     }
 }

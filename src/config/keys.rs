@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::cidr::Networks;
 use super::declare::section;
 use super::value::{
-    AuthMode, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone,
+    AuthMode, ClassName, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal,
+    Timezone,
 };
 use crate::base::{BATCH_BYTES_MAX, ByteSize, INLINE_BODY_BYTES_MAX, Span};
 
@@ -53,6 +54,8 @@ section! {
         log: Log;
         /// Journal and mailboxes.
         store: Store;
+        /// Classes of accounts.
+        class: Vec<ClassKeys>;
         /// The door for `palomar` commands.
         admin: Admin;
     }
@@ -193,14 +196,28 @@ section! {
         journal_reader_bytes_max: ByteSize = "128MiB", Restart, "0B" to "2TiB";
         /// Memory on each shard for mailbox indexes. Those of idle sessions are given up first.
         index_memory_bytes_max: ByteSize = "256MiB", Restart, "16MiB" to "1TiB";
-        /// Mailbox size of users for whom none is set. 0: unlimited.
+        /// Mailbox size of users for whom neither they nor their class have one. "0B": unlimited.
         quota_default: ByteSize = "10GB", Live;
+        /// The same in messages. 0: unlimited.
+        quota_messages_default: u32 = "0", Live;
         /// How message files are written: none or zstd. Those of before are read either way.
         compression: Compression = "none", Restart;
         /// Compress the files of before too, in the background, at most 32 a second on each shard.
         compress_old: bool = "false", Restart;
         /// What a full mailbox answers: defer (452 4.2.2) or reject (552 5.2.2).
         quota_refusal: QuotaRefusal = "defer", Live;
+    }
+}
+
+section! {
+    /// Limits for the accounts of one class; those of an account itself win.
+    ClassKeys "class." "[[class]]" since "0.2" {
+        /// The class, as in `palomar user set --class`.
+        name: ClassName = required "student", Live;
+        /// Mailbox size. "0B": unlimited.
+        quota_bytes: Option<ByteSize> = absent "`store.quota_default`" "2GB", Live;
+        /// Messages in all folders. 0: unlimited.
+        quota_messages: Option<u32> = absent "`store.quota_messages_default`" "100000", Live;
     }
 }
 

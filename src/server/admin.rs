@@ -8,10 +8,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::control::{self, Control};
+use super::inspect;
 use crate::base::{Deadline, ShardId};
 use crate::directory::{Command, Directory, DirectoryError};
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Mesh};
+use crate::store::{AccountRef, FolderSize};
 use crate::web::import::Importer;
 use crate::web::{AdminError, AdminHandler, AdminReply, AdminRequest};
 
@@ -50,6 +52,50 @@ async fn handle(
             Ok(shards) => done(&json!({ "version": env!("CARGO_PKG_VERSION"), "shards": shards })),
             Err(silent) => silence(&silent),
         },
+        AdminRequest::Quotas { user } => {
+            let wanted = match inspect::quotas_wanted(directory, user.as_deref()) {
+                Ok(wanted) => wanted,
+                Err(reply) => return reply,
+            };
+            match inspect::usage_everywhere(mesh, &wanted).await {
+                Ok(usage) => {
+                    let folders = match (user, wanted.first()) {
+                        (Some(_), Some(one)) => folders(mesh, one.account).await,
+                        _ => Vec::new(),
+                    };
+                    done(&inspect::quota_rows(wanted, &usage, folders))
+                }
+                Err(silent) => silence(&[silent]),
+            }
+        }
+        AdminRequest::Recount { user } => {
+            let wanted = match inspect::quotas_wanted(directory, user.as_deref()) {
+                Ok(wanted) => wanted,
+                Err(reply) => return reply,
+            };
+            let mut counted = Vec::with_capacity(wanted.len());
+            for one in wanted {
+                let inspection = one.recount();
+                let owner = inspection.account.partition.owner(mesh.shards());
+                let ask = |reply| Control::Inspect(Box::new(inspection), reply);
+                match control::ask_one(mesh, owner, ask).await {
+                    Some(AdminReply::Done(value)) => counted.push(value),
+                    Some(failed) => return failed,
+                    None => return silence(&[owner]),
+                }
+            }
+            done(&counted)
+        }
+        AdminRequest::Inspect { user, question } => {
+            let inspection = match inspect::inspection(directory, &user, question) {
+                Ok(inspection) => inspection,
+                Err(reply) => return reply,
+            };
+            let owner = inspection.account.partition.owner(mesh.shards());
+            let ask = |reply| Control::Inspect(Box::new(inspection), reply);
+            let reply = control::ask_one(mesh, owner, ask).await;
+            reply.unwrap_or_else(|| silence(&[owner]))
+        }
         AdminRequest::Settle => match control::settle_all(mesh).await {
             Ok(true) => done(&json!({ "settled": true })),
             Ok(false) => failed("not everything could be written; see the log", true),
@@ -57,6 +103,12 @@ async fn handle(
         },
         AdminRequest::Import(query) => importer.ask(query).await,
     }
+}
+
+async fn folders(mesh: &Mesh<Control>, account: AccountRef) -> Vec<FolderSize> {
+    let owner = account.partition.owner(mesh.shards());
+    let ask = |reply| Control::Folders(account, reply);
+    control::ask_one(mesh, owner, ask).await.unwrap_or_default()
 }
 
 /// One command to the directory.
@@ -79,12 +131,15 @@ fn name(request: &AdminRequest) -> &'static str {
         AdminRequest::Who => "who",
         AdminRequest::Kick { .. } => "kick",
         AdminRequest::Status => "status",
+        AdminRequest::Quotas { .. } => "quotas",
+        AdminRequest::Recount { .. } => "recount",
+        AdminRequest::Inspect { .. } => "inspect",
         AdminRequest::Settle => "settle",
         AdminRequest::Import(_) => "import",
     }
 }
 
-fn done(value: &impl Serialize) -> AdminReply {
+pub(super) fn done(value: &impl Serialize) -> AdminReply {
     match serde_json::to_value(value) {
         Ok(value) => AdminReply::Done(value),
         Err(error) => failed(
@@ -94,7 +149,7 @@ fn done(value: &impl Serialize) -> AdminReply {
     }
 }
 
-fn failed(message: &str, temporary: bool) -> AdminReply {
+pub(super) fn failed(message: &str, temporary: bool) -> AdminReply {
     AdminReply::Failed(AdminError {
         message: message.to_owned(),
         temporary,

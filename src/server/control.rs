@@ -4,15 +4,20 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::inspect::{self, Inspection};
 use crate::base::{Deadline, ShardId};
 use crate::runtime::{self, Inbox, Mesh, Reply, reply};
 use crate::session::{Roster, Row};
-use crate::store::Store;
+use crate::store::{AccountRef, FolderSize, QuotaUsage, Store};
+use crate::web::AdminReply;
 
 const DEPTH: usize = 64;
 
 /// A shard that does not answer in this time is left out, and the answer says so.
 const ANSWER_SPAN: Duration = Duration::from_secs(5);
+
+/// A look at one user's mailboxes may read large indexes.
+const INSPECT_SPAN: Duration = Duration::from_secs(100);
 
 /// Settling everything writes many files.
 const SETTLE_SPAN: Duration = Duration::from_secs(600);
@@ -22,6 +27,9 @@ pub enum Control {
     Kick(String, Reply<usize>),
     Status(Reply<ShardStatus>),
     Settle(Reply<bool>),
+    Usage(Vec<AccountRef>, Reply<Vec<QuotaUsage>>),
+    Folders(AccountRef, Reply<Vec<FolderSize>>),
+    Inspect(Box<Inspection>, Reply<AdminReply>),
 }
 
 /// How one shard does.
@@ -55,7 +63,15 @@ pub async fn answer(mut inbox: Inbox<Control>, roster: Roster, store: Store) {
             Control::Settle(reply) => {
                 let store = store.clone();
                 runtime::spawn("server.settle", async move {
-                    reply.send(store.settle_all().await.is_ok());
+                    reply.send(inspect::settle(&store).await.is_ok());
+                });
+            }
+            Control::Usage(accounts, reply) => reply.send(inspect::usage(&store, &accounts)),
+            Control::Folders(account, reply) => reply.send(inspect::folders(&store, account)),
+            Control::Inspect(inspection, reply) => {
+                let store = store.clone();
+                runtime::spawn("server.inspect", async move {
+                    reply.send(inspect::inspect(&store, *inspection).await);
                 });
             }
         }
@@ -68,6 +84,18 @@ pub async fn ask_all<T: Send>(
     question: impl Fn(Reply<T>) -> Control,
 ) -> Result<Vec<T>, Vec<ShardId>> {
     ask_within(mesh, question, ANSWER_SPAN).await
+}
+
+/// Asks one shard; `None` where no answer came in time.
+pub async fn ask_one<T: Send>(
+    mesh: &Mesh<Control>,
+    shard: ShardId,
+    question: impl FnOnce(Reply<T>) -> Control,
+) -> Option<T> {
+    let until = Deadline::after(runtime::now(), INSPECT_SPAN);
+    let (reply, answer) = reply();
+    mesh.post(shard, question(reply), until).await.ok()?;
+    answer.wait(until).await.ok()
 }
 
 /// Settles and checkpoints every shard.

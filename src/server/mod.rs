@@ -15,6 +15,7 @@ mod build;
 mod control;
 mod counters;
 mod error;
+mod inspect;
 mod offline;
 mod progress;
 mod reload;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{ServerError, admin, build};
+use super::{ServerError, admin, build, inspect};
 use crate::base::{Deadline, ShardId};
 use crate::config::Config;
 use crate::directory::Directory;
@@ -107,12 +107,44 @@ async fn one(
     match request {
         AdminRequest::Directory(command) => admin::execute(directory, command).await,
         AdminRequest::Import(query) => importer.ask(query).await,
-        AdminRequest::Settle => match store.settle_all().await {
-            Ok(()) => AdminReply::Done(serde_json::json!({ "settled": true })),
-            Err(why) => AdminReply::Failed(AdminError {
-                message: format!("not everything could be written: {why:?}"),
-                temporary: true,
-            }),
+        AdminRequest::Quotas { user } => match inspect::quotas_wanted(directory, user.as_deref()) {
+            Ok(wanted) => {
+                let accounts: Vec<_> = wanted.iter().map(|one| one.account).collect();
+                let folders = match (user, accounts.first()) {
+                    (Some(_), Some(one)) => inspect::folders(store, *one),
+                    _ => Vec::new(),
+                };
+                let usage = inspect::usage(store, &accounts);
+                admin::done(&inspect::quota_rows(wanted, &usage, folders))
+            }
+            Err(reply) => reply,
+        },
+        AdminRequest::Recount { user } => {
+            let wanted = match inspect::quotas_wanted(directory, user.as_deref()) {
+                Ok(wanted) => wanted,
+                Err(reply) => return reply,
+            };
+            let mut counted = Vec::with_capacity(wanted.len());
+            for one in wanted {
+                match inspect::inspect(store, one.recount()).await {
+                    AdminReply::Done(value) => counted.push(value),
+                    failed => return failed,
+                }
+            }
+            admin::done(&counted)
+        }
+        AdminRequest::Inspect { user, question } => {
+            match inspect::inspection(directory, &user, question) {
+                Ok(mut inspection) => {
+                    inspection.piece_bytes_max = u64::MAX;
+                    inspect::inspect(store, inspection).await
+                }
+                Err(reply) => reply,
+            }
+        }
+        AdminRequest::Settle => match inspect::settle(store).await {
+            Ok(()) => admin::done(&serde_json::json!({ "settled": true })),
+            Err(why) => admin::failed(&inspect::told(&why), true),
         },
         AdminRequest::Who | AdminRequest::Kick { .. } | AdminRequest::Status => {
             let message = "the server is not running: nobody is connected".to_owned();

@@ -11,7 +11,7 @@ use super::control::{self, Control};
 use super::{ServerError, admin, build, counters};
 use crate::base::{Deadline, ShardId};
 use crate::config::{Config, Protocol};
-use crate::delivery::Intake;
+use crate::delivery::{self, Intake};
 use crate::directory::{Authenticator, Directory, LastLogins, Owner};
 use crate::net::{AddressCounts, Conn, Opened, Refusal, Tls, accept_loop};
 use crate::observe::{self, event, log_event};
@@ -153,6 +153,7 @@ async fn live(id: ShardId, shared: &Shared, part: Part) -> Result<(), ServerErro
             shared.tls.clone().keep_rotating_ticket_keys(),
         );
     }
+    heed_quotas(&store, &shared.directory, &gates);
     let services = services(id, shared, &store, &roster, &gates);
     let arrive = receive(
         arrivals,
@@ -211,6 +212,20 @@ fn services(
         pop3: Rc::new(pop3),
         smtp: Rc::new(smtp),
     })
+}
+
+/// The store looks up limits as they are now, and the owners of full mailboxes are told.
+fn heed_quotas(store: &Store, directory: &Directory, gates: &Gates) {
+    let remote = store.remote();
+    let book = directory.clone();
+    remote.set_quota_book(Rc::new(move |account| {
+        let snapshot = book.snapshot();
+        snapshot
+            .account(account)
+            .map(|account| snapshot.quota(account))
+    }));
+    let warn = delivery::warn_of_quotas(remote, directory.clone(), gates.background.clone());
+    runtime::spawn_in(&gates.background, "delivery.warnings", warn);
 }
 
 /// Goes on with connections that logged in on another shard.

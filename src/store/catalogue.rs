@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use super::body::{Accepted, Source};
 use super::bytes::{Malformed, Reader, Writer};
 use super::mailbox::{CacheRef, Mailbox, Meta, NameId, Weight};
-use super::{AccountRef, Flags, SpecialUse, Target, cache, maildir};
+use super::{AccountRef, Flags, Quota, SpecialUse, Target, cache, maildir};
 use crate::base::{
     AccountId, ByteSize, Crc32c, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UidValidity,
     UnixMs, crc32c,
@@ -357,7 +357,7 @@ fn put_accepted(w: &mut Writer, accepted: &Accepted) {
         let Some(target) = target else { continue };
         w.u64(target.account.account.0);
         w.u16(target.account.partition.0);
-        w.u64(target.account.quota.map_or(u64::MAX, |q| q.0));
+        w.u64(target.account.quota.bytes.map_or(u64::MAX, |q| q.0));
         w.str(&target.mailbox);
         w.u8(target.flags.0);
         w.bytes(&target.prefix);
@@ -395,7 +395,10 @@ fn accepted(
                     account: AccountRef {
                         account: AccountId(r.u64()?),
                         partition: PartitionId(r.u16()?),
-                        quota: Some(r.u64()?).filter(|&q| q != u64::MAX).map(ByteSize),
+                        quota: Quota {
+                            bytes: Some(r.u64()?).filter(|&q| q != u64::MAX).map(ByteSize),
+                            messages: None,
+                        },
                     },
                     mailbox: r.str()?.to_owned(),
                     flags: Flags(r.u8()?),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::account::{check_quota, ensure_account, ensure_mailbox};
+use super::account::{ensure_account, ensure_mailbox};
 use super::journal::Class;
 use super::mailbox::Mailbox;
 use super::partition::Partition;
+use super::quota::{self, Charge};
 use super::shard::Shard;
 use super::{BodyRef, Message, Op, OutboxKey, StoreError, Target};
 use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UnixMs};
@@ -82,7 +83,7 @@ async fn place_now(
 ) -> Result<Vec<Uid>, StoreError> {
     let message = &shared.message;
     let mut next: HashMap<(AccountId, MailboxId), (Uid, ModSeq)> = HashMap::new();
-    let mut bytes: HashMap<AccountId, u64> = HashMap::new();
+    let mut charge = Charge::new(shard, partition);
     let mut ops = Vec::with_capacity(placements.len());
     let mut uids = Vec::with_capacity(placements.len());
     let mut waits = false;
@@ -98,10 +99,11 @@ async fn place_now(
                 uids.push(Uid(0));
                 continue;
             }
-        } else {
-            let of_account = bytes.entry(account.account).or_default();
-            *of_account += message.size + p.target.prefix.len() as u64;
-            check_quota(partition, account, *of_account)?;
+        }
+        charge.add(account, quota::octets(message, &p.target.prefix), 1);
+        // What an outbox hands on was accepted: it may overshoot, and is never bounced.
+        if p.origin.is_none() {
+            charge.check(account)?;
         }
         let key = (account.account, mailbox.id);
         let (uid, modseq) = match next.get(&key) {
@@ -133,6 +135,7 @@ async fn place_now(
         });
     }
     if !ops.is_empty() {
+        ops.extend(charge.marks());
         let class = match placements.iter().any(|p| p.origin.is_some()) {
             true => Class::Change,
             false => Class::NewMail,

@@ -36,6 +36,7 @@ mod owned;
 mod packed;
 mod partition;
 mod progress;
+mod quota;
 mod remote;
 mod repair;
 mod repack;
@@ -48,7 +49,7 @@ mod startup;
 mod tests;
 mod view;
 
-pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, QuotaUsage, Status};
+pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, Recount, Status};
 pub use adopt::{
     AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, UidlFormat,
 };
@@ -60,6 +61,7 @@ pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use packed::Packing;
 pub use progress::{Progress, Stage, Watcher};
+pub use quota::{FolderSize, Quota, QuotaBook, QuotaDue, QuotaUsage, Resource};
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
 pub use repair::IndexRepair;
 pub use service::{Store, StoreStats};

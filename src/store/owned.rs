@@ -9,6 +9,7 @@ use super::catalogue::Catalogue;
 use super::journal::{Apply, Committed};
 use super::maildir::Layout;
 use super::partition::Partition;
+use super::quota::Watch;
 use super::repair::{IndexRepair, Orphans};
 use super::{Body, Message, Packing, ValueChange};
 use crate::base::{Epoch, PartitionId};
@@ -34,6 +35,7 @@ pub(super) struct Owned {
     /// What became of indexes that could not be read, newest last.
     pub repairs: RefCell<VecDeque<IndexRepair>>,
     pub orphans: Orphans,
+    pub quota: Watch,
     site_hooks: RefCell<Vec<SiteHook>>,
     bodies_bytes: Cell<usize>,
 }
@@ -79,6 +81,7 @@ impl Owned {
             epoch: Cell::new(Epoch(0)),
             repairs: RefCell::default(),
             orphans: Orphans::default(),
+            quota: Watch::default(),
             site_hooks: RefCell::default(),
             bodies_bytes: Cell::new(0),
         })

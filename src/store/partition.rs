@@ -111,7 +111,10 @@ impl Partition {
         let (more, more_messages) = flight
             .account(account)
             .map_or((0, 0), |f| (f.bytes, f.messages));
-        (bytes + more, messages + more_messages)
+        (
+            bytes.saturating_add_signed(more),
+            messages.saturating_add_signed(more_messages),
+        )
     }
 
     /// Takes a record into the overlay, when the journal has it and before anything else happens.
@@ -670,6 +673,7 @@ impl Partition {
                 }
             }
         }
+        owned.quota.saw(self.id, change);
         if change.account.is_none() && self.id == PartitionId::SYSTEM {
             owned.tell_site_value(change);
         }
@@ -739,7 +743,7 @@ impl Partition {
 }
 
 /// Line ends of the body that are stored as bare LF.
-fn bare_newlines(message: &Message) -> u32 {
+pub(super) fn bare_newlines(message: &Message) -> u32 {
     let Ok(digest) = DigestView::parse(&message.digest) else {
         return 0;
     };

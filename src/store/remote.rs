@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
-use super::account::{check_quota, ensure_account};
+use super::account::ensure_account;
 use super::deliver::{self, Placement, Shared};
 use super::import;
 use super::journal::Class;
 use super::shard::Shard;
-use super::{Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, StoreError};
+use super::{
+    Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, StoreError, quota,
+};
 use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, Uid, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
@@ -108,6 +110,10 @@ impl Remote {
         Incoming::new(self.shard.spools.clone(), 0)
     }
 
+    pub(super) fn shard(&self) -> &Rc<Shard> {
+        &self.shard
+    }
+
     fn is_mine(&self, partition: PartitionId) -> bool {
         partition.owner(self.shard.cfg.shards) == self.shard.id
     }
@@ -153,6 +159,12 @@ impl Remote {
         Ok(Account::new(self.shard.clone(), partition, account))
     }
 
+    /// The account as it is, perhaps without any mailbox: to look at it.
+    pub fn look_at(&self, account: AccountRef) -> Result<Account, StoreError> {
+        let partition = self.shard.partition(account.partition)?;
+        Ok(Account::new(self.shard.clone(), partition, account))
+    }
+
     /// One preflight to the owner at RCPT: would `bytes` more fit?
     pub async fn preflight(
         &self,
@@ -171,6 +183,12 @@ impl Remote {
         self.ask(account.partition, until, request).await?
     }
 
+    /// Usage of an account of this shard.
+    #[must_use]
+    pub fn usage(&self, account: AccountRef) -> QuotaUsage {
+        self.shard.quota_usage(account)
+    }
+
     /// Usage of any account.
     pub async fn quota(
         &self,
@@ -178,7 +196,7 @@ impl Remote {
         until: Deadline,
     ) -> Result<QuotaUsage, StoreError> {
         if self.is_mine(account.partition) {
-            return Ok(quota(&self.shard, account));
+            return Ok(self.shard.quota_usage(account));
         }
         self.ask(account.partition, until, |reply| Request::Quota {
             account,
@@ -344,19 +362,7 @@ impl Remote {
 
 fn preflight(shard: &Shard, account: AccountRef, bytes: u64) -> Result<(), StoreError> {
     let partition = shard.partition(account.partition)?;
-    check_quota(&partition, account, bytes)
-}
-
-fn quota(shard: &Shard, account: AccountRef) -> QuotaUsage {
-    let partition = shard.owned.partition(account.partition);
-    let state = partition.state.borrow();
-    let of_account = state.accounts.get(&account.account);
-    let (bytes, messages) = of_account.map_or((0, 0), |a| (a.bytes, a.messages));
-    QuotaUsage {
-        bytes,
-        messages,
-        limit: account.quota,
-    }
+    quota::check(shard, &partition, account, bytes, 1)
 }
 
 async fn set_values(
@@ -453,7 +459,7 @@ async fn answer(shard: &Rc<Shard>, request: Request) {
         } => {
             reply.send(preflight(shard, account, bytes));
         }
-        Request::Quota { account, reply } => reply.send(quota(shard, account)),
+        Request::Quota { account, reply } => reply.send(shard.quota_usage(account)),
         Request::Place {
             partition,
             shared,

@@ -87,6 +87,7 @@ impl Store {
             let loaded = startup::load_partition(&disk, &layout, *partition).await?;
             // The start removed these already.
             loaded.state.borrow_mut().doomed.clear();
+            owned.quota.look_through(&loaded);
             owned.partitions.borrow_mut().insert(*partition, loaded);
         }
         let journal = Journal::create(&cfg.journal, disk.patient(), id.0, owned.clone()).await?;

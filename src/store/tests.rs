@@ -8,6 +8,7 @@ mod formats;
 mod import;
 mod model;
 mod outbox;
+mod quota;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -58,7 +59,7 @@ pub(super) fn account(n: u64) -> AccountRef {
     AccountRef {
         account: AccountId(n),
         partition,
-        quota: None,
+        quota: crate::store::Quota::NONE,
     }
 }
 

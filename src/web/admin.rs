@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use super::Question;
 use super::http::{Answer, answer, body_of, serve_connection};
 use super::import::{ImportQuery, Importer, Pieces};
 use crate::directory;
@@ -28,6 +29,12 @@ pub enum AdminRequest {
     Kick { user: String },
     /// Version, shards, positions, fill of the journal ring.
     Status,
+    /// How full mailboxes are: of one user, with the largest folders, or of all.
+    Quotas { user: Option<String> },
+    /// Counts the mail of one user, or of all.
+    Recount { user: Option<String> },
+    /// One user's mailboxes, by address or `#` and the id of a removed account.
+    Inspect { user: String, question: Question },
     /// Settles and checkpoints everything, so that any Maildir tool reads the present state.
     Settle,
     /// What an import asks before and after.

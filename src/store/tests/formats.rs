@@ -25,8 +25,8 @@ use crate::store::mailbox::{
 };
 use crate::store::maildir::Layout;
 use crate::store::{
-    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Record,
-    SpecialUse, Target,
+    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Quota,
+    Record, SpecialUse, Target,
 };
 use crate::wire::mime::{DigestView, Limits, Walker};
 
@@ -79,7 +79,10 @@ fn bob() -> Target {
         account: AccountRef {
             account: AccountId(8),
             partition: PartitionId(2),
-            quota: Some(ByteSize(1 << 30)),
+            quota: Quota {
+                bytes: Some(ByteSize(1 << 30)),
+                messages: None,
+            },
         },
         mailbox: "Junk".into(),
         flags: Flags::FLAGGED,

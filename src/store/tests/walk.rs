@@ -252,7 +252,7 @@ fn append_is_counted_against_the_quota() {
     life(&SimDisk::new(6), |store| async move {
         let remote = store.remote();
         let mut who = account(1);
-        who.quota = Some(crate::base::ByteSize(500_000));
+        who.quota.bytes = Some(crate::base::ByteSize(500_000));
         let ana = remote.account(who).await.expect("opens");
         let inbox = ana.find("INBOX").expect("INBOX");
         let large = "x".repeat(300_000);
@@ -271,6 +271,7 @@ fn append_is_counted_against_the_quota() {
         assert_eq!(
             refused,
             Err(StoreError::OverQuota {
+                of: crate::store::Resource::Storage,
                 used: 300_000,
                 limit: 500_000
             })

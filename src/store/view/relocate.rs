@@ -4,8 +4,8 @@ use super::change::effective;
 use super::{Access, Copied, View};
 use crate::base::{MailboxId, Uid};
 use crate::runtime::unix_now;
-use crate::store::account::check_quota;
 use crate::store::journal::Class;
+use crate::store::quota::Charge;
 use crate::store::{BodyRef, Op, StoreError};
 
 /// Messages that one record places, so that it fits a batch. "All or none" (RFC 9051 6.4.7) holds
@@ -130,7 +130,11 @@ impl View {
             });
             Class::Change
         } else {
-            check_quota(&self.partition, self.account, bytes)?;
+            let account = self.shard.current(self.account);
+            let mut charge = Charge::new(&self.shard, &self.partition);
+            charge.add(account, bytes, copied.to.len() as u64);
+            charge.check(account)?;
+            ops.extend(charge.marks());
             Class::NewMail
         };
         let ticket = self.shard.submit(&self.partition, ops, Vec::new(), class)?;

@@ -8,6 +8,7 @@ mod fetch;
 pub mod idle;
 mod list;
 mod mailbox;
+mod quota;
 mod search;
 mod select;
 mod status;
@@ -83,7 +84,9 @@ pub async fn run(
         Body::Unsubscribe(name) => Box::pin(mailbox::subscribe(known, &name, false)).await,
         Body::List(list) => Box::pin(list::list(known, &list)).await,
         Body::Lsub { reference, pattern } => list::lsub(known, &reference, &pattern),
-        Body::Status { mailbox, items } => status::status(known, &mailbox, items),
+        Body::Status { mailbox, items } => Box::pin(status::status(known, &mailbox, items)).await,
+        Body::GetQuota(root) => quota::get(known, &root),
+        Body::GetQuotaRoot(mailbox) => quota::get_root(known, &mailbox),
         Body::Idle => unreachable!("IDLE is carried out by the session, not here"),
         Body::Expunge(set) => Box::pin(expunge::expunge(known, set)).await,
         Body::Search(search) => Box::pin(search::search(known, tag, search)).await,
