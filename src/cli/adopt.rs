@@ -15,7 +15,9 @@ use super::print::{counted, out, out_json, out_table, shown};
 use crate::config::Config;
 use crate::directory::{Account, Directory};
 use crate::server;
-use crate::store::{AdoptProgress, AdoptReport, AdoptRequest, FolderReport, Store, UidlFormat};
+use crate::store::{
+    AccountRef, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, Store, UidlFormat,
+};
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
 
@@ -151,7 +153,9 @@ impl Adopt {
                     1 => account.address.clone(),
                     _ => format!("{} ({} of {of})", account.address, n + 1),
                 };
-                let outcome = self.one(&store, &account, dir, which).await;
+                let reference = directory.snapshot().reference(&account);
+                let to = (&account, reference);
+                let outcome = self.one(&store, to, dir, which).await;
                 outcomes.push(outcome);
             }
             Ok(outcomes)
@@ -178,7 +182,13 @@ impl Adopt {
         Ok(jobs)
     }
 
-    async fn one(&self, store: &Store, account: &Account, dir: PathBuf, which: String) -> Outcome {
+    async fn one(
+        &self,
+        store: &Store,
+        (account, reference): (&Account, AccountRef),
+        dir: PathBuf,
+        which: String,
+    ) -> Outcome {
         let bar = ProgressBar::new(0);
         let style = "{msg} {wide_bar} {pos}/{len} messages, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(style) {
@@ -192,7 +202,7 @@ impl Adopt {
             bar.set_position(progress.done);
         };
         let remote = store.remote();
-        let adopted = remote.adopt(account.reference(), &request, &mut tell).await;
+        let adopted = remote.adopt(reference, &request, &mut tell).await;
         bar.finish_and_clear();
         let (report, error) = match adopted {
             Ok(report) => (Some(report), None),

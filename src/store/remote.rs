@@ -93,10 +93,6 @@ impl Remote {
         Remote { shard }
     }
 
-    pub(super) fn shard(&self) -> Rc<Shard> {
-        self.shard.clone()
-    }
-
     /// Begins a body on this shard. `spool` files count against this shard's memory budget.
     #[must_use]
     pub fn incoming(&self) -> Incoming {

@@ -16,8 +16,10 @@ use serde_json::json;
 
 use super::admin::{AdminError, AdminReply};
 use crate::base::{Uid, UnixMs};
-use crate::directory::{Account, Directory};
-use crate::store::{Flags, Incoming, NewMessage, ROWS_MAX, Remote, Row, StoreError};
+use crate::directory::Directory;
+use crate::store::{
+    AccountRef, Flags, Incoming, NewMessage, ROWS_MAX, Remote, Resource, Row, StoreError,
+};
 
 /// Begins a batch: [`Batch`].
 pub const BATCH: u8 = 1;
@@ -157,7 +159,7 @@ impl Importer {
         folder: String,
         subscribed: bool,
     ) -> Result<serde_json::Value, AdminError> {
-        let account = self.account(user)?.reference();
+        let account = self.account(user)?;
         let made = self
             .remote
             .make_mailbox(account, folder.clone(), subscribed);
@@ -171,7 +173,7 @@ impl Importer {
         folder: String,
         after: Uid,
     ) -> Result<serde_json::Value, AdminError> {
-        let account = self.account(user)?.reference();
+        let account = self.account(user)?;
         let rows = self.remote.rows(account, folder.clone(), after).await;
         let rows = rows.map_err(|why| refusal(&why, user, &folder))?;
         let rows = ImportRows {
@@ -243,7 +245,7 @@ impl Importer {
         };
         let count = taking.messages.len();
         if count > 0 {
-            let account = self.account(&user)?.reference();
+            let account = self.account(&user)?;
             let appended = self.remote.append(account, folder.clone(), taking.messages);
             appended
                 .await
@@ -252,10 +254,10 @@ impl Importer {
         Ok(count)
     }
 
-    fn account(&self, user: &str) -> Result<std::sync::Arc<Account>, AdminError> {
+    fn account(&self, user: &str) -> Result<AccountRef, AdminError> {
         let snapshot = self.directory.snapshot();
         match snapshot.login(user) {
-            Some(account) if account.keeps_mail() => Ok(account.clone()),
+            Some(account) if account.keeps_mail() => Ok(snapshot.reference(account)),
             Some(_) => Err(failed(&format!("{user} keeps no mail here"), false)),
             None => Err(failed(
                 &format!("there is no user {user}; add it with palomar user add"),
@@ -342,10 +344,14 @@ fn refusal(error: &StoreError, user: &str, folder: &str) -> AdminError {
             true,
         ),
         E::Late | E::Busy => failed("the server is too busy", true),
-        E::OverQuota { used, limit } => failed(
+        E::OverQuota { used, limit, of } => failed(
             &format!(
-                "{user} has {used} of {limit} octets and no room for this: raise the quota, then \
-                 run the same command again"
+                "{user} has {used} of {limit} {} and no room for this: raise the quota, then \
+                 run the same command again",
+                match of {
+                    Resource::Storage => "octets",
+                    Resource::Messages => "messages",
+                }
             ),
             false,
         ),

@@ -17,7 +17,6 @@ use super::{
     Access, Flags, FolderSize, Message, Op, Quota, QuotaUsage, SpecialUse, StoreError, View,
     maildir, quota, repair,
 };
-};
 use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, TraceId, Uid, UidValidity, UnixMs};
 
 pub use recount::Recount;

@@ -45,7 +45,7 @@ impl Remote {
         request: &AdoptRequest,
         progress: Progress<'_>,
     ) -> Result<AdoptReport, AdoptError> {
-        let shard = self.shard();
+        let shard = self.shard().clone();
         let partition = shard.partition(account.partition)?;
         let disk = shard.disk.clone().with_deadline(DISK_SPAN);
         let place = shard.layout.account(partition.id, account.account);
