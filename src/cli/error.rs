@@ -56,6 +56,10 @@ pub enum CliError {
     Output(io::Error),
     PasswordMissing,
     PasswordsDiffer,
+    /// Damage that is not mended; it has been listed.
+    DamageFound(usize),
+    /// What would be done has been told; the last word is missing.
+    NotDone,
     /// Some rows of an import were not taken; they have been listed.
     RowsRefused(usize),
     /// `check` found something that must be mended.
@@ -188,6 +192,11 @@ impl fmt::Display for CliError {
                 f,
                 "the log knows nothing of {id}; take the id from a `250 queued as ID`, a Received \
                  line or palomar log (log lines are kept for `log.keep_days`)"
+            ),
+            CliError::NotDone => f.write_str("nothing was changed; to do this, add --yes"),
+            CliError::DamageFound(count) => write!(
+                f,
+                "{count} to be looked after; palomar repair USER shows what can be done"
             ),
             CliError::Journal(error) => error.fmt(f),
             CliError::NotConfirmed => {

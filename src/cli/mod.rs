@@ -24,6 +24,8 @@ mod kick;
 mod log;
 mod password;
 mod print;
+mod repair;
+mod scrub;
 mod serve;
 mod settle;
 #[cfg(test)]
@@ -89,6 +91,10 @@ enum Command {
     Explain(explain::Explain),
     /// Write every message file that is due, so that any Maildir tool reads the present state
     Settle(settle::Settle),
+    /// Read and compare everything at rest: indexes, cached digests, messages
+    Scrub(scrub::Scrub),
+    /// Make index and cache of a user anew from what is left; shows first what it will do
+    Repair(repair::Repair),
     /// Repair the journal of a stopped server that refuses to start
     #[command(subcommand)]
     Journal(journal::Journal),
@@ -140,6 +146,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Config(config) => config.run(&site),
         Command::Explain(explain) => explain.run(&site),
         Command::Settle(settle) => settle.run(&site),
+        Command::Scrub(scrub) => scrub.run(&site),
+        Command::Repair(repair) => repair.run(&site),
         Command::Journal(journal) => journal.run(&site),
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::control::{self, Control};
+use super::mend;
 use crate::base::{Deadline, ShardId};
 use crate::directory::{Command, Directory, DirectoryError};
 use crate::observe::{event, log_event};
@@ -44,6 +45,12 @@ async fn handle(request: AdminRequest, directory: &Directory, mesh: &Mesh<Contro
             Ok(shards) => done(&json!({ "version": env!("CARGO_PKG_VERSION"), "shards": shards })),
             Err(silent) => silence(&silent),
         },
+        AdminRequest::Scrub { user, rate } => mend::scrub(directory, mesh, user, rate).await,
+        AdminRequest::ScrubStatus => match control::ask_all(mesh, Control::ScrubStatus).await {
+            Ok(shards) => done(&shards),
+            Err(silent) => silence(&silent),
+        },
+        AdminRequest::Repair { user, order } => mend::repair(directory, mesh, &user, order).await,
         AdminRequest::Settle => match control::settle_all(mesh).await {
             Ok(true) => done(&json!({ "settled": true })),
             Ok(false) => failed("not everything could be written; see the log", true),
@@ -72,11 +79,14 @@ fn name(request: &AdminRequest) -> &'static str {
         AdminRequest::Who => "who",
         AdminRequest::Kick { .. } => "kick",
         AdminRequest::Status => "status",
+        AdminRequest::Scrub { .. } => "scrub",
+        AdminRequest::ScrubStatus => "scrub-status",
+        AdminRequest::Repair { .. } => "repair",
         AdminRequest::Settle => "settle",
     }
 }
 
-fn done(value: &impl Serialize) -> AdminReply {
+pub(super) fn done(value: &impl Serialize) -> AdminReply {
     match serde_json::to_value(value) {
         Ok(value) => AdminReply::Done(value),
         Err(error) => failed(
@@ -86,14 +96,14 @@ fn done(value: &impl Serialize) -> AdminReply {
     }
 }
 
-fn failed(message: &str, temporary: bool) -> AdminReply {
+pub(super) fn failed(message: &str, temporary: bool) -> AdminReply {
     AdminReply::Failed(AdminError {
         message: message.to_owned(),
         temporary,
     })
 }
 
-fn silence(silent: &[ShardId]) -> AdminReply {
+pub(super) fn silence(silent: &[ShardId]) -> AdminReply {
     let shards: Vec<String> = silent.iter().map(ToString::to_string).collect();
     failed(
         &format!("no answer from shard {}; try again", shards.join(", ")),

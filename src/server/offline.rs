@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{ServerError, admin, build};
+use super::{ServerError, admin, build, mend};
 use crate::base::{Deadline, ShardId};
 use crate::config::Config;
 use crate::directory::Directory;
@@ -43,7 +43,7 @@ pub fn offline_all(
         owner.start(store.remote(), pool, Some(view), &gate).await?;
         let mut replies = Vec::with_capacity(requests.len());
         for (number, request) in requests.into_iter().enumerate() {
-            let reply = one(request, &directory).await;
+            let reply = one(request, &directory, &store).await;
             let failed = matches!(reply, AdminReply::Failed(_));
             replies.push(reply);
             if failed {
@@ -60,8 +60,13 @@ pub fn offline_all(
     runtime::block_on(work)?
 }
 
-async fn one(request: AdminRequest, directory: &Directory) -> AdminReply {
+async fn one(request: AdminRequest, directory: &Directory, store: &Store) -> AdminReply {
     match request {
+        AdminRequest::Scrub { user, rate } => mend::scrub_here(directory, store, user, rate).await,
+        AdminRequest::ScrubStatus => admin::done(&[store.scrub_status()]),
+        AdminRequest::Repair { user, order } => {
+            mend::repair_here(directory, store, &user, &order).await
+        }
         AdminRequest::Directory(command) => admin::execute(directory, command).await,
         // Opening and draining the store has settled everything.
         AdminRequest::Settle => AdminReply::Done(serde_json::json!({ "settled": true })),

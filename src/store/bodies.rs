@@ -9,7 +9,7 @@ use super::journal::{Journal, Location, SlotFiles};
 use super::mailbox::disk_error;
 use super::{Body, Message, StoreError};
 use crate::base::{Crc32c, crc32c};
-use crate::runtime::{Disk, Open};
+use crate::runtime::{Disk, FilePart, Open};
 
 /// Reads bodies from the journal of this life, or of former ones while they are replayed.
 pub(super) struct Bodies {
@@ -71,6 +71,14 @@ impl Bodies {
         let bytes = self.read(source, memory, 0..size).await?;
         let is_whole = crc32c(&bytes) == sum;
         Ok((bytes, is_whole))
+    }
+
+    /// Where the body lies while it is recovered, for who reads it on another thread.
+    pub fn part(&self, source: &Source, memory: Option<&Arc<Message>>) -> Option<FilePart> {
+        match (source, memory, &self.from) {
+            (Source::Journal(at), None, From::Recovered(files)) => files.part(*at),
+            _ => None,
+        }
     }
 
     async fn read_journal(&self, at: Location, range: Range<u64>) -> Result<Vec<u8>, StoreError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Packing;
 use super::journal::JournalConfig;
+use super::progress::Progress;
 
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
@@ -32,6 +33,8 @@ pub struct StoreConfig {
     pub scrub_bytes_per_second: u64,
     /// How long settling waits for more to do.
     pub settle_after: Duration,
+    /// Who watches the start.
+    pub progress: Progress,
 }
 
 impl StoreConfig {
@@ -52,6 +55,7 @@ impl StoreConfig {
             scrub_every: None,
             scrub_bytes_per_second: 20_000_000,
             settle_after: Duration::from_millis(100),
+            progress: Progress::default(),
         }
     }
 }

@@ -44,8 +44,8 @@ pub(super) struct Partition {
     pub low_waters: RefCell<HashMap<PartitionId, PSeq>>,
     /// Odd while files of expunged messages are being removed.
     pub dooms: Cell<u64>,
-    /// Start-up: files of an earlier life may lie where ours go.
-    pub recovering: Cell<bool>,
+    /// Start-up: files of an earlier life, of records after this, may lie where ours go.
+    pub recovering: Cell<Option<PSeq>>,
 }
 
 impl Partition {
@@ -64,7 +64,7 @@ impl Partition {
             numbers: Cell::new((0, 0)),
             low_waters: RefCell::default(),
             dooms: Cell::new(0),
-            recovering: Cell::new(false),
+            recovering: Cell::new(None),
         })
     }
 

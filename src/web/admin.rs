@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::http::{Answer, answer, body_of, serve_connection};
 use crate::directory;
 use crate::runtime::{Gate, Listener, spawn_in};
+use crate::store::RepairOrder;
 
 /// What may be asked of a running server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,6 +28,12 @@ pub enum AdminRequest {
     Kick { user: String },
     /// Version, shards, positions, fill of the journal ring.
     Status,
+    /// Reads and compares all that is at rest: of one user, or of all. Goes on by itself.
+    Scrub { user: Option<String>, rate: u64 },
+    /// How far that is, and what it found.
+    ScrubStatus,
+    /// Makes anew what is derived of one user's mail, or tells what that would do.
+    Repair { user: String, order: RepairOrder },
     /// Settles and checkpoints everything, so that any Maildir tool reads the present state.
     Settle,
 }

@@ -9,7 +9,7 @@ use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 
 pub(super) use names::{
     OwnName, canonical, file_name, flag_letters, flags_of, folder, is_good, keyword_letters,
-    letters_of, parse, row_letters, stem,
+    letters_of, parse, placed_by, row_letters, stem,
 };
 pub(super) use settle::{Settler, Task, find_file, find_folders};
 

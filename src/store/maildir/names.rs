@@ -265,6 +265,13 @@ pub(in crate::store) fn parse(file_name: &str) -> (&str, u32) {
     (stem, letters)
 }
 
+/// The record that placed the message, where the stem is one of ours.
+pub(in crate::store) fn placed_by(stem: &str) -> Option<PSeq> {
+    let (place, _) = stem.split_once('.')?.1.split_once(".palomar")?;
+    let (pseq, _) = place.split_once('Q')?.1.split_once('N')?;
+    pseq.parse().ok().map(PSeq)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,5 +329,7 @@ mod tests {
         for foreign in ["", "x", "1.P1Q01N0.palomar,S=1,W=1", "1.M2P3.host,S=1,W=1"] {
             assert_eq!(OwnName::parse(foreign), None, "{foreign}");
         }
+        assert_eq!(placed_by(&stem), Some(PSeq(7)));
+        assert_eq!(placed_by("1700000000.M1P2.other,S=1"), None);
     }
 }
