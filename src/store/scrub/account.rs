@@ -199,8 +199,7 @@ impl One<'_> {
     async fn unreadable(&self, uid: Uid) -> Result<(), StoreError> {
         let stem = {
             let index = self.mailbox.index.borrow();
-            let found = index.as_ref().and_then(|i| Some(i.stem(i.position(uid)?)));
-            found
+            index.as_ref().and_then(|i| Some(i.stem(i.position(uid)?)))
         };
         let Some(stem) = stem else { return Ok(()) };
         let there = find_file(&self.shard.disk, &self.mailbox.path(), &stem).await?;
