@@ -56,6 +56,10 @@ pub enum CliError {
     Output(io::Error),
     PasswordMissing,
     PasswordsDiffer,
+    /// Damage that is not mended; it has been listed.
+    DamageFound(usize),
+    /// What would be done has been told; the last word is missing.
+    NotDone,
     /// Some rows of an import were not taken; they have been listed.
     RowsRefused(usize),
     /// No account of that address, or none that keeps mail.
@@ -245,6 +249,11 @@ impl fmt::Display for CliError {
             CliError::NoFolder { user, folder } => write!(
                 f,
                 "{user} has no folder {folder}; palomar mailbox list {user} shows all"
+            ),
+            CliError::NotDone => f.write_str("nothing was changed; to do this, add --yes"),
+            CliError::DamageFound(count) => write!(
+                f,
+                "{count} to be looked after; palomar repair USER shows what can be done"
             ),
             CliError::Journal(error) => error.fmt(f),
             CliError::JournalFaults(faults) => write!(

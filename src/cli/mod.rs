@@ -28,6 +28,8 @@ mod mailbox;
 mod password;
 mod print;
 mod quota;
+mod repair;
+mod scrub;
 mod serve;
 mod settle;
 #[cfg(test)]
@@ -107,6 +109,10 @@ enum Command {
     /// What a user's mailboxes hold
     #[command(subcommand)]
     Mailbox(mailbox::Mailbox),
+    /// Read and compare everything at rest: indexes, cached digests, messages
+    Scrub(scrub::Scrub),
+    /// Make index and cache of a user anew from what is left; shows first what it will do
+    Repair(repair::Repair),
     /// Look at the journal, check it, or repair that of a stopped server that refuses to start
     #[command(subcommand)]
     Journal(journal::Journal),
@@ -163,6 +169,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Quota(quota) => quota.run(&site),
         Command::CheckInbox(check) => check.run(),
         Command::Mailbox(mailbox) => mailbox.run(&site),
+        Command::Scrub(scrub) => scrub.run(&site),
+        Command::Repair(repair) => repair.run(&site),
         Command::Journal(journal) => journal.run(&site),
     }
 }

@@ -204,6 +204,10 @@ section! {
         compression: Compression = "none", Restart;
         /// Compress the files of before too, in the background, at most 32 a second on each shard.
         compress_old: bool = "false", Restart;
+        /// Every message, index and cache is read and compared again after this time. 0s: never.
+        scrub_every: Span = "30d", Restart, "0s" to "365d";
+        /// How many bytes that reads in a second, on each shard.
+        scrub_rate: ByteSize = "20MB", Restart, "100KB" to "10GB";
         /// What a full mailbox answers: defer (452 4.2.2) or reject (552 5.2.2).
         quota_refusal: QuotaRefusal = "defer", Live;
     }

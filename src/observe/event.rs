@@ -47,6 +47,7 @@ events! {
     DIGEST_DAMAGED = "digest.damaged", "A cached digest was damaged; it is made anew.";
     MESSAGE_DAMAGED = "message.damaged", "A message is not what its index says.";
     ORPHANS_TAKEN = "orphans.taken", "Files without a row became messages.";
+    SCRUB_ENDED = "scrub.ended", "An account was looked at, and something was wrong.";
     QUOTA_CROSSED = "quota.crossed", "A mailbox crossed a warning mark.";
     JOURNAL_OPENED = "journal.opened", "A journal was replayed.";
     JOURNAL_COMMITTED = "journal.committed", "A batch is durable (debug).";

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::control::{self, Control};
 use super::inspect;
+use super::mend;
 use crate::base::{Deadline, ShardId};
 use crate::directory::{Command, Directory, DirectoryError};
 use crate::observe::{event, log_event};
@@ -96,6 +97,12 @@ async fn handle(
             let reply = control::ask_one(mesh, owner, ask).await;
             reply.unwrap_or_else(|| silence(&[owner]))
         }
+        AdminRequest::Scrub { user, rate } => mend::scrub(directory, mesh, user, rate).await,
+        AdminRequest::ScrubStatus => match control::ask_all(mesh, Control::ScrubStatus).await {
+            Ok(shards) => done(&shards),
+            Err(silent) => silence(&silent),
+        },
+        AdminRequest::Repair { user, order } => mend::repair(directory, mesh, &user, order).await,
         AdminRequest::Settle => match control::settle_all(mesh).await {
             Ok(true) => done(&json!({ "settled": true })),
             Ok(false) => failed("not everything could be written; see the log", true),
@@ -134,6 +141,9 @@ fn name(request: &AdminRequest) -> &'static str {
         AdminRequest::Quotas { .. } => "quotas",
         AdminRequest::Recount { .. } => "recount",
         AdminRequest::Inspect { .. } => "inspect",
+        AdminRequest::Scrub { .. } => "scrub",
+        AdminRequest::ScrubStatus => "scrub-status",
+        AdminRequest::Repair { .. } => "repair",
         AdminRequest::Settle => "settle",
         AdminRequest::Import(_) => "import",
     }
@@ -156,7 +166,7 @@ pub(super) fn failed(message: &str, temporary: bool) -> AdminReply {
     })
 }
 
-fn silence(silent: &[ShardId]) -> AdminReply {
+pub(super) fn silence(silent: &[ShardId]) -> AdminReply {
     let shards: Vec<String> = silent.iter().map(ToString::to_string).collect();
     failed(
         &format!("no answer from shard {}; try again", shards.join(", ")),

@@ -211,6 +211,9 @@ pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
         Compression::Zstd => Packing::Zstd,
     };
     store.pack_old = config.store.compress_old;
+    let every = config.store.scrub_every.0;
+    store.scrub_every = (!every.is_zero()).then_some(every);
+    store.scrub_bytes_per_second = config.store.scrub_rate.0;
     let inflight = config.store.inflight_bytes_max.0;
     store.body_memory_bytes_max = usize::try_from(inflight).unwrap_or(usize::MAX);
     let indexes = config.store.index_memory_bytes_max.0;

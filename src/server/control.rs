@@ -8,8 +8,14 @@ use super::inspect::{self, Inspection};
 use crate::base::{Deadline, ShardId};
 use crate::runtime::{self, Inbox, Mesh, Reply, reply};
 use crate::session::{Roster, Row};
-use crate::store::{AccountRef, FolderSize, QuotaUsage, Store};
+use crate::store::{
+    AccountRef, FolderSize, MailboxRepair, QuotaUsage, RepairOrder, ScrubOrder, ScrubStatus, Store,
+    StoreError,
+};
 use crate::web::AdminReply;
+
+/// What became of an account's mailboxes.
+pub type Repaired = Result<Vec<MailboxRepair>, StoreError>;
 
 const DEPTH: usize = 64;
 
@@ -18,6 +24,8 @@ const ANSWER_SPAN: Duration = Duration::from_secs(5);
 
 /// A look at one user's mailboxes may read large indexes.
 const INSPECT_SPAN: Duration = Duration::from_secs(100);
+/// A repair may read a whole account; shorter than the command line waits.
+const REPAIR_SPAN: Duration = Duration::from_secs(140);
 
 /// Settling everything writes many files.
 const SETTLE_SPAN: Duration = Duration::from_secs(600);
@@ -30,6 +38,10 @@ pub enum Control {
     Usage(Vec<AccountRef>, Reply<Vec<QuotaUsage>>),
     Folders(AccountRef, Reply<Vec<FolderSize>>),
     Inspect(Box<Inspection>, Reply<AdminReply>),
+    /// Begins; `false` while another one runs.
+    Scrub(ScrubOrder, Reply<bool>),
+    ScrubStatus(Reply<ScrubStatus>),
+    Repair(AccountRef, RepairOrder, Reply<Repaired>),
 }
 
 /// How one shard does.
@@ -74,6 +86,23 @@ pub async fn answer(mut inbox: Inbox<Control>, roster: Roster, store: Store) {
                     reply.send(inspect::inspect(&store, *inspection).await);
                 });
             }
+            Control::Scrub(order, reply) => {
+                let begins = !store.scrub_status().is_running;
+                let store = store.clone();
+                runtime::spawn("server.scrub", async move {
+                    if begins && let Err(why) = store.scrub(order).await {
+                        tracing::warn!(?why, "scrub ended early");
+                    }
+                });
+                reply.send(begins);
+            }
+            Control::ScrubStatus(reply) => reply.send(store.scrub_status()),
+            Control::Repair(account, order, reply) => {
+                let store = store.clone();
+                runtime::spawn("server.repair", async move {
+                    reply.send(store.repair(account, &order).await);
+                });
+            }
         }
     }
 }
@@ -102,6 +131,20 @@ pub async fn ask_one<T: Send>(
 pub async fn settle_all(mesh: &Mesh<Control>) -> Result<bool, Vec<ShardId>> {
     let settled = ask_within(mesh, Control::Settle, SETTLE_SPAN).await?;
     Ok(settled.into_iter().all(|settled| settled))
+}
+
+/// Mends one account; `None` where its shard does not answer in time. It goes on then.
+pub async fn repair(
+    mesh: &Mesh<Control>,
+    account: AccountRef,
+    order: RepairOrder,
+) -> Option<Repaired> {
+    let until = Deadline::after(runtime::now(), REPAIR_SPAN);
+    let owner = account.partition.owner(mesh.shards());
+    let (reply, answer) = reply();
+    let question = Control::Repair(account, order, reply);
+    mesh.post(owner, question, until).await.ok()?;
+    answer.wait(until).await.ok()
 }
 
 async fn ask_within<T: Send>(

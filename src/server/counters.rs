@@ -80,6 +80,16 @@ metrics! {
     counter FILES_PACKED = "palomar_store_files_compressed_total";
     /// Message files that are gone although the index names them.
     counter FILES_MISSING = "palomar_store_files_missing_total";
+    /// Indexes that could not be read.
+    counter INDEXES_DAMAGED = "palomar_store_indexes_damaged_total";
+    /// Indexes that were made anew. Less than those damaged: look into the log.
+    counter INDEXES_REBUILT = "palomar_store_indexes_rebuilt_total";
+    /// Cached digests that were damaged, and made anew.
+    counter DIGESTS_DAMAGED = "palomar_store_digests_damaged_total";
+    /// Messages that are not what was taken in. `palomar scrub` says which.
+    counter MESSAGES_DAMAGED = "palomar_store_messages_damaged_total";
+    /// Message files without a row that were taken in as new messages.
+    counter ORPHANS_TAKEN = "palomar_store_orphans_taken_total";
     /// Settling that had to be put off.
     counter SETTLE_FAILURES = "palomar_store_settle_failures_total";
 }
@@ -113,6 +123,27 @@ pub async fn publish(store: Store, gate: Gate) {
         count(&HANDED_OVER, now.handed_over, before.handed_over);
         count(&FILES_PACKED, now.packed, before.packed);
         count(&FILES_MISSING, now.files_missing, before.files_missing);
+        count(
+            &INDEXES_DAMAGED,
+            now.indexes_damaged,
+            before.indexes_damaged,
+        );
+        count(
+            &INDEXES_REBUILT,
+            now.indexes_rebuilt,
+            before.indexes_rebuilt,
+        );
+        count(
+            &DIGESTS_DAMAGED,
+            now.digests_damaged,
+            before.digests_damaged,
+        );
+        count(
+            &MESSAGES_DAMAGED,
+            now.messages_damaged,
+            before.messages_damaged,
+        );
+        count(&ORPHANS_TAKEN, now.orphans_taken, before.orphans_taken);
         count(
             &SETTLE_FAILURES,
             now.settle_failures,

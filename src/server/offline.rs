@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{ServerError, admin, build, inspect};
+use super::{ServerError, admin, build, inspect, mend};
 use crate::base::{Deadline, ShardId};
 use crate::config::Config;
 use crate::directory::Directory;
@@ -105,6 +105,11 @@ async fn one(
     importer: &Importer,
 ) -> AdminReply {
     match request {
+        AdminRequest::Scrub { user, rate } => mend::scrub_here(directory, store, user, rate).await,
+        AdminRequest::ScrubStatus => admin::done(&[store.scrub_status()]),
+        AdminRequest::Repair { user, order } => {
+            mend::repair_here(directory, store, &user, &order).await
+        }
         AdminRequest::Directory(command) => admin::execute(directory, command).await,
         AdminRequest::Import(query) => importer.ask(query).await,
         AdminRequest::Quotas { user } => match inspect::quotas_wanted(directory, user.as_deref()) {

@@ -55,14 +55,6 @@ impl Bodies {
         }
     }
 
-    /// Where the body lies while it is recovered, for who reads it on another thread.
-    pub fn part(&self, source: &Source, memory: Option<&Arc<Message>>) -> Option<FilePart> {
-        match (source, memory, &self.from) {
-            (Source::Journal(at), None, From::Recovered(files)) => files.part(*at),
-            _ => None,
-        }
-    }
-
     /// All of a body, and whether it is what was taken in. It is read twice before it is given up:
     /// bytes that are wrong are still the best there is.
     pub async fn whole(
@@ -79,6 +71,14 @@ impl Bodies {
         let bytes = self.read(source, memory, 0..size).await?;
         let is_whole = crc32c(&bytes) == sum;
         Ok((bytes, is_whole))
+    }
+
+    /// Where the body lies while it is recovered, for who reads it on another thread.
+    pub fn part(&self, source: &Source, memory: Option<&Arc<Message>>) -> Option<FilePart> {
+        match (source, memory, &self.from) {
+            (Source::Journal(at), None, From::Recovered(files)) => files.part(*at),
+            _ => None,
+        }
     }
 
     async fn read_journal(&self, at: Location, range: Range<u64>) -> Result<Vec<u8>, StoreError> {

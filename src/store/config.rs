@@ -27,6 +27,10 @@ pub struct StoreConfig {
     pub packing: Packing,
     /// Compress those of before too, in the background.
     pub pack_old: bool,
+    /// Every account is scrubbed again after this time.
+    pub scrub_every: Option<Duration>,
+    /// How fast, on each shard.
+    pub scrub_bytes_per_second: u64,
     /// How long settling waits for more to do.
     pub settle_after: Duration,
     /// Who watches the start.
@@ -48,6 +52,8 @@ impl StoreConfig {
             lock: true,
             packing: Packing::Plain,
             pack_old: false,
+            scrub_every: None,
+            scrub_bytes_per_second: 20_000_000,
             settle_after: Duration::from_millis(100),
             progress: Progress::default(),
         }

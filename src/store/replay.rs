@@ -106,8 +106,7 @@ impl<'s> Replay<'s> {
             loaded.make_room(&needed);
             for (account, mailbox) in needed {
                 if let Ok(mailbox) = partition.mailbox(account, mailbox) {
-                    repair::load(self.settler.disk, self.settler.owned, partition, &mailbox)
-                        .await?;
+                    self.load(partition, &mailbox).await?;
                     loaded.add(&mailbox);
                 }
             }
@@ -124,6 +123,11 @@ impl<'s> Replay<'s> {
         self.write_letters(partition, &loaded).await
     }
 
+    async fn load(&self, partition: &Partition, mailbox: &Rc<Mailbox>) -> Result<(), StartError> {
+        let Settler { disk, owned, .. } = self.settler;
+        Ok(repair::load(disk, owned, partition, mailbox).await?)
+    }
+
     /// Names of files and lists of keywords, one mailbox after the other.
     async fn write_letters(
         &self,
@@ -133,7 +137,7 @@ impl<'s> Replay<'s> {
         let mailboxes = partition.unflushed.borrow().clone();
         for mailbox in mailboxes {
             if loaded.given_up.contains(&(mailbox.account, mailbox.id)) && !mailbox.deleted.get() {
-                repair::load(self.settler.disk, self.settler.owned, partition, &mailbox).await?;
+                self.load(partition, &mailbox).await?;
             }
             note_keywords(&mailbox);
             self.settler.letters_of(partition, &mailbox).await?;

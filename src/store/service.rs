@@ -12,10 +12,14 @@ use super::journal::{Journal, ReaderStats, Stats};
 use super::maildir::Layout;
 use super::owned::{Owned, count};
 use super::remote::{self, Remote};
+use super::scrub::{self, ScrubOrder, ScrubStatus, Scrubs};
 use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
-use super::{StoreConfig, StoreError, adopt, checkpoint, outbox, repack, repair};
+use super::{
+    AccountRef, MailboxRepair, RepairOrder, StoreConfig, StoreError, adopt, checkpoint, outbox,
+    repack, repair,
+};
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
 use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
@@ -51,6 +55,11 @@ pub struct StoreStats {
     pub files_missing: u64,
     pub misfits: u64,
     pub settle_failures: u64,
+    pub indexes_damaged: u64,
+    pub indexes_rebuilt: u64,
+    pub digests_damaged: u64,
+    pub messages_damaged: u64,
+    pub orphans_taken: u64,
     /// Files that were compressed after they were written.
     pub packed: u64,
     /// Tasks that wait to be settled, and messages that wait for their owners.
@@ -109,6 +118,7 @@ impl Store {
             checkpoint_wanted: Notify::new(),
             sync_failed: from.sync_failed.clone(),
             poisoned: Notify::new(),
+            scrubs: Scrubs::default(),
             cfg,
         });
         spawn_in(
@@ -124,6 +134,7 @@ impl Store {
         );
         spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
         spawn_in(&shard.gate, "store-orphans", repair::run(shard.clone()));
+        spawn_in(&shard.gate, "store-scrub", scrub::run(shard.clone()));
         if shard.cfg.pack_old {
             spawn_in(&shard.gate, "store-repack", repack::run(shard.clone()));
         }
@@ -154,6 +165,26 @@ impl Store {
     #[must_use]
     pub fn partitions(&self) -> u16 {
         self._recovered.partitions
+    }
+
+    /// Looks at everything at rest that the order names, to the end. `Busy` while another one runs.
+    pub async fn scrub(&self, order: ScrubOrder) -> Result<(), StoreError> {
+        scrub::scrub(&self.shard, order).await
+    }
+
+    /// How far the scrub is, and what it found.
+    #[must_use]
+    pub fn scrub_status(&self) -> ScrubStatus {
+        self.shard.scrubs.status(&self.shard)
+    }
+
+    /// Looks at, or mends, an account's mailboxes.
+    pub async fn repair(
+        &self,
+        account: AccountRef,
+        order: &RepairOrder,
+    ) -> Result<Vec<MailboxRepair>, StoreError> {
+        repair::repair(&self.shard, account, order).await
     }
 
     /// Makes a checkpoint now.
@@ -234,6 +265,11 @@ impl Store {
             files_missing: counters.files_missing.get(),
             misfits: counters.misfits.get(),
             settle_failures: counters.settle_failures.get(),
+            indexes_damaged: counters.indexes_damaged.get(),
+            indexes_rebuilt: counters.indexes_rebuilt.get(),
+            digests_damaged: counters.digests_damaged.get(),
+            messages_damaged: counters.messages_damaged.get(),
+            orphans_taken: counters.orphans_taken.get(),
             packed: counters.packed.get(),
             unsettled: all.iter().map(|p| p.tasks.borrow().len() as u64).sum(),
             outbox: all

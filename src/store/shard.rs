@@ -11,6 +11,7 @@ use super::maildir::{Layout, Settler};
 use super::owned::Owned;
 use super::partition::Partition;
 use super::remote::Request;
+use super::scrub::Scrubs;
 use super::spool::Spools;
 use super::{Message, Op, Record, StoreConfig, StoreError};
 use crate::base::{AccountId, Deadline, Epoch, PSeq, PartitionId, ShardId};
@@ -45,6 +46,7 @@ pub(super) struct Shard {
     /// not write, and the next sync succeeds without it. No checkpoint can be trusted any more.
     pub sync_failed: Arc<AtomicBool>,
     pub poisoned: Notify,
+    pub scrubs: Scrubs,
 }
 
 /// An account that is held for a change of its folders.

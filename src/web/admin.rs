@@ -16,6 +16,7 @@ use super::http::{Answer, answer, body_of, serve_connection};
 use super::import::{ImportQuery, Importer, Pieces};
 use crate::directory;
 use crate::runtime::{Gate, Listener, spawn_in};
+use crate::store::RepairOrder;
 
 /// What may be asked of a running server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,6 +36,12 @@ pub enum AdminRequest {
     Recount { user: Option<String> },
     /// One user's mailboxes, by address or `#` and the id of a removed account.
     Inspect { user: String, question: Question },
+    /// Reads and compares all that is at rest: of one user, or of all. Goes on by itself.
+    Scrub { user: Option<String>, rate: u64 },
+    /// How far that is, and what it found.
+    ScrubStatus,
+    /// Makes anew what is derived of one user's mail, or tells what that would do.
+    Repair { user: String, order: RepairOrder },
     /// Settles and checkpoints everything, so that any Maildir tool reads the present state.
     Settle,
     /// What an import asks before and after.

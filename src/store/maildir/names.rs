@@ -335,8 +335,6 @@ mod tests {
         let name = file_name(&stem, letters);
         assert_eq!(name, "1700000000.P3Q7N1U9H17.palomar,S=40,W=42:2,RSTa");
         assert_eq!(parse(&name), (stem.as_str(), letters));
-        assert_eq!(placed_by(&stem), Some(PSeq(7)));
-        assert_eq!(placed_by("1700000000.M1P2.other,S=1"), None);
         let own = OwnName::parse(&stem).expect("ours");
         assert_eq!((own.uid, own.prefix_bytes), (Some(Uid(9)), 17));
         let before = OwnName::of_version_1(&stem).expect("has a UID");
@@ -345,5 +343,7 @@ mod tests {
         for foreign in ["", "x", "1.P1Q01N0.palomar,S=1,W=1", "1.M2P3.host,S=1,W=1"] {
             assert_eq!(OwnName::parse(foreign), None, "{foreign}");
         }
+        assert_eq!(placed_by(&stem), Some(PSeq(7)));
+        assert_eq!(placed_by("1700000000.M1P2.other,S=1"), None);
     }
 }

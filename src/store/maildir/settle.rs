@@ -334,7 +334,6 @@ impl Settler<'_> {
                         });
                     } else {
                         let mut whole = prefix.to_vec();
-                        // A start has read it once already, with the sum of its record.
                         let memory = memory.as_ref();
                         let rest = self.bodies.part(&source, memory);
                         if rest.is_none() {
@@ -538,6 +537,7 @@ impl Settler<'_> {
             // Which letter a keyword has is known from the index alone.
             let loaded = repair::load(self.disk, self.owned, partition, mailbox).await;
             if loaded.is_err() {
+                // The files keep their names; nobody else waits for them.
                 return Ok(());
             }
         }

@@ -49,19 +49,7 @@ pub(super) async fn gather(
     let gone = doomed(partition, mailbox);
     // Before the listing: what is settled meanwhile is in one of them.
     let mut files = unsettled(partition, mailbox);
-    let files_of_index = mailbox.index_files();
-    let snapshot = match (files_of_index.waiting, files_of_index.snapshot) {
-        (Some(bytes), _) => Some(bytes),
-        (None, Some(path)) => Some(read(disk, &path).await?.unwrap_or_default()),
-        (None, None) => None,
-    };
-    let log_bytes = files_of_index.log_bytes;
-    let log = match log_bytes {
-        0 => None,
-        _ => read(disk, &files_of_index.log).await?,
-    };
-    let salvage = salvage(snapshot.as_deref(), log.as_deref(), log_bytes);
-    drop((snapshot, log));
+    let salvage = salvage_files(disk, mailbox).await?;
     let named: HashSet<String> = files.iter().map(|file| file.stem.clone()).collect();
     for file in list_messages(disk, &folder.join("cur"), mailbox.made.get()).await? {
         if !named.contains(&file.stem) {
@@ -93,6 +81,30 @@ pub(super) async fn gather(
         cache,
         gone,
     })
+}
+
+/// Whether the files of the index can be read.
+pub(super) async fn is_whole(disk: &Disk, mailbox: &Mailbox) -> Result<bool, StoreError> {
+    let salvage = salvage_files(disk, mailbox).await?;
+    Ok(salvage.snapshot_whole && salvage.log_whole)
+}
+
+async fn salvage_files(disk: &Disk, mailbox: &Mailbox) -> Result<Salvage, StoreError> {
+    let files = mailbox.index_files();
+    let snapshot = match (files.waiting, files.snapshot) {
+        (Some(bytes), _) => Some(bytes),
+        (None, Some(path)) => Some(read(disk, &path).await?.unwrap_or_default()),
+        (None, None) => None,
+    };
+    let log = match files.log_bytes {
+        0 => None,
+        _ => read(disk, &files.log).await?,
+    };
+    Ok(salvage(
+        snapshot.as_deref(),
+        log.as_deref(),
+        files.log_bytes,
+    ))
 }
 
 pub(super) fn row_stem(row: &crate::store::mailbox::NewRow) -> String {

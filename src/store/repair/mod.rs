@@ -11,6 +11,7 @@
 //! Runs on: the shard that owns the partition, and at the start. Nothing here is a record: replay
 //! meets the same damage, and mends it the same way.
 
+mod command;
 mod gather;
 mod orphans;
 mod rebuild;
@@ -26,7 +27,9 @@ use crate::base::{AccountId, Deadline, MailboxId, PSeq, PartitionId, Uid, UnixMs
 use crate::observe::{event, log_event};
 use crate::runtime::{Disk, Step, now, sleep, unix_now};
 
-pub(super) use orphans::{Orphans, provisional_id, run};
+pub(super) use command::repair;
+pub use command::{MailboxRepair, RepairOrder};
+pub(super) use orphans::{Orphans, find_orphans, provisional_id, run};
 pub(super) use rebuild::Rebuilt;
 
 /// Longest wait for whoever reads or rebuilds the same index, and for files being removed.
@@ -55,6 +58,59 @@ pub struct IndexRepair {
     pub without_file: u32,
     /// Rows that were dropped because an expunge of them was lost.
     pub dropped: u32,
+}
+
+/// How the files of an index are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IndexState {
+    Whole,
+    Damaged,
+    /// They were damaged, and are made anew.
+    Mended,
+}
+
+/// Reads the files of an index, loaded or not; makes them anew where that is wanted and needed.
+pub(super) async fn mend_index(
+    disk: &Disk,
+    owned: &Owned,
+    partition: &Partition,
+    mailbox: &Rc<Mailbox>,
+    mend: bool,
+) -> Result<IndexState, StoreError> {
+    if mailbox.index.borrow().is_none() {
+        // A load compares them, and the catalogue's checksum too.
+        let rebuilt = owned.counters.indexes_rebuilt.get();
+        if mend {
+            load(disk, owned, partition, mailbox).await?;
+        } else {
+            match mailbox.load(disk).await {
+                Err(StoreError::Damaged { .. }) => return Ok(IndexState::Damaged),
+                other => other?,
+            }
+        }
+        return Ok(match owned.counters.indexes_rebuilt.get() == rebuilt {
+            true => IndexState::Whole,
+            false => IndexState::Mended,
+        });
+    }
+    let is_whole = {
+        let _turn = mailbox.turn(Deadline::after(now(), WAIT)).await?;
+        gather::is_whole(disk, mailbox).await?
+    };
+    if is_whole {
+        return Ok(IndexState::Whole);
+    }
+    if !mend {
+        return Ok(IndexState::Damaged);
+    }
+    // What is in memory is what they said when they were whole, or were made from.
+    count(&owned.counters.indexes_damaged);
+    load(disk, owned, partition, mailbox).await?;
+    let old = rebuild::begin_anew(owned, partition, mailbox);
+    keep_aside(disk, owned, mailbox, &old).await;
+    count(&owned.counters.indexes_rebuilt);
+    Ok(IndexState::Mended)
 }
 
 /// Reads the index unless it is loaded; makes it anew where it cannot be read.

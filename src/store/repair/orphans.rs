@@ -79,7 +79,7 @@ pub(in crate::store) async fn run(shard: Rc<Shard>) {
 }
 
 /// Files in `cur` that no row names and no expunge left behind. The index is loaded.
-pub(in crate::store) async fn find(
+async fn find(
     shard: &Shard,
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
@@ -100,6 +100,16 @@ pub(in crate::store) async fn find(
     let known: HashSet<String> = (0..index.len()).map(|at| index.stem(at)).collect();
     files.retain(|file| !known.contains(&file.stem) && !gone.contains(&file.stem));
     Ok(files)
+}
+
+/// The names of the files without a row.
+pub(in crate::store) async fn find_orphans(
+    shard: &Shard,
+    partition: &Partition,
+    mailbox: &Rc<Mailbox>,
+) -> Result<Vec<String>, StoreError> {
+    let files = find(shard, partition, mailbox).await?;
+    Ok(files.into_iter().map(|file| file.stem).collect())
 }
 
 /// Takes in every orphan of a mailbox; answers how many.

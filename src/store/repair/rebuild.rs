@@ -249,7 +249,8 @@ impl Maker<'_> {
             uid_in_name: true,
         };
         let saved = UnixMs(own.saved_secs.saturating_mul(1000));
-        Some(self.row(uid, file, saved, own.size, cold, None, rows))
+        rows.from_names.insert(uid);
+        Some(self.row((uid, saved, own.size), file, cold, Extra::default()))
     }
 
     /// A row from the name of a file of another program, where Dovecot's list has its UID.
@@ -276,27 +277,18 @@ impl Maker<'_> {
             email_id: provisional_id(&file.stem),
             uid_in_name: false,
         };
-        let stem = Some(file.stem.as_str().into());
-        Some(self.row(uid, file, file.modified, size, cold, stem, rows))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn row(
-        &self,
-        uid: Uid,
-        file: &File,
-        saved: UnixMs,
-        size: u64,
-        cold: Cold,
-        stem: Option<Box<str>>,
-        rows: &mut Rows,
-    ) -> NewRow {
-        rows.from_names.insert(uid);
-        let (flags, keywords) = self.of_letters(file.letters);
         let extra = Extra {
-            stem,
+            stem: Some(file.stem.as_str().into()),
             ..Extra::default()
         };
+        rows.from_names.insert(uid);
+        Some(self.row((uid, file.modified, size), file, cold, extra))
+    }
+
+    /// UID, time saved and size, with what the file says.
+    fn row(&self, facts: (Uid, UnixMs, u64), file: &File, cold: Cold, extra: Extra) -> NewRow {
+        let (uid, saved, size) = facts;
+        let (flags, keywords) = self.of_letters(file.letters);
         NewRow {
             uid,
             flags,

@@ -191,7 +191,7 @@ impl View {
         self.partition.dirty.set(true);
     }
 
-    fn damaged(&self) -> StoreError {
+    pub(in crate::store) fn damaged(&self) -> StoreError {
         StoreError::Damaged {
             partition: self.partition.id,
             since: crate::runtime::unix_now(),
