@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use super::body::{Accepted, Source};
 use super::bytes::{Malformed, Reader, Writer};
 use super::mailbox::{Mailbox, Meta, Weight};
-use super::{AccountRef, Flags, SpecialUse, Target, maildir};
+use super::{AccountRef, Flags, SpecialUse, Target, archive, maildir};
 use crate::base::{
     AccountId, ByteSize, Crc32c, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UidValidity,
     UnixMs, crc32c,
@@ -287,6 +287,9 @@ fn account(
         account.subscriptions.insert(r.str()?.to_owned());
     }
     account.values = values(r)?;
+    for (namespace, key) in account.values.keys() {
+        archive::note(&account, namespace, key, true);
+    }
     Ok(account)
 }
 

@@ -12,6 +12,7 @@
 //! Deliberately absent: who a user is (directory), what a message may do (delivery).
 
 mod account;
+mod archive;
 mod bodies;
 mod body;
 mod bytes;

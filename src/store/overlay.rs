@@ -176,8 +176,13 @@ impl Overlay {
                         flight.uidnext = flight.uidnext.max(Uid(row.uid.0.saturating_add(1)));
                         flight.highest = flight.highest.max(row.modseq);
                     }
-                    let bytes = rows.iter().map(|row| row.size).sum();
-                    self.count(&mut held, *account, bytes, rows.len() as u64);
+                    // What lies in an archive file counts in no quota.
+                    let counted = rows
+                        .iter()
+                        .filter(|row| !matches!(row.place, super::AdoptedPlace::Archive { .. }));
+                    let (bytes, messages) =
+                        counted.fold((0, 0), |(bytes, n), row| (bytes + row.size, n + 1));
+                    self.count(&mut held, *account, bytes, messages);
                 }
                 Op::MailboxSet {
                     account,

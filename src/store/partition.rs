@@ -19,7 +19,9 @@ use super::mailbox::{CacheRef, Change, Cold, Extra, Mailbox, Meta, NameId, NewRo
 use super::maildir::{Layout, Task, flag_letters, new_stem, stem};
 use super::overlay::Overlay;
 use super::owned::Owned;
-use super::{AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange};
+use super::{
+    AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange, archive,
+};
 use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, Uid};
 use crate::runtime::local::Notify;
 use crate::wire::mime::DigestView;
@@ -338,8 +340,10 @@ impl Partition {
             return;
         };
         let weight = mailbox.meta.borrow().weight;
-        of_account.bytes = of_account.bytes.saturating_sub(weight.size);
-        of_account.messages = of_account.messages.saturating_sub(weight.messages.into());
+        if !mailbox.archive.get() {
+            of_account.bytes = of_account.bytes.saturating_sub(weight.size);
+            of_account.messages = of_account.messages.saturating_sub(weight.messages.into());
+        }
         let grave = Layout::buried_folder(self.id, account, id);
         state.doomed.push_back((pseq, Doomed::Tree(grave)));
         drop(state);
@@ -562,8 +566,10 @@ impl Partition {
             let cache = {
                 let mut state = self.state.borrow_mut();
                 let of_account = state.accounts.entry(account).or_default();
-                of_account.bytes += row.size;
-                of_account.messages += 1;
+                if !target.archive.get() {
+                    of_account.bytes += row.size;
+                    of_account.messages += 1;
+                }
                 CacheRef {
                     at: of_account.cache.push(&row.digest),
                     len: row.digest.len() as u32,
@@ -624,7 +630,11 @@ impl Partition {
         self.queue(&target);
         let mut state = self.state.borrow_mut();
         let bytes: u64 = removed.iter().map(|r| r.size).sum();
-        if let Some(of_account) = state.accounts.get_mut(&account) {
+        if let Some(of_account) = state
+            .accounts
+            .get_mut(&account)
+            .filter(|_| !target.archive.get())
+        {
             of_account.bytes = of_account.bytes.saturating_sub(bytes);
             of_account.messages = of_account.messages.saturating_sub(removed.len() as u64);
         }
@@ -657,6 +667,11 @@ impl Partition {
                 None => {
                     values.remove(&key);
                 }
+            }
+            let of_account = change.account.and_then(|id| state.accounts.get(&id));
+            if let Some(of_account) = of_account {
+                let set = change.value.is_some();
+                archive::note(of_account, &change.namespace, &change.key, set);
             }
         }
         if change.account.is_none() && self.id == PartitionId::SYSTEM {

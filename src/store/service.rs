@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
+use super::archive::Looks;
 use super::bodies::Bodies;
 use super::journal::{Journal, ReaderStats, Stats};
 use super::maildir::Layout;
@@ -107,6 +108,7 @@ impl Store {
             checkpoint_wanted: Notify::new(),
             sync_failed: from.sync_failed.clone(),
             poisoned: Notify::new(),
+            archives: Looks::new(),
             cfg,
         });
         spawn_in(

@@ -46,6 +46,9 @@ impl Account {
     ) -> Result<Appended, StoreError> {
         self.shard.turn(&self.partition, &[self.id()]).await?;
         let target = self.mailbox(mailbox)?;
+        if target.archive.get() {
+            return Err(StoreError::ReadOnly);
+        }
         let bytes = bodies.iter().map(|b| b.size).sum();
         check_quota(&self.partition, self.account, bytes)?;
         let mut uid = self.partition.next_uid(&target)?;

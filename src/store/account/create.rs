@@ -42,7 +42,7 @@ fn well_known(name: &str) -> Option<SpecialUse> {
 }
 
 /// Gives out mailbox ids and UIDVALIDITYs for one record.
-pub(super) struct Numbers {
+pub(in crate::store) struct Numbers {
     mailbox: u64,
     uidvalidity: u32,
 }
@@ -242,6 +242,9 @@ impl Account {
         }
         let mut bar = self.shard.bar(&self.partition, self.id()).await?;
         let mailbox = self.find(&name).ok_or(StoreError::NoMailbox)?;
+        if self.mailbox(mailbox)?.archive.get() {
+            return Err(StoreError::ReadOnly);
+        }
         let ops = vec![Op::MailboxDeleted {
             account: self.id(),
             mailbox,

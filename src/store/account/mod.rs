@@ -17,7 +17,7 @@ use crate::base::{
     AccountId, ByteSize, MailboxId, ModSeq, PartitionId, TraceId, Uid, UidValidity, UnixMs,
 };
 
-pub(super) use create::{ensure_account, ensure_mailbox};
+pub(super) use create::{Numbers, ensure_account, ensure_mailbox};
 
 /// What the directory knows of an account and the store needs: placement is data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,14 @@ impl Account {
             partition,
             account,
         }
+    }
+
+    pub(super) fn shard(&self) -> &Rc<Shard> {
+        &self.shard
+    }
+
+    pub(super) fn partition(&self) -> &Rc<Partition> {
+        &self.partition
     }
 
     #[must_use]
@@ -165,6 +173,10 @@ impl Account {
     pub async fn select(&self, mailbox: MailboxId, access: Access) -> Result<View, StoreError> {
         let mailbox = self.mailbox(mailbox)?;
         mailbox.load(&self.shard.disk).await?;
+        let access = match mailbox.archive.get() {
+            true => Access::ReadOnly,
+            false => access,
+        };
         Ok(View::open(
             &self.shard,
             &self.partition,
