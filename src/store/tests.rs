@@ -1,5 +1,6 @@
 //! The whole store on the simulated disk. Each life of a process is one executor.
 
+mod archive;
 mod failures;
 mod files;
 mod formats;

@@ -89,6 +89,48 @@ impl Account {
     }
 }
 
+#[cfg(test)]
+impl Account {
+    /// The next look does not wait for its time.
+    pub(in crate::store) fn forget_look(&self) {
+        self.shard().archives.last.borrow_mut().remove(&self.id());
+    }
+
+    /// Returns once nothing is being read.
+    pub(in crate::store) async fn looked(&self) {
+        crate::runtime::sleep(Duration::from_millis(1)).await;
+        let until = Deadline::after(now(), TURN_WAIT);
+        let turn = self.shard().archives.reading.acquire(1, until).await;
+        drop(turn.expect("its turn"));
+    }
+}
+
+impl Account {
+    /// What goes with the deletion of an archive mailbox, which is only done where its file is
+    /// gone: the next look would make it again.
+    pub(in crate::store) async fn forget_archive(
+        &self,
+        mailbox: MailboxId,
+    ) -> Result<Option<Op>, StoreError> {
+        let source = {
+            let state = self.partition().state.borrow();
+            let of_account = state.accounts.get(&self.id());
+            of_account.and_then(|a| source_of(a, mailbox))
+        };
+        let shard = self.shard();
+        if let (Some(source), true) = (source, shard.cfg.archives.is_some())
+            && shard
+                .disk
+                .exists(&source.path)
+                .await
+                .map_err(|e| disk_error(&e))?
+        {
+            return Err(StoreError::ReadOnly);
+        }
+        Ok(Some(set(self.id(), mailbox, None)))
+    }
+}
+
 /// The files below `dir`, each with its mailbox, made where it is missing.
 async fn list(
     shard: &Shard,
