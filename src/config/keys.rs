@@ -208,6 +208,11 @@ section! {
         scrub_every: Span = "30d", Restart, "0s" to "365d";
         /// How many bytes that reads in a second, on each shard.
         scrub_rate: ByteSize = "20MB", Restart, "100KB" to "10GB";
+        /// Archive folders: mbox files, also .gz and .zst, that users read and nobody writes. One
+        /// directory a user: %u is the address, %n and %d its parts before and behind the @.
+        archives: Option<PathBuf> = absent "there are none" "/srv/mbox/%u", Restart;
+        /// Unpacked copies of compressed archive files, in the data directory.
+        archive_cache_bytes_max: ByteSize = "4GB", Restart, "64MB" to "10TB";
         /// What a full mailbox answers: defer (452 4.2.2) or reject (552 5.2.2).
         quota_refusal: QuotaRefusal = "defer", Live;
     }

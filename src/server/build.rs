@@ -205,6 +205,8 @@ pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
     store.partitions = config.partitions;
     store.journal.slot_bytes = config.store.journal_slot_bytes.0;
     store.journal.slots_max = config.store.journal_slots;
+    store.archives = config.store.archives.clone();
+    store.archive_cache_bytes_max = config.store.archive_cache_bytes_max.0;
     store.checkpoint_every = config.store.checkpoint_interval.0;
     store.packing = match config.store.compression {
         Compression::None => Packing::Plain,

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use super::body::{Accepted, Source};
 use super::bytes::{Malformed, Reader, Writer};
 use super::mailbox::{CacheRef, Mailbox, Meta, NameId, Weight};
-use super::{AccountRef, Flags, Quota, SpecialUse, Target, cache, maildir};
+use super::{AccountRef, Flags, Quota, SpecialUse, Target, archive, cache, maildir};
 use crate::base::{
     AccountId, ByteSize, Crc32c, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UidValidity,
     UnixMs, crc32c,
@@ -288,6 +288,9 @@ fn account(
         account.subscriptions.insert(r.str()?.to_owned());
     }
     account.values = values(r)?;
+    for (namespace, key) in account.values.keys() {
+        archive::note(&account, namespace, key, true);
+    }
     Ok(account)
 }
 

@@ -21,6 +21,10 @@ pub struct StoreConfig {
     pub body_memory_bytes_max: usize,
     /// Indexes kept loaded although nobody looks. For each shard.
     pub index_memory_bytes_max: usize,
+    /// Where each user's archive files are: `%u` address, `%n` and `%d` its parts.
+    pub archives: Option<PathBuf>,
+    /// Unpacked copies of compressed archive files.
+    pub archive_cache_bytes_max: u64,
     /// Take the lock of the data directory; not on a simulated disk.
     pub lock: bool,
     /// How message files are written from now on.
@@ -49,6 +53,8 @@ impl StoreConfig {
             checkpoint_every: Duration::from_secs(60),
             body_memory_bytes_max: 64 << 20,
             index_memory_bytes_max: 256 << 20,
+            archives: None,
+            archive_cache_bytes_max: 4 << 30,
             lock: true,
             packing: Packing::Plain,
             pack_old: false,

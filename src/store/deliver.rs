@@ -69,7 +69,13 @@ fn resolve(partition: &Partition, placements: &[Placement]) -> Option<Vec<Rc<Mai
         if !super::maildir::is_good(&super::maildir::canonical(&p.target.mailbox)) {
             return account.find("INBOX").cloned();
         }
-        account.find(&p.target.mailbox).cloned()
+        let found = account.find(&p.target.mailbox).cloned();
+        // Nothing is put into an archive, and the mail is not lost for it.
+        match found.filter(|mailbox| !mailbox.archive.get()) {
+            Some(mailbox) => Some(mailbox),
+            None if account.find(&p.target.mailbox).is_some() => account.find("INBOX").cloned(),
+            None => None,
+        }
     };
     placements.iter().map(one).collect()
 }

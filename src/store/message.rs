@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::StoreError;
+use super::archive::{ArchiveBody, Cursor};
 use super::body::{Source, Unsettled};
 use super::mailbox::{Mailbox, NameId, disk_error};
 use super::maildir::{file_name, find_file};
@@ -169,6 +170,9 @@ pub struct BodyReader {
     len: u64,
     /// Open once it is a file, so that an expunge does not end the reading.
     file: RefCell<Option<Stored>>,
+    /// Where it is in the mailbox's archive file, if it is there.
+    archive: Option<(u64, u64)>,
+    archived: RefCell<Option<(Rc<ArchiveBody>, Cursor)>>,
 }
 
 impl BodyReader {
@@ -178,7 +182,7 @@ impl BodyReader {
         mailbox: Rc<Mailbox>,
         uid: Uid,
     ) -> Result<Self, StoreError> {
-        let (name, stem, letters, apart, len) = {
+        let (name, stem, letters, apart, len, archive) = {
             let index = mailbox.index.borrow();
             let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
             let at = index.position(uid).ok_or(StoreError::Expunged)?;
@@ -188,7 +192,8 @@ impl BodyReader {
                 .map(|e| e.prefix.clone())
                 .unwrap_or_default();
             let len = index.stored_size(at);
-            (cold.name, index.stem(at), cold.letters, apart, len)
+            let archive = index.extra(at).and_then(|e| e.archive);
+            (cold.name, index.stem(at), cold.letters, apart, len, archive)
         };
         let file = RefCell::new(None);
         Ok(BodyReader {
@@ -202,6 +207,8 @@ impl BodyReader {
             apart,
             len,
             file,
+            archive,
+            archived: RefCell::new(None),
         })
     }
 
@@ -237,6 +244,9 @@ impl BodyReader {
 
     /// The bytes of `range` of what is, or becomes, the file.
     async fn read_stored(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        if let Some(place) = self.archive {
+            return self.read_archived(place, range).await;
+        }
         // Settling may move the body between the look and the read: then the file is there.
         for _ in 0..2 {
             match self.read_unsettled(range.clone()).await {
@@ -249,6 +259,30 @@ impl BodyReader {
             }
         }
         Err(self.missing())
+    }
+
+    async fn read_archived(
+        &self,
+        place: (u64, u64),
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, StoreError> {
+        // Two at once, which no session does, would each open the file.
+        let open = self.archived.borrow_mut().take();
+        let (body, mut cursor) = match open {
+            Some(open) => open,
+            None => {
+                let (account, mailbox) = (self.mailbox.account, self.mailbox.id);
+                let (shard, partition) = (&self.shard, &self.partition);
+                let len = self.len - self.apart.len() as u64;
+                let body =
+                    ArchiveBody::open(shard, partition, account, mailbox, place, len).await?;
+                let body = body.ok_or_else(|| self.missing())?;
+                (Rc::new(body), Cursor::default())
+            }
+        };
+        let read = body.read(range, &mut cursor).await;
+        *self.archived.borrow_mut() = Some((body, cursor));
+        read
     }
 
     fn missing(&self) -> StoreError {

@@ -13,6 +13,7 @@
 
 mod account;
 mod adopt;
+mod archive;
 mod bodies;
 mod body;
 mod bytes;

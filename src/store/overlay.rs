@@ -182,8 +182,13 @@ impl Overlay {
                         flight.uidnext = flight.uidnext.max(Uid(row.uid.0.saturating_add(1)));
                         flight.highest = flight.highest.max(row.modseq);
                     }
-                    let bytes: u64 = rows.iter().map(|row| row.size).sum();
-                    self.weigh(&mut held, *account, bytes as i64, rows.len() as i64);
+                    // What lies in an archive file counts in no quota.
+                    let counted = rows
+                        .iter()
+                        .filter(|row| !matches!(row.place, super::AdoptedPlace::Archive { .. }));
+                    let (bytes, messages) =
+                        counted.fold((0, 0), |(bytes, n), row| (bytes + row.size as i64, n + 1));
+                    self.weigh(&mut held, *account, bytes, messages);
                 }
                 Op::MailboxSet {
                     account,

@@ -19,7 +19,9 @@ use super::mailbox::{Change, Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight}
 use super::maildir::{Layout, OwnName, Task, flag_letters, stem};
 use super::overlay::Overlay;
 use super::owned::Owned;
-use super::{AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange};
+use super::{
+    AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange, archive,
+};
 use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, Uid};
 use crate::runtime::local::Notify;
 use crate::wire::mime::DigestView;
@@ -344,8 +346,10 @@ impl Partition {
             return;
         };
         let weight = mailbox.meta.borrow().weight;
-        of_account.bytes = of_account.bytes.saturating_sub(weight.size);
-        of_account.messages = of_account.messages.saturating_sub(weight.messages.into());
+        if !mailbox.archive.get() {
+            of_account.bytes = of_account.bytes.saturating_sub(weight.size);
+            of_account.messages = of_account.messages.saturating_sub(weight.messages.into());
+        }
         let grave = Layout::buried_folder(self.id, account, id);
         state.doomed.push_back((pseq, Doomed::Tree(grave)));
         drop(state);
@@ -575,8 +579,10 @@ impl Partition {
             let cache = {
                 let mut state = self.state.borrow_mut();
                 let of_account = state.accounts.entry(account).or_default();
-                of_account.bytes += row.size;
-                of_account.messages += 1;
+                if !target.archive.get() {
+                    of_account.bytes += row.size;
+                    of_account.messages += 1;
+                }
                 of_account.cache.push(name, &row.email_id, &row.digest)
             };
             let archive = match row.place {
@@ -638,7 +644,11 @@ impl Partition {
         self.queue(&target);
         let mut state = self.state.borrow_mut();
         let bytes: u64 = removed.iter().map(|r| r.size).sum();
-        if let Some(of_account) = state.accounts.get_mut(&account) {
+        if let Some(of_account) = state
+            .accounts
+            .get_mut(&account)
+            .filter(|_| !target.archive.get())
+        {
             of_account.bytes = of_account.bytes.saturating_sub(bytes);
             of_account.messages = of_account.messages.saturating_sub(removed.len() as u64);
         }
@@ -671,6 +681,11 @@ impl Partition {
                 None => {
                     values.remove(&key);
                 }
+            }
+            let of_account = change.account.and_then(|id| state.accounts.get(&id));
+            if let Some(of_account) = of_account {
+                let set = change.value.is_some();
+                archive::note(of_account, &change.namespace, &change.key, set);
             }
         }
         owned.quota.saw(self.id, change);

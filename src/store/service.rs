@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
+use super::archive::Looks;
 use super::bodies::Bodies;
 use super::journal::{Journal, ReaderStats, Stats};
 use super::maildir::Layout;
@@ -119,6 +120,7 @@ impl Store {
             sync_failed: from.sync_failed.clone(),
             poisoned: Notify::new(),
             scrubs: Scrubs::default(),
+            archives: Looks::new(),
             cfg,
         });
         spawn_in(

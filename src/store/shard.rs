@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::archive::Looks;
 use super::bodies::{Bodies, From};
 use super::journal::{Class, Journal, Ticket};
 use super::maildir::{Layout, Settler};
@@ -47,6 +48,7 @@ pub(super) struct Shard {
     pub sync_failed: Arc<AtomicBool>,
     pub poisoned: Notify,
     pub scrubs: Scrubs,
+    pub archives: Looks,
 }
 
 /// An account that is held for a change of its folders.

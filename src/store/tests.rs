@@ -1,6 +1,7 @@
 //! The whole store on the simulated disk. Each life of a process is one executor.
 
 mod adopt;
+mod archive;
 mod damage;
 mod failures;
 mod files;

@@ -99,6 +99,7 @@ impl Known {
                 return None;
             }
         };
+        account.look_for_archives(&owner.address).await;
         let known = Known {
             client,
             service,

@@ -46,6 +46,9 @@ impl Account {
     ) -> Result<Appended, StoreError> {
         self.shard.turn(&self.partition, &[self.id()]).await?;
         let target = self.mailbox(mailbox)?;
+        if target.archive.get() {
+            return Err(StoreError::ReadOnly);
+        }
         let account = self.shard.current(self.account);
         let mut charge = quota::Charge::new(&self.shard, &self.partition);
         for body in bodies {

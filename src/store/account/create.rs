@@ -298,11 +298,14 @@ impl Account {
         }
         let mut bar = self.shard.bar(&self.partition, self.id()).await?;
         let mailbox = self.find(&name).ok_or(StoreError::NoMailbox)?;
-        let ops = vec![Op::MailboxDeleted {
+        let mut ops = vec![Op::MailboxDeleted {
             account: self.id(),
             mailbox,
             at: unix_now(),
         }];
+        if self.mailbox(mailbox)?.archive.get() {
+            ops.extend(self.forget_archive(mailbox).await?);
+        }
         let ticket = self
             .shard
             .submit_barred(&self.partition, ops, Class::Completion, &mut bar)?;

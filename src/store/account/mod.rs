@@ -90,6 +90,14 @@ impl Account {
         }
     }
 
+    pub(super) fn shard(&self) -> &Rc<Shard> {
+        &self.shard
+    }
+
+    pub(super) fn partition(&self) -> &Rc<Partition> {
+        &self.partition
+    }
+
     #[must_use]
     pub fn id(&self) -> AccountId {
         self.account.account
@@ -176,6 +184,10 @@ impl Account {
         let mailbox = self.mailbox(mailbox)?;
         let shard = &self.shard;
         repair::load(&shard.disk, &shard.owned, &self.partition, &mailbox).await?;
+        let access = match mailbox.archive.get() {
+            true => Access::ReadOnly,
+            false => access,
+        };
         Ok(View::open(
             &self.shard,
             &self.partition,

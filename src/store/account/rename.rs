@@ -41,6 +41,10 @@ impl Account {
         if self.find(&to).is_some() || moved.iter().any(|(_, name)| self.find(name).is_some()) {
             return Err(StoreError::MailboxExists);
         }
+        let is_archive = |id: MailboxId| self.mailbox(id).is_ok_and(|m| m.archive.get());
+        if moved.iter().any(|(id, _)| is_archive(*id)) {
+            return Err(StoreError::ReadOnly);
+        }
         if moved.iter().any(|(_, name)| !maildir::is_good(name)) {
             return Err(StoreError::BadName);
         }

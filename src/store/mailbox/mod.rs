@@ -89,6 +89,8 @@ pub(super) struct Mailbox {
     /// Records in flight that name this mailbox: its index stays loaded.
     pub flight: Cell<u32>,
     pub deleted: Cell<bool>,
+    /// Over an archive file: it is only read, and counts in no quota.
+    pub archive: Cell<bool>,
     /// Its folder is there.
     pub made: Cell<bool>,
     /// Has pending bytes, and stands in the partition's list of those that have.
@@ -155,6 +157,7 @@ impl Mailbox {
             views: Cell::new(0),
             flight: Cell::new(0),
             deleted: Cell::new(false),
+            archive: Cell::new(false),
             made: Cell::new(true),
             queued: Cell::new(false),
             stale_names: RefCell::default(),
@@ -171,7 +174,8 @@ impl Mailbox {
             messages: meta.weight.messages,
             unseen: meta.weight.unseen,
             deleted: meta.weight.deleted,
-            recent: meta.recent,
+            // Nobody takes what is recent in an archive: it would be so for ever.
+            recent: if self.archive.get() { 0 } else { meta.recent },
             uidnext: meta.uidnext,
             uidvalidity: meta.uidvalidity,
             highest_modseq: meta.highest,

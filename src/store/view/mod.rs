@@ -139,6 +139,9 @@ impl View {
 
     /// A read-write session takes what is recent (RFC 3501 2.3.2); another only looks.
     fn take_recent(&self) {
+        if self.mailbox.archive.get() {
+            return;
+        }
         let mut meta = self.mailbox.meta.borrow_mut();
         if meta.recent_from < meta.uidnext {
             let range = (meta.recent_from, meta.uidnext);

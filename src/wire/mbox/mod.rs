@@ -22,4 +22,4 @@ pub use dialect::{Dialect, JUDGED_BYTES, judge};
 pub use from_line::{FromLine, from_line};
 pub use marks::{Marks, is_internal, marks};
 pub use quote::{Unquote, quote};
-pub use split::{LOOK_BYTES, Splitter, Step, WINDOW_BYTES_MIN};
+pub use split::{LOOK_BYTES, Splitter, Step, WINDOW_BYTES_MIN, ends_here};

@@ -287,7 +287,8 @@ fn without_blank_line(text: &[u8], before: u8, first: bool) -> usize {
 
 /// Whether a message of a known length may end before these octets: at the end of the file, or
 /// before a From line.
-pub(super) fn ends_here(rest: &[u8]) -> bool {
+#[must_use]
+pub fn ends_here(rest: &[u8]) -> bool {
     let blank = rest.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
     let rest = &rest[blank.count()..];
     rest.is_empty() || from_line(rest).is_some()
