@@ -116,6 +116,7 @@ impl Store {
             "store-checkpoint",
             checkpoint_loop(shard.clone()),
         );
+        spawn_in(&shard.gate, "store-watch", adopt::watch(shard.clone()));
         spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
         Ok(Store {
             shard,

@@ -12,7 +12,7 @@ use super::journal::Class;
 use super::mailbox::Mailbox;
 use super::partition::Partition;
 use super::shard::Shard;
-use super::{Access, Flags, Message, Op, SpecialUse, StoreError, View, maildir};
+use super::{Access, Flags, Message, Op, SpecialUse, StoreError, View, adopt, maildir};
 use crate::base::{
     AccountId, ByteSize, MailboxId, ModSeq, PartitionId, TraceId, Uid, UidValidity, UnixMs,
 };
@@ -164,6 +164,7 @@ impl Account {
     /// Opens a mailbox for a session. A read-write open takes its `\Recent` (RFC 3501 2.3.2).
     pub async fn select(&self, mailbox: MailboxId, access: Access) -> Result<View, StoreError> {
         let mailbox = self.mailbox(mailbox)?;
+        adopt::look(&self.shard, &self.partition, &mailbox).await;
         mailbox.load(&self.shard.disk).await?;
         Ok(View::open(
             &self.shard,
@@ -172,6 +173,18 @@ impl Account {
             mailbox,
             access,
         ))
+    }
+
+    /// Takes in what other programs put into the folders of this account, `cur` too; answers how
+    /// many messages that were.
+    pub async fn rescan(&self) -> Result<u64, StoreError> {
+        let mailboxes: Vec<_> = self.with(|account| account.mailboxes.values().cloned().collect());
+        let mut taken = 0;
+        for mailbox in mailboxes {
+            let whence = adopt::Where::Everywhere;
+            taken += adopt::take(&self.shard, &self.partition, &mailbox, whence).await?;
+        }
+        Ok(taken)
     }
 
     #[must_use]
