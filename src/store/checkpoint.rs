@@ -90,7 +90,7 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     }
     shard.journal.release_below(position);
     for cut in &cuts {
-        doom(&shard.disk, &shard.owned, &cut.partition, cut.at).await;
+        doom(&shard.patient, &shard.owned, &cut.partition, cut.at).await;
     }
     shard.spools.sweep().await;
     count(&shard.owned.counters.checkpoints);

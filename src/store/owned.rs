@@ -10,7 +10,7 @@ use super::journal::{Apply, Committed};
 use super::mailbox::Mailbox;
 use super::maildir::Layout;
 use super::partition::Partition;
-use super::{Body, Message, ValueChange};
+use super::{Body, Message, Packing, ValueChange};
 use crate::base::{AccountId, MailboxId, PartitionId};
 use crate::runtime::local::Notify;
 
@@ -26,6 +26,8 @@ pub(super) struct Owned {
     pub partitions: RefCell<BTreeMap<PartitionId, Rc<Partition>>>,
     /// Mailboxes that sessions have open.
     pub open: RefCell<BTreeMap<OpenKey, Rc<Mailbox>>>,
+    /// How message files are written.
+    pub packing: Cell<Packing>,
     /// Something waits to be settled.
     pub work: Notify,
     /// A queue partition took a message.
@@ -46,6 +48,8 @@ pub(super) struct Counters {
     /// Files that were not where the index has them.
     pub files_missing: Cell<u64>,
     pub settle_failures: Cell<u64>,
+    /// Files that were compressed after they were written.
+    pub packed: Cell<u64>,
     pub handed_over: Cell<u64>,
 }
 
@@ -59,6 +63,7 @@ impl Owned {
             layout,
             partitions: RefCell::default(),
             open: RefCell::default(),
+            packing: Cell::default(),
             work: Notify::new(),
             outbox: Notify::new(),
             counters: Counters::default(),

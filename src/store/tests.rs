@@ -2,6 +2,7 @@
 
 mod adopt;
 mod failures;
+mod files;
 mod formats;
 mod model;
 mod outbox;

@@ -223,7 +223,9 @@ async fn make_durable(
         if file.is_new && !is_own(&file.stem) {
             // A stem that comes back must not cost the message that has it in `cur`.
             let said = said_size(&file.stem).map_or(String::new(), |size| format!(",S={size}"));
-            file.stem = format!("{}.I{}.palomar{said}", unix_now().seconds(), trace_id());
+            // Lower case: it must not look like the name of a placement.
+            let id = trace_id().to_string().to_ascii_lowercase();
+            file.stem = format!("{}.I{id}.palomar{said}", unix_now().seconds());
         }
         file.name = file.wanted();
         let path = file.path(folder);

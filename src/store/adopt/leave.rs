@@ -141,6 +141,8 @@ async fn replace(
         tmp: folder.join("tmp").join(name),
         to: folder.join(name),
         bytes,
+        rest: None,
+        pack: None,
         modified: None,
     };
     for done in shard.disk.batch(vec![step]).await {

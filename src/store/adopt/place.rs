@@ -125,6 +125,8 @@ async fn copy_file(
             tmp: tmp.to_path_buf(),
             to: to.to_path_buf(),
             bytes: disk.read(from).await?,
+            rest: None,
+            pack: None,
             modified: Some(modified),
         };
         return all(disk, vec![step]).await;
@@ -195,6 +197,8 @@ pub(super) async fn prepare(disk: &Disk, plan: &Plan, place: &Path) -> Result<()
                 tmp: path.join(format!("{name}.new")),
                 to: path.join(name),
                 bytes,
+                rest: None,
+                pack: None,
                 modified: None,
             });
         }

@@ -12,7 +12,7 @@ use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 pub(super) use foreign::{Foreign, Naming, keyword_names, read_name, said_size};
 pub(super) use names::{
     canonical, file_name, flag_letters, folder, is_good, letter_flags, letter_keywords, new_stem,
-    parse, row_letters, stem,
+    parse, placed_by, row_letters, stem,
 };
 pub(super) use settle::{Settler, Task, find_file, find_folders};
 pub(super) use uidlist::{Entry, UidList};

@@ -20,6 +20,8 @@ async fn write(disk: &Disk, path: &str, bytes: &[u8], at: Option<i64>) {
             tmp: to.with_extension("writing"),
             to,
             bytes: bytes.to_vec(),
+            rest: None,
+            pack: None,
             modified: at.map(|s| UnixMs(s * 1000)),
         },
     ];
