@@ -385,6 +385,21 @@ def change(port):
     box.logout()
 
 
+def drop_in(palomar):
+    """What another program puts into new/ is there at the next NOOP of an open session."""
+    root = next((palomar.folder / "data" / "mail").glob("*/*/dovecot-uidlist")).parent
+    box = imap(palomar.port)
+    count = int(ok(box.select("INBOX", readonly=True))[0])
+    (root / "tmp" / "drop").write_bytes(letter(101))
+    (root / "tmp" / "drop").rename(root / "new" / "1600000000.drop.elsewhere")
+    until = time.monotonic() + CLIENT_SECONDS_MAX
+    while len(ok(box.search(None, "ALL"))[0].split()) == count:
+        assert time.monotonic() < until, "what was dropped into new/ does not appear"
+        ok(box.noop())
+        select.select([], [], [], 0.1)
+    box.logout()
+
+
 def mutt(folder, home):
     """Lets mutt read a Maildir: what its list shows of each message, by Message-ID."""
     rc = home / "muttrc"
@@ -462,6 +477,8 @@ def main():
             with smtplib.LMTP("127.0.0.1", palomar.lmtp) as lmtp:
                 lmtp.sendmail(f"a@{DOMAIN}", [USER], letter(100))
             clients.transfers("one more", 1, 1)
+            drop_in(palomar)
+            clients.transfers("dropped into new", 1, 1)
             change(palomar.port)
             clients.mbsync()
             clients.offlineimap()
