@@ -35,6 +35,7 @@ events! {
     MESSAGE_ACCEPTED = "message.accepted", "A message is durable and was acknowledged.";
     MESSAGE_REFUSED = "message.refused", "A message was answered 4xx or 5xx.";
     MESSAGE_PLACED = "message.placed", "A message is in a mailbox, with its UID.";
+    MESSAGE_ARRIVED = "message.arrived", "Another program put a message into a folder.";
     MESSAGE_FETCHED_FIRST = "message.fetched_first", "A message was read for the first time.";
     MESSAGE_EXPUNGED = "message.expunged", "A message left a mailbox.";
     MAILBOX_CREATED = "mailbox.created", "A mailbox was made.";

@@ -9,8 +9,9 @@ use crate::web::AdminReply;
 
 /// The account that a name belongs to.
 fn account(directory: &Directory, user: &str) -> Result<AccountRef, AdminReply> {
-    match directory.snapshot().login(user) {
-        Some(account) => Ok(account.reference()),
+    let snapshot = directory.snapshot();
+    match snapshot.login(user) {
+        Some(account) => Ok(snapshot.reference(account)),
         None => Err(failed(&format!("there is no user {user}"), false)),
     }
 }

@@ -7,22 +7,27 @@ use std::sync::Arc;
 
 use super::catalogue::Catalogue;
 use super::journal::{Apply, Committed};
+use super::mailbox::Mailbox;
 use super::maildir::Layout;
 use super::partition::Partition;
 use super::quota::Watch;
 use super::repair::{IndexRepair, Orphans};
 use super::{Body, Message, Packing, ValueChange};
-use crate::base::{Epoch, PartitionId};
+use crate::base::{AccountId, Epoch, MailboxId, PartitionId};
 use crate::runtime::local::Notify;
 
 /// Bodies of recent messages kept in memory until they are files.
 const BODIES_BYTES_MAX: usize = 16 << 20;
+
+type OpenKey = (PartitionId, AccountId, MailboxId);
 
 type SiteHook = Rc<dyn Fn(&ValueChange)>;
 
 pub(super) struct Owned {
     pub layout: Layout,
     pub partitions: RefCell<BTreeMap<PartitionId, Rc<Partition>>>,
+    /// Mailboxes that sessions have open.
+    pub open: RefCell<BTreeMap<OpenKey, Rc<Mailbox>>>,
     /// How message files are written.
     pub packing: Cell<Packing>,
     /// Something waits to be settled.
@@ -74,6 +79,7 @@ impl Owned {
         Rc::new(Owned {
             layout,
             partitions: RefCell::default(),
+            open: RefCell::default(),
             packing: Cell::default(),
             work: Notify::new(),
             outbox: Notify::new(),
@@ -98,6 +104,16 @@ impl Owned {
 
     pub fn all(&self) -> Vec<Rc<Partition>> {
         self.partitions.borrow().values().cloned().collect()
+    }
+
+    /// A session has opened the mailbox, or closed it.
+    pub fn note_open(&self, mailbox: &Rc<Mailbox>) {
+        let key = (mailbox.partition, mailbox.account, mailbox.id);
+        match mailbox.views.get() {
+            0 => drop(self.open.borrow_mut().remove(&key)),
+            1 => drop(self.open.borrow_mut().insert(key, mailbox.clone())),
+            _ => {}
+        }
     }
 
     /// The message, where memory allows to keep it until its file is written.

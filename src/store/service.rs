@@ -134,6 +134,7 @@ impl Store {
             "store-checkpoint",
             checkpoint_loop(shard.clone()),
         );
+        spawn_in(&shard.gate, "store-watch", adopt::watch(shard.clone()));
         spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
         spawn_in(&shard.gate, "store-orphans", repair::run(shard.clone()));
         spawn_in(&shard.gate, "store-scrub", scrub::run(shard.clone()));

@@ -14,7 +14,7 @@ use super::mailbox::Mailbox;
 use super::partition::Partition;
 use super::shard::Shard;
 use super::{
-    Access, Flags, FolderSize, Message, Op, Quota, QuotaUsage, SpecialUse, StoreError, View,
+    Access, Flags, FolderSize, Message, Op, Quota, QuotaUsage, SpecialUse, StoreError, View, adopt,
     maildir, quota, repair,
 };
 use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, TraceId, Uid, UidValidity, UnixMs};
@@ -183,6 +183,7 @@ impl Account {
     pub async fn select(&self, mailbox: MailboxId, access: Access) -> Result<View, StoreError> {
         let mailbox = self.mailbox(mailbox)?;
         let shard = &self.shard;
+        adopt::look(shard, &self.partition, &mailbox).await;
         repair::load(&shard.disk, &shard.owned, &self.partition, &mailbox).await?;
         let access = match mailbox.archive.get() {
             true => Access::ReadOnly,
@@ -195,6 +196,18 @@ impl Account {
             mailbox,
             access,
         ))
+    }
+
+    /// Takes in what other programs put into the folders of this account, `cur` too; answers how
+    /// many messages that were.
+    pub async fn rescan(&self) -> Result<u64, StoreError> {
+        let mailboxes: Vec<_> = self.with(|account| account.mailboxes.values().cloned().collect());
+        let mut taken = 0;
+        for mailbox in mailboxes {
+            let whence = adopt::Where::Everywhere;
+            taken += adopt::take(&self.shard, &self.partition, &mailbox, whence).await?;
+        }
+        Ok(taken)
     }
 
     /// Usage, and the limits in force now.

@@ -99,18 +99,48 @@ pub(super) struct Found {
     pub missing: u32,
 }
 
+/// Which directories are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Where {
+    New,
+    Everywhere,
+}
+
 impl Found {
-    /// Lists `cur` and `new`. `last` is the highest UID that is a row already.
+    /// Lists `cur` and `new` of a folder that is to be adopted. `last` is the highest UID that is
+    /// a row already.
     pub async fn of(
         disk: &Disk,
         folder: &Path,
         lists: &Lists,
         last: Uid,
-    ) -> Result<Found, AdoptError> {
+    ) -> Result<Found, DiskError> {
+        let mut found = Found::list(disk, folder, lists, Where::Everywhere).await?;
+        part(&mut found.files);
+        for file in &mut found.files {
+            // UIDs only rise: a file that comes back late is another message.
+            file.entry.take_if(|(uid, _)| *uid <= last);
+        }
+        let uid = |file: &Candidate| file.entry.as_ref().map_or(Uid(u32::MAX), |e| e.0);
+        found.files.sort_by_key(|file| (uid(file), file.is_new));
+        Ok(found)
+    }
+
+    /// The files as they are named, `cur` before `new`.
+    pub async fn list(
+        disk: &Disk,
+        folder: &Path,
+        lists: &Lists,
+        whence: Where,
+    ) -> Result<Found, DiskError> {
         let entries = lists.uids.iter().flat_map(|l| &l.entries);
         let mut listed: HashMap<&str, &Entry> = entries.map(|e| (&*e.base, e)).collect();
         let mut found = Found::default();
-        for is_new in [false, true] {
+        let subs: &[bool] = match whence {
+            Where::New => &[true],
+            Where::Everywhere => &[false, true],
+        };
+        for &is_new in subs {
             let sub = folder.join(if is_new { "new" } else { "cur" });
             for entry in list(disk, &sub).await? {
                 if entry.is_dir || entry.name.as_encoded_bytes().starts_with(b".") {
@@ -132,24 +162,13 @@ impl Found {
                 });
             }
         }
-        part(&mut found.files);
         found.missing = listed.len() as u32;
-        for file in &mut found.files {
-            // UIDs only rise: a file that comes back late is another message.
-            file.entry.take_if(|(uid, _)| *uid <= last);
-        }
-        found.files.sort_by_key(|file| {
-            (
-                file.entry.as_ref().map_or(Uid(u32::MAX), |e| e.0),
-                file.is_new,
-            )
-        });
         Ok(found)
     }
 }
 
 /// Two files with one stem are two messages: the second gets a stem that no file has.
-fn part(files: &mut [Candidate]) {
+pub(super) fn part(files: &mut [Candidate]) {
     let all: HashSet<String> = files.iter().map(|file| file.stem.clone()).collect();
     let mut taken = HashSet::new();
     for file in files {

@@ -138,7 +138,7 @@ async fn replace(
     bytes: Vec<u8>,
 ) -> Result<(), StoreError> {
     let step = Step::Replace {
-        tmp: folder.join("tmp").join(name),
+        tmp: folder.join(format!("{name}.new")),
         to: folder.join(name),
         bytes,
         rest: None,

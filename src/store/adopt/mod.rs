@@ -5,9 +5,12 @@
 //! crash between them leaves, stand in `docs/STORE.md`, "Adopting". While a plan stands in the
 //! account's values, nobody else gets at the account.
 //!
+//! What other programs put into folders later arrives by [`watch`] and [`look`].
+//!
 //! Runs on: the shard that owns the account. Deliberately absent: what only Dovecot's binary index
 //! holds (keywords beyond the 26 that have letters).
 
+mod arrive;
 mod folder;
 mod leave;
 mod look;
@@ -24,6 +27,8 @@ use super::StoreError;
 use super::catalogue::AccountState;
 use crate::runtime::{DiskError, DiskErrorKind};
 
+pub(super) use arrive::{look, take, watch};
+pub(super) use folder::Where;
 pub(super) use leave::write_lists;
 pub use uidl::{NotAFormat, UidlFormat};
 

@@ -91,7 +91,10 @@ pub(super) fn weigh(path: &Path, file: &mut dyn Read) -> io::Result<Weighed> {
     file.read_to_end(&mut raw)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let base = name.split(':').next().unwrap_or_default();
-    if said_size(base) != Some(raw.len() as u64) && unpack(&raw, &mut scale).is_ok() {
+    let len = raw.len() as u64;
+    let is_packed = said_size(base) != Some(len) && unpack(&raw, &mut scale).is_ok();
+    // A file as long as its message is read as it is (`store::packed`).
+    if is_packed && scale.stored != len {
         return Ok(scale.weighed());
     }
     let mut scale = Scale::new();

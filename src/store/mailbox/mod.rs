@@ -18,7 +18,7 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 
 use super::{Flags, SpecialUse, Status, StoreError};
-use crate::base::{AccountId, Deadline, MailboxId, ModSeq, PartitionId, Uid, UidValidity};
+use crate::base::{AccountId, Deadline, MailboxId, ModSeq, PartitionId, Uid, UidValidity, UnixMs};
 use crate::runtime::local::{Permit, Semaphore};
 use crate::runtime::{Disk, DiskErrorKind, now, unix_now};
 
@@ -99,6 +99,9 @@ pub(super) struct Mailbox {
     pub stale_names: RefCell<Vec<Uid>>,
     /// Keyword letters changed since `dovecot-keywords` was written.
     pub keywords_stale: Cell<bool>,
+    /// When `new` was looked at, and when it had changed, if all of that is known.
+    pub looked: Cell<Option<std::time::Instant>>,
+    pub new_changed: Cell<Option<UnixMs>>,
     /// Counts reading and writing of the index files out of each other's way.
     io: Semaphore,
     /// For the eviction of what was not used for long.
@@ -162,6 +165,8 @@ impl Mailbox {
             queued: Cell::new(false),
             stale_names: RefCell::default(),
             keywords_stale: Cell::new(false),
+            looked: Cell::new(None),
+            new_changed: Cell::new(None),
             io: Semaphore::new(1),
             used: Cell::new(None),
         })

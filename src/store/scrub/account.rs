@@ -14,7 +14,7 @@ use crate::store::maildir::find_file;
 use crate::store::partition::Partition;
 use crate::store::repair::{self, IndexState};
 use crate::store::shard::Shard;
-use crate::store::{Access, Account, AccountRef, StoreError, View};
+use crate::store::{Access, Account, AccountRef, Quota, StoreError, View};
 
 /// Read at once of a message.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -62,7 +62,7 @@ pub(super) fn all(shard: &Shard) -> Vec<AccountRef> {
         all.extend(state.accounts.keys().map(|&account| AccountRef {
             account,
             partition: partition.id,
-            quota: None,
+            quota: Quota::default(),
         }));
     }
     all

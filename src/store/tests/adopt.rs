@@ -382,3 +382,115 @@ fn power_goes_anywhere_on_the_way() {
     }
     assert!(cuts > 10, "only {cuts} were cut off");
 }
+
+const INBOX: &str = "/data/mail/1/1";
+
+/// What is in INBOX: last lines, in the order of UIDs.
+async fn inbox(store: &Store) -> Vec<String> {
+    seen(store, "INBOX")
+        .await
+        .into_iter()
+        .map(|row| row.4)
+        .collect()
+}
+
+fn body(n: u64) -> String {
+    format!("Body of letter {n}.")
+}
+
+#[test]
+fn what_others_drop_arrives() {
+    let sim = SimDisk::new(4);
+    life(&sim, async |store: Store| {
+        let disk = store.remote().shard().disk.clone();
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        store.settle_all().await.expect("settles");
+        let drop_in = async |path: &str, n| {
+            write(
+                &disk,
+                &format!("{INBOX}/{path}"),
+                letter(n).as_bytes(),
+                Some(n as i64),
+            )
+            .await;
+        };
+        drop_in("new/1.other", 1).await;
+        // Opening is enough.
+        assert_eq!(inbox(&store).await, [body(1)]);
+        let status = ana
+            .status(ana.find("INBOX").expect("is there"))
+            .expect("a status");
+        assert_eq!(
+            (status.recent, status.uidnext, ana.quota().messages),
+            (1, Uid(2), 1)
+        );
+        store.settle_all().await.expect("settles");
+        assert_eq!(
+            names(&disk, Path::new(INBOX).join("new").as_path()).await,
+            [""; 0]
+        );
+        // The same name again is another message, and costs nothing that is there.
+        drop_in("new/1.other", 2).await;
+        drop_in("cur/3.copied:2,FS", 3).await;
+        assert_eq!(ana.rescan().await, Ok(2));
+        assert_eq!(ana.rescan().await, Ok(0));
+        assert_eq!(inbox(&store).await, [body(1), body(3), body(2)]);
+        assert_eq!(
+            seen(&store, "INBOX").await[1].1,
+            Flags::FLAGGED.0 | Flags::SEEN.0
+        );
+        // What is expunged stays so, whether its file is there still or not.
+        let id = ana.find("INBOX").expect("is there");
+        let mut view = ana.select(id, Access::ReadWrite).await.expect("selects");
+        view.refresh(true);
+        let uids = view.uids().to_vec();
+        let delete = crate::store::FlagChange {
+            mode: crate::store::FlagMode::Add,
+            flags: Flags::DELETED,
+            keywords: Vec::new(),
+        };
+        view.store(&uids[..2], &delete, None).await.expect("stores");
+        view.expunge(&uids[..2]).await.expect("expunges");
+        assert_eq!(ana.rescan().await, Ok(0));
+        store.checkpoint().await.expect("a checkpoint");
+        assert_eq!(ana.rescan().await, Ok(0));
+        assert_eq!(inbox(&store).await, [body(2)]);
+        store.drain(soon()).await.expect("drains");
+    });
+}
+
+#[test]
+fn what_others_drop_arrives_once_wherever_power_goes() {
+    for seed in 0..30u64 {
+        let mut sim = SimDisk::new(seed);
+        life(&sim, async |store: Store| {
+            let disk = store.remote().shard().disk.clone();
+            let _ = store.remote().account(account(1)).await.expect("opens");
+            store.settle_all().await.expect("settles");
+            for n in 1..=5 {
+                let sub = if n % 2 == 0 { "cur" } else { "new" };
+                let path = format!("{INBOX}/{sub}/{n}.other");
+                write(&disk, &path, letter(n).as_bytes(), Some(n as i64)).await;
+            }
+            store.drain(soon()).await.expect("drains");
+        });
+        for round in 0..4 {
+            let sim_now = sim.clone();
+            life(&sim, async move |store: Store| {
+                let ana = store.remote().account(account(1)).await.expect("opens");
+                let is_last = round == 3;
+                if !is_last {
+                    sim_now.stop_after(2 + seed * 2 + round * 3);
+                }
+                let taken = ana.rescan().await;
+                assert!(!is_last || taken.is_ok(), "{taken:?}");
+                if is_last {
+                    let mut all = inbox(&store).await;
+                    all.sort_unstable();
+                    assert_eq!(all, (1..=5).map(body).collect::<Vec<_>>(), "seed {seed}");
+                }
+            });
+            sim = sim.power_cut(seed * 10 + round);
+        }
+    }
+}

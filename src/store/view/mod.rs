@@ -98,6 +98,7 @@ pub struct View {
 impl Drop for View {
     fn drop(&mut self) {
         self.mailbox.views.set(self.mailbox.views.get() - 1);
+        self.shard.owned.note_open(&self.mailbox);
         self.mailbox.used.set(Some(now()));
     }
 }
@@ -112,6 +113,7 @@ impl View {
         access: Access,
     ) -> View {
         mailbox.views.set(mailbox.views.get() + 1);
+        shard.owned.note_open(&mailbox);
         let uids = match &mut *mailbox.index.borrow_mut() {
             Some(index) => index.shared(),
             None => Arc::from([]),
@@ -265,6 +267,11 @@ impl View {
             .uidls()
             .map(|(uid, uidl)| (uid, uidl.into()))
             .collect()
+    }
+
+    /// Takes in what another program put into the mailbox's folder: for NOOP and CHECK.
+    pub async fn look(&self) {
+        super::adopt::look(&self.shard, &self.partition, &self.mailbox).await;
     }
 
     /// Brings the view up to the applied state. Without `expunges` removed messages stay in the

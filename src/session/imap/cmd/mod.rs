@@ -67,8 +67,14 @@ pub async fn run(
 ) -> Result<Answer, End> {
     let done = match body {
         Body::Capability => Ok(access::capability(known)),
-        Body::Noop => Ok(Answer::ok("NOOP done")),
-        Body::Check => Ok(Answer::ok("CHECK done")),
+        Body::Noop => {
+            look(known).await;
+            Ok(Answer::ok("NOOP done"))
+        }
+        Body::Check => {
+            look(known).await;
+            Ok(Answer::ok("CHECK done"))
+        }
         Body::Logout => access::logout(known, tag),
         Body::Id(fields) => Ok(access::id(known, fields)),
         Body::Enable(asked) => Ok(access::enable(known, asked)),
@@ -101,6 +107,13 @@ pub async fn run(
         }
     };
     settled(done)
+}
+
+/// Clients that poll see at once what another program put into the folder.
+async fn look(known: &Known) {
+    if let Some(selected) = &known.selected {
+        Box::pin(selected.view.look()).await;
+    }
 }
 
 /// The answer, or the end of the session.
