@@ -114,6 +114,22 @@ impl SimDisk {
         Self::with(random.next(), names, files)
     }
 
+    /// As [`power_cut`](SimDisk::power_cut), where nobody looks at this one any more: tasks of its
+    /// time that an executor leaks would keep all of it.
+    #[must_use]
+    pub fn power_off(&self, seed: u64) -> SimDisk {
+        let next = self.power_cut(seed);
+        self.discard();
+        next
+    }
+
+    /// Gives back the memory of all files. What is done afterwards fails.
+    pub fn discard(&self) {
+        let mut state = self.state.borrow_mut();
+        state.ops_max = Some(0);
+        state.files.clear();
+    }
+
     /// Lets the `nth` coming `op` (1 is the next) on a path that contains `path` fail. The
     /// failure happens once; call it again for more.
     pub fn fail(&self, op: DiskOp, path: &str, nth: u64, errno: i32) {
@@ -271,7 +287,10 @@ impl SimFile {
 
 impl Drop for SimFile {
     fn drop(&mut self) {
-        self.disk.state.borrow_mut().sectors(self.inode).handles -= 1;
+        // Not there any more on a disk that was discarded.
+        if let Some(file) = self.disk.state.borrow_mut().files.get_mut(&self.inode) {
+            file.handles -= 1;
+        }
     }
 }
 

@@ -356,9 +356,10 @@ fn cut(seed: u64, stop: u64, copy: bool) -> bool {
             let _ = tell.send(is_done);
         });
         let is_done = told.recv().expect("told");
-        sim = sim.power_cut(seed * 1_000 + round);
+        sim = sim.power_off(seed * 1_000 + round);
         if is_done {
             life(&sim, async |store: Store| check_adopted(&store).await);
+            sim.discard();
             return round > 0;
         }
         life(&sim, async |store: Store| {
@@ -490,7 +491,8 @@ fn what_others_drop_arrives_once_wherever_power_goes() {
                     assert_eq!(all, (1..=5).map(body).collect::<Vec<_>>(), "seed {seed}");
                 }
             });
-            sim = sim.power_cut(seed * 10 + round);
+            sim = sim.power_off(seed * 10 + round);
         }
+        sim.discard();
     }
 }

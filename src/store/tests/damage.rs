@@ -258,13 +258,14 @@ fn story(seed: u64, target: Target) {
     for life_number in 0..2 {
         if seed.is_multiple_of(3) {
             // What was made anew and not made durable is made anew again.
-            sim = sim.power_cut(seed);
+            sim = sim.power_off(seed);
         }
         let (known, damaged) = (known.clone(), damaged.clone());
         life(&sim, move |store| async move {
             check(&store, &known, &damaged, seed, life_number).await;
         });
     }
+    sim.discard();
 }
 
 async fn check(store: &Store, known: &Truth, damaged: &BTreeSet<PathBuf>, seed: u64, life: u32) {

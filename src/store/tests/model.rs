@@ -500,7 +500,7 @@ fn check(seed: u64) {
             _ => Some(100 + random.below(1500)),
         };
         run_life(&sim, &clients, stop, random.below(40));
-        sim = sim.power_cut(random.below(u64::MAX));
+        sim = sim.power_off(random.below(u64::MAX));
     }
 }
 
