@@ -112,6 +112,10 @@ pub fn shard() -> ShardId {
 /// Runs a task on this shard, detached; it begins after the caller has yielded. A panic in it is
 /// caught, counted and logged with `name`.
 pub fn spawn(name: &'static str, fut: impl Future<Output = ()> + 'static) {
+    #[cfg(test)]
+    let Err(fut) = super::sim::spawn(fut) else {
+        return;
+    };
     // glommio's plain spawn polls the task at once, within whatever borrows the caller holds, and
     // a chain of tasks that spawn the next would grow the stack. Into a named queue it is put off.
     let queue = glommio::executor().current_task_queue();
@@ -128,11 +132,22 @@ pub fn panics() -> u64 {
 
 /// Lets every other ready task of this shard run, and its sockets be polled.
 pub async fn yield_now() {
+    #[cfg(test)]
+    if super::sim::draw(1).is_some() {
+        return super::sim::pass().await;
+    }
     glommio::executor().yield_task_queue_now().await;
 }
 
 /// Yields if this task has held the shard for longer than a slice. Long loops call this.
 pub async fn yield_if_needed() {
+    #[cfg(test)]
+    if let Some(drawn) = super::sim::draw(4) {
+        if drawn == 0 {
+            super::sim::pass().await;
+        }
+        return;
+    }
     glommio::yield_if_needed().await;
 }
 

@@ -4,6 +4,7 @@
 //! settled and made durable by a checkpoint, and only then do the old slots become free. So
 //! nothing is served that a second power cut could take back.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -399,7 +400,7 @@ async fn replay(
 }
 
 /// Mailboxes whose rows a record changes or copies.
-fn indexes_needed(record: &Record) -> HashSet<(AccountId, MailboxId)> {
+fn indexes_needed(record: &Record) -> BTreeSet<(AccountId, MailboxId)> {
     let needs = |op: &Op| match op {
         Op::FlagsSet {
             account, mailbox, ..
@@ -423,18 +424,30 @@ async fn find_moved_folders(
     partition: &Partition,
     log: &[(Record, Vec<BodyPlace>)],
 ) -> Result<Folders, StartError> {
-    let moved = |op: &Op| match op {
-        Op::MailboxRenamed { account, .. }
-        | Op::MailboxDeleted { account, .. }
-        | Op::AccountPurged { account } => Some(*account),
-        _ => None,
-    };
-    let ops = log.iter().flat_map(|(record, _)| &record.ops);
-    let accounts: HashSet<AccountId> = ops.filter_map(moved).collect();
     let layout = &settler.owned.layout;
+    // Where else to look: a purged account lies in its grave with all its folders.
+    let mut accounts: BTreeMap<AccountId, Vec<PathBuf>> = BTreeMap::new();
+    for (record, _) in log {
+        for op in &record.ops {
+            match op {
+                Op::MailboxRenamed { account, .. } | Op::MailboxDeleted { account, .. } => {
+                    accounts.entry(*account).or_default();
+                }
+                Op::AccountPurged { account } => {
+                    let grave = Layout::buried_account(partition.id, *account, record.pseq);
+                    let graves = accounts.entry(*account).or_default();
+                    graves.push(layout.root.join(grave));
+                }
+                _ => {}
+            }
+        }
+    }
     let mut folders = Folders::new();
-    for account in accounts {
-        let here = find_folders(settler.disk, &layout.account(partition.id, account)).await?;
+    for (account, graves) in accounts {
+        let mut here = find_folders(settler.disk, &layout.account(partition.id, account)).await?;
+        for grave in graves {
+            here.extend(find_folders(settler.disk, &grave).await?);
+        }
         let mailboxes: Vec<_> = {
             let state = partition.state.borrow();
             let of_account = state.accounts.get(&account);

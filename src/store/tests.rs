@@ -2,9 +2,9 @@
 
 mod failures;
 mod formats;
-mod model;
 mod outbox;
 mod walk;
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +25,25 @@ pub(super) fn config(shards: u16) -> StoreConfig {
     cfg.settle_after = Duration::from_millis(1);
     cfg.checkpoint_every = Duration::from_secs(3600);
     cfg
+}
+
+/// SplitMix64: the seed printed by a failure replays it.
+#[derive(Clone)]
+pub(super) struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+
+    pub fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        let len = from.len() as u64;
+        (len > 0).then(|| from[self.below(len) as usize].clone())
+    }
 }
 
 /// One life on one shard.

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use super::step::APPEND;
 use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, Open, Step};
 use crate::base::UnixMs;
+use crate::runtime::local::Notify;
 
 mod names;
 mod sectors;
@@ -56,6 +57,9 @@ struct State {
     failures: Vec<Failure>,
     counters: SimCounters,
     ops_max: Option<u64>,
+    /// After so many operations the disk answers nothing more.
+    halt_at: Option<u64>,
+    halted: Notify,
     /// No limit where it is not set.
     capacity_bytes: Option<u64>,
 }
@@ -91,6 +95,8 @@ impl SimDisk {
             failures: Vec::new(),
             counters: SimCounters::default(),
             ops_max: None,
+            halt_at: None,
+            halted: Notify::new(),
             capacity_bytes: None,
         };
         SimDisk {
@@ -133,6 +139,27 @@ impl SimDisk {
         state.ops_max = Some(state.counters.ops + ops);
     }
 
+    /// After `ops` more operations no further one ends, as in a process that is killed: nothing
+    /// is told to who waits, and [`halted`](SimDisk::halted) tells the test.
+    pub fn halt_after(&self, ops: u64) {
+        let mut state = self.state.borrow_mut();
+        state.halt_at = Some(state.counters.ops + ops);
+    }
+
+    /// Returns once an operation waits for ever, see [`halt_after`](SimDisk::halt_after).
+    pub async fn halted(&self) {
+        let halted = self.state.borrow().halted.notified();
+        halted.await;
+    }
+
+    /// Another process goes on with what this one left: its page cache included.
+    pub fn restart(&self) {
+        let mut state = self.state.borrow_mut();
+        state.ops_max = None;
+        state.halt_at = None;
+        state.failures.clear();
+    }
+
     /// The disk's size; more content than this is `Full`.
     pub fn set_capacity(&self, bytes: u64) {
         self.state.borrow_mut().capacity_bytes = Some(bytes);
@@ -149,6 +176,28 @@ impl SimDisk {
         for _ in 0..turns {
             futures_lite::future::yield_now().await;
         }
+        // Where time is simulated, disks are slow now and then, and sometimes very.
+        #[cfg(test)]
+        match crate::runtime::sim::draw(256) {
+            Some(0) => sleep_ms(self.draw(1500)).await,
+            Some(drawn) if drawn < 32 => sleep_ms(self.draw(8)).await,
+            _ => {}
+        }
+        self.halt().await;
+    }
+
+    async fn halt(&self) {
+        let state = self.state.borrow();
+        if state.halt_at.is_some_and(|at| state.counters.ops >= at) {
+            state.halted.notify_all();
+            drop(state);
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[cfg(test)]
+    fn draw(&self, n: u64) -> u64 {
+        self.state.borrow_mut().random.below(n)
     }
 
     pub(super) fn free_bytes(&self) -> u64 {
@@ -455,6 +504,11 @@ impl State {
         self.capacity_bytes
             .map_or(u64::MAX, |all| all.saturating_sub(used))
     }
+}
+
+#[cfg(test)]
+async fn sleep_ms(ms: u64) {
+    crate::runtime::sleep(std::time::Duration::from_millis(ms)).await;
 }
 
 fn at(op: DiskOp, path: &Path) -> impl Fn(Errno) -> DiskError {

@@ -165,6 +165,10 @@ impl Account {
     pub async fn select(&self, mailbox: MailboxId, access: Access) -> Result<View, StoreError> {
         let mailbox = self.mailbox(mailbox)?;
         mailbox.load(&self.shard.disk).await?;
+        // A former life may have left names without their letters.
+        if !mailbox.stale_names.borrow().is_empty() {
+            self.partition.queue(&mailbox);
+        }
         Ok(View::open(
             &self.shard,
             &self.partition,

@@ -5,8 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::model::Random;
-use super::{account, config, letter, soon, target, try_message};
+use super::{Random, account, config, letter, soon, target, try_message};
 use crate::base::{ShardId, Uid};
 use crate::runtime::{Disk, DiskOp, SimDisk, block_on, sleep, spawn, trace_id, unix_now};
 use crate::store::{

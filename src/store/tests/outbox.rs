@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::model::Random;
-use super::{ROOT, account, config, letter, names, soon, target, try_message};
+use super::{ROOT, Random, account, config, letter, names, soon, target, try_message};
 use crate::base::ShardId;
 use crate::runtime::{Disk, SimDisk, block_on, sleep, trace_id, unix_now};
 use crate::store::{Access, Delivered, Store};
