@@ -140,6 +140,9 @@ pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<(), Fa
     let mut renames = Vec::new();
     for cut in cuts {
         settler.run(&cut.partition, cut.at).await?;
+        // Once more: nobody would ever look again at a name, or a list of keywords, that a change
+        // before the cut has made wrong.
+        settler.letters(&cut.partition).await?;
         settle_accepted(settler, &cut.partition, cut.at).await?;
         settler.flush(&cut.partition).await?;
         let to = layout.catalogue(cut.partition.id);

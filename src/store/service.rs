@@ -9,10 +9,8 @@ use futures_lite::future::or;
 
 use super::bodies::Bodies;
 use super::journal::{Journal, Stats};
-use super::mailbox::Mailbox;
 use super::maildir::Layout;
 use super::owned::{Owned, count};
-use super::partition::Partition;
 use super::remote::{self, Remote};
 use super::shard::Shard;
 use super::spool::Spools;
@@ -223,32 +221,7 @@ async fn settle(shard: &Shard, letters: bool) -> Result<(), StoreError> {
     for partition in shard.owned.all() {
         settler.run(&partition, PSeq(u64::MAX)).await?;
         if letters {
-            find_stale_names(shard, &partition).await?;
             settler.letters(&partition).await?;
-        }
-        yield_if_needed().await;
-    }
-    Ok(())
-}
-
-/// Which names lack letters is known from the indexes alone, and a former life may have ended
-/// between a change of flags and the renaming: so each is looked at once.
-async fn find_stale_names(shard: &Shard, partition: &Rc<Partition>) -> Result<(), StoreError> {
-    let mailboxes: Vec<Rc<Mailbox>> = {
-        let state = partition.state.borrow();
-        let accounts = state.accounts.values();
-        accounts.flat_map(|a| a.mailboxes.values().cloned()).collect()
-    };
-    for mailbox in mailboxes {
-        let was_loaded = mailbox.index.borrow().is_some();
-        if mailbox.deleted.get() || was_loaded {
-            continue;
-        }
-        mailbox.load(&shard.disk).await?;
-        if mailbox.stale_names.borrow().is_empty() {
-            mailbox.unload();
-        } else {
-            partition.queue(&mailbox);
         }
         yield_if_needed().await;
     }

@@ -211,7 +211,7 @@ pub(super) async fn check_files(disk: &Disk, number: u64, seen: &Seen) {
         };
         assert!(
             want == have,
-            "files of {number} {name}\nhave {:#?}\nwant {:#?}",
+            "files of {number} {name}\nkeywords {letters:?} of {files:?}\nhave {:#?}\nwant {:#?}",
             shown(&have),
             shown(&want)
         );
