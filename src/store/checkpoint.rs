@@ -315,7 +315,8 @@ pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto
             continue;
         };
         for part in files.chunks(UNLINKS_MAX) {
-            if let Err(error) = unlink_messages(disk, &mailbox.path(), part).await {
+            let several = partition.recovering.get();
+            if let Err(error) = unlink_messages(disk, &mailbox.path(), part, several).await {
                 tracing::warn!(%error, "expunged messages not removed");
                 left.extend(part.iter().map(|(n, ..)| *n));
             }
@@ -342,7 +343,13 @@ fn is_live_index(partition: &Partition, path: &Path) -> bool {
 /// A doomed message: its place in the list, its stem and its letters.
 type Named = (usize, String, u32);
 
-async fn unlink_messages(disk: &Disk, folder: &Path, files: &[Named]) -> Result<(), DiskError> {
+/// Removes messages' files; `several`: a power cut may have left them under several names.
+async fn unlink_messages(
+    disk: &Disk,
+    folder: &Path,
+    files: &[Named],
+    several: bool,
+) -> Result<(), DiskError> {
     let cur = folder.join("cur");
     let unlink = |(_, stem, letters): &Named| Step::Unlink {
         path: cur.join(file_name(stem, *letters)),
@@ -350,6 +357,9 @@ async fn unlink_messages(disk: &Disk, folder: &Path, files: &[Named]) -> Result<
     let outcomes = disk.batch(files.iter().map(unlink).collect()).await;
     let mut lost: HashMap<&str, ()> = HashMap::new();
     let mut trouble = None;
+    if several {
+        lost.extend(files.iter().map(|(_, stem, _)| (stem.as_str(), ())));
+    }
     for ((_, stem, _), outcome) in files.iter().zip(outcomes) {
         match outcome {
             Err(error) if error.kind == DiskErrorKind::NotFound => {

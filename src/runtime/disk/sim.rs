@@ -4,7 +4,8 @@
 //! - Every 512-byte sector written since its file's last sync is kept, dropped or torn, on its own.
 //! - Every name made, moved or removed since its directory's last sync is there or not. A rename
 //!   is one change (file systems journal it so) until one of its two directories is synced; then
-//!   the other half stands alone. A synced file whose name was not synced is gone.
+//!   the other half stands alone, but for a directory, which is never under two names. A synced
+//!   file whose name was not synced is gone.
 //! - A changed length is the old or the new one.
 //! - A failed fdatasync forgets what it had to write: some of it is on the disk, the rest is read
 //!   back until power goes, and a later success does not mean it (as on Linux).
@@ -108,6 +109,7 @@ impl SimDisk {
     /// happened, so one moment can be cut with many seeds.
     #[must_use]
     pub fn power_cut(&self, seed: u64) -> SimDisk {
+        eprintln!("TRACE power cut");
         let state = self.state.borrow();
         let mut random = Random(seed);
         let names = state.names.after_power_cut(&mut random);
@@ -241,6 +243,16 @@ impl SimDisk {
         Ok(file.read(0, usize::MAX))
     }
 
+    pub(super) fn settle(&self, path: &Path) -> Result<(), DiskError> {
+        let op = DiskOp::Fdatasync;
+        let mut state = self.state.borrow_mut();
+        let inode = state.names.find(path).map_err(at(op, path))?;
+        let mark = state.file(path).map_err(at(op, path))?.mark();
+        state.sync_file(op, inode, mark, path)?;
+        state.sectors(inode).forget_memory();
+        Ok(())
+    }
+
     pub(super) fn list(&self, path: &Path) -> Result<Vec<DirEntry>, DiskError> {
         let mut state = self.state.borrow_mut();
         state.begin(DiskOp::List, path)?;
@@ -315,6 +327,7 @@ impl State {
     /// Counts an operation, and fails it where that was asked for.
     fn begin(&mut self, op: DiskOp, path: &Path) -> Result<(), DiskError> {
         self.counters.ops += 1;
+        if let Ok(t) = std::env::var("PALOMAR_TRACE") { if !matches!(op, DiskOp::Read|DiskOp::Open|DiskOp::Stat|DiskOp::List) && (op == DiskOp::SyncFs || t.split(',').any(|t| path.to_string_lossy().contains(t))) { eprintln!("TRACE {} {op:?} {} {:?}", self.counters.ops, path.display(), self.ops_max) } }
         match op {
             DiskOp::Write => self.counters.writes += 1,
             DiskOp::Fdatasync => self.counters.fdatasyncs += 1,
@@ -419,6 +432,7 @@ impl State {
     }
 
     fn change_tree(&mut self, step: &Step) -> Result<(), Errno> {
+        if let Step::Rename{from,to} | Step::Link{from,to} = step { if let Ok(t) = std::env::var("PALOMAR_TRACE") { if t.split(',').any(|t| from.to_string_lossy().contains(t) || to.to_string_lossy().contains(t)) { eprintln!("TRACE     {} -> {}", from.display(), to.display()); } } }
         match step {
             Step::Rename { from, to } => self.names.rename(from, to),
             Step::Link { from, to } => {

@@ -416,25 +416,31 @@ impl Settler<'_> {
         keep: Option<&Path>,
         steps: &mut Vec<Step>,
     ) -> Result<(), StoreError> {
+        self.read_listing(folder).await?;
         let cur = folder.path.borrow().join("cur");
-        if folder.listing.borrow().is_none() {
-            let mut names = HashMap::new();
-            for name in list(self.disk, &cur).await? {
-                names
-                    .entry(parse(&name).0.to_owned())
-                    .or_insert_with(Vec::new)
-                    .push(name);
-            }
-            *folder.listing.borrow_mut() = Some(names);
-        }
-        let listing = folder.listing.borrow();
-        let names = listing.as_ref().and_then(|all| all.get(stem));
-        for name in names.into_iter().flatten() {
+        for name in take_names(folder, stem) {
             let old = cur.join(name);
             if Some(old.as_path()) != keep {
                 steps.push(Step::Unlink { path: old });
             }
         }
+        Ok(())
+    }
+
+    /// Learns once what names an earlier life has left.
+    async fn read_listing(&self, folder: &Folder) -> Result<(), StoreError> {
+        if folder.listing.borrow().is_some() {
+            return Ok(());
+        }
+        let cur = folder.path.borrow().join("cur");
+        let mut names = HashMap::new();
+        for name in list(self.disk, &cur).await? {
+            names
+                .entry(parse(&name).0.to_owned())
+                .or_insert_with(Vec::new)
+                .push(name);
+        }
+        *folder.listing.borrow_mut() = Some(names);
         Ok(())
     }
 
@@ -448,6 +454,7 @@ impl Settler<'_> {
                 // Which letter a keyword has is known from the index alone.
                 mailbox.load(self.disk).await?;
             }
+            let mut later = Vec::new();
             loop {
                 let stale = {
                     let mut stale = mailbox.stale_names.borrow_mut();
@@ -457,32 +464,41 @@ impl Settler<'_> {
                 if stale.is_empty() || mailbox.deleted.get() {
                     break;
                 }
-                if !self.rename_letters(partition, &mailbox, stale).await? {
-                    break;
+                let renaming = self.rename_letters(partition, &mailbox, stale, &mut later);
+                if let Err(why) = renaming.await {
+                    mailbox.stale_names.borrow_mut().append(&mut later);
+                    return Err(why);
                 }
                 yield_if_needed().await;
             }
+            mailbox.stale_names.borrow_mut().append(&mut later);
             self.keyword_names(&mailbox).await?;
         }
         Ok(())
     }
 
-    /// False when nothing of it can be done now.
+    /// Those whose files are not written yet must wait: they are put into `later`.
     async fn rename_letters(
         &self,
         partition: &Partition,
         mailbox: &Mailbox,
         mut stale: Vec<Uid>,
-    ) -> Result<bool, StoreError> {
+        later: &mut Vec<Uid>,
+    ) -> Result<(), StoreError> {
         stale.sort_unstable();
         stale.dedup();
+        let recovering = partition.recovering.get();
+        if recovering {
+            self.read_listing(&mailbox.folder).await?;
+        }
         let cur = mailbox.path().join("cur");
         let mut renames = Vec::new();
         let mut steps = Vec::new();
+        let mut left = Vec::new();
         {
             let index = mailbox.index.borrow();
             let Some(index) = index.as_ref() else {
-                return Ok(false);
+                return Ok(());
             };
             for uid in stale {
                 let Some(at) = index.position(uid) else {
@@ -490,27 +506,46 @@ impl Settler<'_> {
                 };
                 let cold = index.cold(at);
                 let letters = row_letters(index, at);
-                if letters == cold.letters {
+                if letters == cold.letters && !recovering {
                     continue;
                 }
                 let key = (cold.name.pseq, cold.name.ordinal);
                 if partition.unsettled.borrow().contains_key(&key) {
-                    mailbox.stale_names.borrow_mut().push(uid);
+                    later.push(uid);
                     continue;
                 }
                 let stem = super::stem(cold, index.saved(at), index.size(at));
+                let mut from = file_name(&stem, cold.letters);
+                // A power cut in the middle of renaming leaves a file under any of its names, or
+                // under several.
+                let mut names = take_names(&mailbox.folder, &stem);
+                if !names.contains(&from) {
+                    from = names.pop().unwrap_or(from);
+                }
+                names.retain(|name| *name != from);
+                left.extend(names.iter().map(|name| Step::Unlink {
+                    path: cur.join(name),
+                }));
+                let to = file_name(&stem, letters);
+                if from == to && letters == cold.letters {
+                    continue;
+                }
                 steps.push(Step::Rename {
-                    from: cur.join(file_name(&stem, cold.letters)),
-                    to: cur.join(file_name(&stem, letters)),
+                    from: cur.join(from),
+                    to: cur.join(to),
                 });
                 renames.push((uid, stem, letters));
             }
         }
+        for gone in self.disk.batch(left).await {
+            gone.map_err(|e| disk_error(&e))?;
+        }
         if steps.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let outcomes = self.disk.batch(steps).await;
         let mut done = Vec::with_capacity(renames.len());
+        let mut failed = None;
         for ((uid, stem, letters), outcome) in renames.into_iter().zip(outcomes) {
             match outcome {
                 Ok(_) => {}
@@ -526,14 +561,15 @@ impl Settler<'_> {
                         .map_err(|e| disk_error(&e))?;
                 }
                 Err(e) => {
-                    mailbox.stale_names.borrow_mut().push(uid);
-                    return Err(disk_error(&e));
+                    later.push(uid);
+                    failed = failed.or(Some(disk_error(&e)));
+                    continue;
                 }
             }
             done.push((uid, stem, letters));
         }
         self.renamed(partition, mailbox, done);
-        Ok(true)
+        failed.map_or(Ok(()), Err)
     }
 
     /// Notes the letters that files have now.
@@ -584,10 +620,9 @@ impl Settler<'_> {
                 .collect::<String>()
         };
         mailbox.keywords_stale.set(false);
-        let (tmp, to) = (
-            mailbox.path().join("tmp/dovecot-keywords"),
-            mailbox.path().join("dovecot-keywords"),
-        );
+        // Beside the file: then no power cut leaves it under both names.
+        let to = mailbox.path().join("dovecot-keywords");
+        let tmp = to.with_extension("tmp");
         let written = self
             .steps(vec![Step::Replace {
                 tmp,
@@ -685,6 +720,14 @@ fn moves_again(partition: &Partition, mailbox: &Mailbox) -> bool {
         Task::BuryAccount(account) => *account == mailbox.account,
         Task::Make(_) | Task::Place { .. } => false,
     })
+}
+
+/// The names of a file as an earlier life left them; they are told once. None but while the
+/// partition recovers.
+fn take_names(folder: &Folder, stem: &str) -> Vec<String> {
+    let mut listing = folder.listing.borrow_mut();
+    let names = listing.as_mut().and_then(|all| all.remove(stem));
+    names.unwrap_or_default()
 }
 
 async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {

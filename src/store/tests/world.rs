@@ -341,6 +341,7 @@ fn play(seed: u64) -> u64 {
             };
             (end, world.clock.get(), world.seed ^ life << 50)
         };
+        eprintln!("LIFE {life} {end:?}");
         let playing = world.clone();
         let clock = simulate(seed, at, async move {
             live(playing, end, life == lives).await;

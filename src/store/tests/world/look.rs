@@ -183,6 +183,7 @@ pub(super) async fn check_files(disk: &Disk, number: u64, seen: &Seen) {
         for file in names(disk, &dir.join("cur")).await {
             let bytes = disk.read(&dir.join("cur").join(&file)).await.expect("reads");
             let text = String::from_utf8(bytes).expect("text");
+            if std::env::var_os("PALOMAR_TRACE").is_some() { eprintln!("FILE {name} {file} {}", subject(&text)); }
             files.push((parse(&file).1, text));
         }
         let mut have: Vec<_> = files

@@ -210,7 +210,9 @@ impl Session {
         let uids = self.some(view, folder);
         let to = self.random.below(FOLDERS.len() as u64) as usize;
         let id = ana.find(FOLDERS[to]).expect("a default folder");
-        let from: Vec<Place> = uids.iter().map(|uid| (folder, uid.0)).collect();
+        let mut from: Vec<Place> = uids.iter().map(|uid| (folder, uid.0)).collect();
+        // The view may still show what is long removed.
+        from.retain(|place| self.ledger.borrow().facts[place].gone != Gone::Yes);
         if remove {
             self.ledger.borrow_mut().try_removing(self.n, folder, &uids);
         }
