@@ -245,7 +245,11 @@ impl World {
         let queued = AtomicBool::new(false);
         let wake = self.wake.clone();
         let waker = Waker::from(Arc::new(TaskWaker { task, queued, wake }));
-        if fut.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+        if fut
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+        {
             self.tasks.borrow_mut().insert(task, fut);
         }
     }

@@ -104,7 +104,12 @@ pub(super) fn open_dir(path: &Path) -> io::Result<OwnedFd> {
 pub(super) fn settle(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     rustix::fs::fdatasync(&file)?;
-    Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
+    Ok(rustix::fs::fadvise(
+        &file,
+        0,
+        None,
+        rustix::fs::Advice::DontNeed,
+    )?)
 }
 
 pub(super) fn list(path: &Path) -> io::Result<Vec<DirEntry>> {

@@ -109,7 +109,6 @@ impl SimDisk {
     /// happened, so one moment can be cut with many seeds.
     #[must_use]
     pub fn power_cut(&self, seed: u64) -> SimDisk {
-        eprintln!("TRACE power cut");
         let state = self.state.borrow();
         let mut random = Random(seed);
         let names = state.names.after_power_cut(&mut random);
@@ -327,7 +326,6 @@ impl State {
     /// Counts an operation, and fails it where that was asked for.
     fn begin(&mut self, op: DiskOp, path: &Path) -> Result<(), DiskError> {
         self.counters.ops += 1;
-        if let Ok(t) = std::env::var("PALOMAR_TRACE") { if !matches!(op, DiskOp::Read|DiskOp::Open|DiskOp::Stat|DiskOp::List) && (op == DiskOp::SyncFs || t.split(',').any(|t| path.to_string_lossy().contains(t))) { eprintln!("TRACE {} {op:?} {} {:?}", self.counters.ops, path.display(), self.ops_max) } }
         match op {
             DiskOp::Write => self.counters.writes += 1,
             DiskOp::Fdatasync => self.counters.fdatasyncs += 1,
@@ -432,7 +430,6 @@ impl State {
     }
 
     fn change_tree(&mut self, step: &Step) -> Result<(), Errno> {
-        if let Step::Rename{from,to} | Step::Link{from,to} = step { if let Ok(t) = std::env::var("PALOMAR_TRACE") { if t.split(',').any(|t| from.to_string_lossy().contains(t) || to.to_string_lossy().contains(t)) { eprintln!("TRACE     {} -> {}", from.display(), to.display()); } } }
         match step {
             Step::Rename { from, to } => self.names.rename(from, to),
             Step::Link { from, to } => {

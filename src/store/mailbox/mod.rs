@@ -435,8 +435,6 @@ async fn read_whole(disk: &Disk, path: &Path) -> Result<Vec<u8>, StoreError> {
 
 /// What a failed disk step means to who asked for it.
 pub(super) fn disk_error(error: &crate::runtime::DiskError) -> StoreError {
-    #[cfg(test)]
-    if std::env::var_os("PALOMAR_SEED").is_some() { eprintln!("DEBUG {error} {}", std::backtrace::Backtrace::force_capture().to_string().lines().filter(|l| l.contains("palomar::store") || l.contains("at ./src")).take(12).collect::<Vec<_>>().join("\n")); }
     match error.kind {
         DiskErrorKind::Full => StoreError::Full,
         DiskErrorKind::Late => StoreError::Late,

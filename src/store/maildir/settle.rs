@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -671,11 +672,19 @@ impl Settler<'_> {
         partition: &Partition,
         account: AccountId,
     ) -> Result<(), StoreError> {
-        let waiting: Vec<_> = {
+        let waiting: Vec<(u64, Arc<[u8]>)> = {
             let state = partition.state.borrow();
             let Some(of_account) = state.accounts.get(&account) else {
                 return Ok(());
             };
+            // One that was purged and has come back: its folder is still to be buried and made.
+            if of_account
+                .find("INBOX")
+                .is_some_and(|inbox| !inbox.made.get())
+            {
+                partition.caches.borrow_mut().insert(account);
+                return Ok(());
+            }
             of_account.cache.waiting.iter().cloned().collect()
         };
         let path = self.owned.layout.cache(partition.id, account);
@@ -698,14 +707,14 @@ impl Settler<'_> {
         self.steps(steps).await?;
         let mut state = partition.state.borrow_mut();
         if let Some(of_account) = state.accounts.get_mut(&account) {
-            let last = waiting.last().map_or(0, |(at, _)| *at);
-            while of_account
-                .cache
-                .waiting
-                .front()
-                .is_some_and(|(at, _)| *at <= last)
-            {
-                of_account.cache.waiting.pop_front();
+            // Purged and come back meanwhile, it has others at the same places.
+            let cache = &mut of_account.cache.waiting;
+            for (at, digest) in &waiting {
+                let is_written =
+                    |front: &(u64, Arc<[u8]>)| front.0 == *at && Arc::ptr_eq(&front.1, digest);
+                if cache.front().is_some_and(is_written) {
+                    cache.pop_front();
+                }
             }
         }
         Ok(())

@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Random, account, config, letter, soon, target, try_message};
+use super::{Random, account, config, letter, run, soon, target, try_message};
 use crate::base::{ShardId, Uid};
-use crate::runtime::{Disk, DiskOp, SimDisk, block_on, sleep, spawn, trace_id, unix_now};
+use crate::runtime::{Disk, DiskOp, SimDisk, sleep, spawn, trace_id, unix_now};
 use crate::store::{
     Access, Delivered, FlagChange, FlagMode, Flags, Store, StoreConfig, StoreError,
 };
@@ -218,8 +218,8 @@ fn seeds(count: u64, story: impl AsyncFn(u64) -> End + Clone + 'static) {
     for seed in 0..count {
         println!("seed {seed}");
         let story = story.clone();
-        let end = block_on(async move { story(seed).await }).expect("an executor");
-        block_on(next_starts(end)).expect("an executor");
+        let end = run(async move { story(seed).await });
+        run(next_starts(end));
     }
 }
 

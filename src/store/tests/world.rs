@@ -237,13 +237,19 @@ async fn work(world: &World, life: &Life) {
     let commands = 4 + random.below(14);
     let mut clients: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
     for solo in &world.solos {
-        clients.push(Box::pin(async move { solo.borrow_mut().work(life, commands).await }));
+        clients.push(Box::pin(async move {
+            solo.borrow_mut().work(life, commands).await
+        }));
     }
     for session in &world.sessions {
-        clients.push(Box::pin(async move { session.borrow_mut().work(life, commands).await }));
+        clients.push(Box::pin(async move {
+            session.borrow_mut().work(life, commands).await
+        }));
     }
     let postman = &world.postman;
-    clients.push(Box::pin(async move { postman.borrow_mut().work(life, commands / 3).await }));
+    clients.push(Box::pin(async move {
+        postman.borrow_mut().work(life, commands / 3).await
+    }));
     if random.below(3) == 0 {
         spawn("clock", jumps(random.clone()));
     }
@@ -251,7 +257,10 @@ async fn work(world: &World, life: &Life) {
 }
 
 /// Polls them all until all are done, in an order that is drawn.
-async fn all(mut futures: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + '_>>>, mut random: Random) {
+async fn all(
+    mut futures: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + '_>>>,
+    mut random: Random,
+) {
     std::future::poll_fn(move |cx| {
         let from = random.below(futures.len().max(1) as u64) as usize;
         if !futures.is_empty() {
@@ -322,7 +331,10 @@ async fn finish(world: &World, life: &Life, disk: &Disk) {
     world.ledger.borrow_mut().check_files(life, disk).await;
     for store in life.stores.iter() {
         let stats = store.stats();
-        assert_eq!((stats.misfits, stats.files_missing, stats.unsettled), (0, 0, 0));
+        assert_eq!(
+            (stats.misfits, stats.files_missing, stats.unsettled),
+            (0, 0, 0)
+        );
     }
 }
 
@@ -341,7 +353,6 @@ fn play(seed: u64) -> u64 {
             };
             (end, world.clock.get(), world.seed ^ life << 50)
         };
-        eprintln!("LIFE {life} {end:?}");
         let playing = world.clone();
         let clock = simulate(seed, at, async move {
             live(playing, end, life == lives).await;
@@ -349,7 +360,9 @@ fn play(seed: u64) -> u64 {
         });
         let mut world = world.borrow_mut();
         world.clock.set(clock);
-        trace = trace.wrapping_mul(31).wrapping_add(world.sim.counters().ops);
+        trace = trace
+            .wrapping_mul(31)
+            .wrapping_add(world.sim.counters().ops);
         world.crash();
     }
     trace
@@ -374,15 +387,24 @@ fn check(seed: u64) -> u64 {
 
 #[test]
 fn one() {
-    let seed = std::env::var("PALOMAR_SEED").ok().and_then(|n| n.parse().ok());
+    let seed = std::env::var("PALOMAR_SEED")
+        .ok()
+        .and_then(|n| n.parse().ok());
     let first = check(seed.unwrap_or(1));
-    assert_eq!(first, check(seed.unwrap_or(1)), "the same seed gives the same run");
+    assert_eq!(
+        first,
+        check(seed.unwrap_or(1)),
+        "the same seed gives the same run"
+    );
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_doubled_or_half_there() {
     let set = |name| std::env::var(name).ok().and_then(|n| n.parse().ok());
-    let (first, count) = (set("PALOMAR_FIRST").unwrap_or(0), set("PALOMAR_SEEDS").unwrap_or(SEEDS));
+    let (first, count) = (
+        set("PALOMAR_FIRST").unwrap_or(0),
+        set("PALOMAR_SEEDS").unwrap_or(SEEDS),
+    );
     let next = AtomicU64::new(first);
     let failed = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -400,7 +422,11 @@ fn nothing_acknowledged_is_lost_doubled_or_half_there() {
             });
         }
     });
-    assert_eq!(failed.into_inner(), 0, "seeds that failed; each says above how to see it again");
+    assert_eq!(
+        failed.into_inner(),
+        0,
+        "seeds that failed; each says above how to see it again"
+    );
 }
 
 const SEEDS: u64 = 2_000;

@@ -175,8 +175,7 @@ impl View {
                 let flight = self.partition.flight.borrow();
                 let flight = flight.mailbox(account, self.mailbox.id);
                 let in_flight = |uid: Uid| flight.is_some_and(|f| f.is_expunged(uid));
-                let is_there =
-                    |uid: &&Uid| index.position(**uid).is_some() && !in_flight(**uid);
+                let is_there = |uid: &&Uid| index.position(**uid).is_some() && !in_flight(**uid);
                 let there: Vec<Uid> = part.iter().filter(is_there).copied().collect();
                 (there, part.iter().any(|&uid| in_flight(uid)))
             };

@@ -165,8 +165,9 @@ impl Names {
             // A directory is never seen under two names.
             let whole = self.pending[at].iter().any(is_here) && self.moves_dir(&self.pending[at]);
             let change = std::mem::take(&mut self.pending[at]);
-            let (synced, rest): (Vec<_>, Vec<_>) =
-                change.into_iter().partition(|entry| whole || is_here(entry));
+            let (synced, rest): (Vec<_>, Vec<_>) = change
+                .into_iter()
+                .partition(|entry| whole || is_here(entry));
             for entry in &synced {
                 entry.apply(&mut self.durable);
                 // What was there before under this name is overtaken.

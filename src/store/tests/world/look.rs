@@ -66,7 +66,10 @@ impl Chronicle {
             before.is_none_or(|before| status.highest_modseq >= before),
             "{name}: HIGHESTMODSEQ fell"
         );
-        let rows: Vec<Row> = all_uids(view).iter().filter_map(|&uid| view.row(uid)).collect();
+        let rows: Vec<Row> = all_uids(view)
+            .iter()
+            .filter_map(|&uid| view.row(uid))
+            .collect();
         let mut counts = (0, 0, 0, 0);
         let mut state = DefaultHasher::new();
         for row in &rows {
@@ -83,7 +86,10 @@ impl Chronicle {
         let (kept, anew) = view.checksums();
         assert_eq!(kept, anew, "{name}: checksum");
         let stands_for = (state.finish(), kept);
-        let known = self.states.entry((id, status.highest_modseq)).or_insert(stands_for);
+        let known = self
+            .states
+            .entry((id, status.highest_modseq))
+            .or_insert(stands_for);
         assert_eq!(*known, stands_for, "{name}: HIGHESTMODSEQ of another state");
     }
 
@@ -105,7 +111,10 @@ impl Chronicle {
 
     /// UIDVALIDITY of a new mailbox is above all that there were.
     pub fn created(&mut self, uidvalidity: u32) {
-        assert!(uidvalidity > self.uidvalidity_last, "UIDVALIDITY used again");
+        assert!(
+            uidvalidity > self.uidvalidity_last,
+            "UIDVALIDITY used again"
+        );
         self.uidvalidity_last = uidvalidity;
     }
 }
@@ -139,7 +148,10 @@ pub(super) async fn look(ana: &Account, chronicle: &mut Chronicle) -> Seen {
     let mut seen = Seen::default();
     check_quota(ana);
     for info in ana.mailboxes() {
-        let view = ana.select(info.id, Access::ReadOnly).await.expect("selects");
+        let view = ana
+            .select(info.id, Access::ReadOnly)
+            .await
+            .expect("selects");
         chronicle.see(&info.name, &view);
         let status = view.status().expect("status");
         let mut folder = SeenFolder {
@@ -181,9 +193,11 @@ pub(super) async fn check_files(disk: &Disk, number: u64, seen: &Seen) {
         let mut want: Vec<_> = want.collect();
         let mut files = Vec::new();
         for file in names(disk, &dir.join("cur")).await {
-            let bytes = disk.read(&dir.join("cur").join(&file)).await.expect("reads");
+            let bytes = disk
+                .read(&dir.join("cur").join(&file))
+                .await
+                .expect("reads");
             let text = String::from_utf8(bytes).expect("text");
-            if std::env::var_os("PALOMAR_TRACE").is_some() { eprintln!("FILE {name} {file} {}", subject(&text)); }
             files.push((parse(&file).1, text));
         }
         let mut have: Vec<_> = files
@@ -216,8 +230,16 @@ pub(super) async fn check_files(disk: &Disk, number: u64, seen: &Seen) {
             shown(&have),
             shown(&want)
         );
-        assert_eq!(names(disk, &dir.join("tmp")).await, [""; 0], "tmp of {name}");
-        assert_eq!(names(disk, &dir.join("new")).await, [""; 0], "new of {name}");
+        assert_eq!(
+            names(disk, &dir.join("tmp")).await,
+            [""; 0],
+            "tmp of {name}"
+        );
+        assert_eq!(
+            names(disk, &dir.join("new")).await,
+            [""; 0],
+            "new of {name}"
+        );
     }
     let there = names(disk, &root).await;
     for name in there.into_iter().filter(|n| n.starts_with('.')) {

@@ -83,10 +83,22 @@ impl Model {
         let none = BTreeMap::new();
         let before = known.folders.get("INBOX").map_or(&none, |f| &f.mails);
         let inbox = self.folder("INBOX");
-        let fresh: Vec<u32> = inbox.mails.keys().copied().filter(|u| !before.contains_key(u)).collect();
-        let mut placed: Vec<Mail> = fresh.iter().filter_map(|uid| inbox.mails.remove(uid)).collect();
+        let fresh: Vec<u32> = inbox
+            .mails
+            .keys()
+            .copied()
+            .filter(|u| !before.contains_key(u))
+            .collect();
+        let mut placed: Vec<Mail> = fresh
+            .iter()
+            .filter_map(|uid| inbox.mails.remove(uid))
+            .collect();
         placed.reverse();
-        for (uid, mail) in seen.mails.iter().filter(|(uid, _)| !before.contains_key(uid)) {
+        for (uid, mail) in seen
+            .mails
+            .iter()
+            .filter(|(uid, _)| !before.contains_key(uid))
+        {
             if post.is_on_its_way(owner, &mail.text) {
                 inbox.mails.insert(*uid, mail.clone());
             } else if let Some(mail) = placed.pop() {
@@ -125,12 +137,20 @@ impl Model {
             let next = format!("next {} of {:?}", f.uidnext, f.uidvalidity);
             f.mails.iter().map(one).chain([next]).collect()
         };
-        self.folders.iter().map(|(n, f)| (n.as_str(), of(f))).collect()
+        self.folders
+            .iter()
+            .map(|(n, f)| (n.as_str(), of(f)))
+            .collect()
     }
 }
 
 fn one((uid, mail): (&u32, &Mail)) -> String {
-    format!("{uid}: {} {:05b} {:?}", subject(&mail.text), mail.flags, mail.keywords)
+    format!(
+        "{uid}: {} {:05b} {:?}",
+        subject(&mail.text),
+        mail.flags,
+        mail.keywords
+    )
 }
 
 impl Seen {
@@ -139,6 +159,9 @@ impl Seen {
             let next = format!("next {} of {}", f.uidnext, f.uidvalidity);
             f.mails.iter().map(one).chain([next]).collect()
         };
-        self.folders.iter().map(|(n, f)| (n.as_str(), of(f))).collect()
+        self.folders
+            .iter()
+            .map(|(n, f)| (n.as_str(), of(f)))
+            .collect()
     }
 }

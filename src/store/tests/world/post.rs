@@ -61,7 +61,12 @@ impl Postman {
         let message = life.message(&mut self.random, &remote, &text).await?;
         let owners: Vec<u64> = match self.random.below(3) {
             0 => self.owners.clone(),
-            _ => self.owners.iter().copied().filter(|_| self.random.below(3) > 0).collect(),
+            _ => self
+                .owners
+                .iter()
+                .copied()
+                .filter(|_| self.random.below(3) > 0)
+                .collect(),
         };
         let targets: Vec<_> = owners.iter().map(|owner| target(*owner, "INBOX")).collect();
         let keys: Vec<_> = targets
@@ -72,15 +77,21 @@ impl Postman {
             })
             .collect();
         let mut intents = self.post.borrow_mut();
-        intents.on_its_way.extend(keys.iter().map(|key| (key.clone(), false)));
+        intents
+            .on_its_way
+            .extend(keys.iter().map(|key| (key.clone(), false)));
         drop(intents);
-        let sent = remote.deliver(message, targets, unix_now(), trace_id(), soon()).await;
+        let sent = remote
+            .deliver(message, targets, unix_now(), trace_id(), soon())
+            .await;
         let mut post = self.post.borrow_mut();
         match sent {
             Ok(Delivered::Queued | Delivered::Placed(_)) => {
                 for key in keys {
                     // It may have arrived before its sender was told.
-                    post.on_its_way.entry(key).and_modify(|acknowledged| *acknowledged = true);
+                    post.on_its_way
+                        .entry(key)
+                        .and_modify(|acknowledged| *acknowledged = true);
                 }
                 Ok(())
             }

@@ -11,9 +11,7 @@ use super::{Life, Numbers, Random};
 use crate::base::Uid;
 use crate::runtime::Disk;
 use crate::store::tests::account;
-use crate::store::{
-    Access, Account, FlagChange, FlagMode, Flags, NewMessage, StoreError, View,
-};
+use crate::store::{Access, Account, FlagChange, FlagMode, Flags, NewMessage, StoreError, View};
 
 const FOLDERS: [&str; 3] = ["INBOX", "Archive", "Trash"];
 pub(super) const SESSIONS: usize = 3;
@@ -115,7 +113,9 @@ impl Session {
         let known = |uid: &&Uid| ledger.facts.contains_key(&(folder, uid.0));
         let all: Vec<Uid> = view.uids().iter().filter(known).copied().collect();
         drop(ledger);
-        all.into_iter().filter(|_| self.random.below(3) == 0).collect()
+        all.into_iter()
+            .filter(|_| self.random.below(3) == 0)
+            .collect()
     }
 
     async fn append(&mut self, life: &Life, ana: &Account) -> Result<(), StoreError> {
@@ -294,7 +294,9 @@ impl Ledger {
     }
 
     fn fact(&mut self, folder: usize, uid: Uid) -> &mut Fact {
-        self.facts.get_mut(&(folder, uid.0)).expect("a known message")
+        self.facts
+            .get_mut(&(folder, uid.0))
+            .expect("a known message")
     }
 
     fn add(&mut self, place: Place, fact: Fact) {
@@ -313,7 +315,8 @@ impl Ledger {
     }
 
     fn removed(&mut self, folder: usize, uids: &[Uid]) {
-        uids.iter().for_each(|uid| self.fact(folder, *uid).gone = Gone::Yes);
+        uids.iter()
+            .for_each(|uid| self.fact(folder, *uid).gone = Gone::Yes);
     }
 
     /// After a restart: everything that was promised, and nothing that nobody asked for.
@@ -338,7 +341,10 @@ impl Ledger {
                     assert!(fact.gone != Gone::Yes, "back again: {place:?} {fact:?}");
                     assert_eq!(*text, fact.text, "another message: {place:?}");
                     for (n, set) in own.iter().enumerate() {
-                        assert!(fact.own[n].contains(set), "keyword {n} of {place:?} {fact:?}");
+                        assert!(
+                            fact.own[n].contains(set),
+                            "keyword {n} of {place:?} {fact:?}"
+                        );
                     }
                     fact.gone = Gone::No;
                     fact.own = own.map(|set| vec![set]);
@@ -376,7 +382,9 @@ impl Ledger {
     /// Takes what a command under way has made out of `unknown`. It was done as a whole or not.
     fn explain(&mut self, doing: &Doing, unknown: &mut Vec<(Place, Rc<str>, [bool; SESSIONS])>) {
         let mut take = |folder: usize, text: &Rc<str>| {
-            let at = unknown.iter().position(|(place, t, _)| place.0 == folder && t == text);
+            let at = unknown
+                .iter()
+                .position(|(place, t, _)| place.0 == folder && t == text);
             at.map(|at| unknown.remove(at))
         };
         let mut found = Vec::new();
@@ -393,9 +401,15 @@ impl Ledger {
                     let fact = &self.facts[place];
                     let moved = take(*to, &fact.text);
                     let gone = fact.gone == Gone::Yes;
-                    assert!(gone || moved.is_none(), "moved, and still there: {place:?} {fact:?}");
+                    assert!(
+                        gone || moved.is_none(),
+                        "moved, and still there: {place:?} {fact:?}"
+                    );
                     let by_others = fact.tried.len() > 1;
-                    assert!(!gone || by_others || moved.is_some(), "lost: {place:?} {fact:?}");
+                    assert!(
+                        !gone || by_others || moved.is_some(),
+                        "lost: {place:?} {fact:?}"
+                    );
                     found.extend(moved);
                 }
             }

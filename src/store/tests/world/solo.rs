@@ -84,7 +84,12 @@ impl Solo {
     async fn command(&mut self, life: &Life) -> Result<(), StoreError> {
         if self.certain.is_untouched() {
             self.possible = vec![Model::touched()];
-            return life.home(self.number).remote().account(self.who).await.map(drop);
+            return life
+                .home(self.number)
+                .remote()
+                .account(self.who)
+                .await
+                .map(drop);
         }
         let ana = life.home(self.number).remote().account(self.who).await?;
         let existing: Vec<String> = self.certain.folders.keys().cloned().collect();
@@ -141,8 +146,14 @@ impl Solo {
         if self.mortal {
             let refused = matches!(outcome, Some(StoreError::OverQuota { .. }));
             let fits = used + bytes <= limit.0;
-            assert!(fits || outcome.is_some(), "{used} and {bytes} of {limit:?} taken");
-            assert!(!(fits && refused), "{used} and {bytes} of {limit:?} refused");
+            assert!(
+                fits || outcome.is_some(),
+                "{used} and {bytes} of {limit:?} taken"
+            );
+            assert!(
+                !(fits && refused),
+                "{used} and {bytes} of {limit:?} refused"
+            );
         }
     }
 
@@ -172,7 +183,9 @@ impl Solo {
         let body = life.message(&mut self.random, &remote, &body).await?;
         stages.push(after);
         self.possible = stages;
-        let placed = remote.deliver(body, vec![to], unix_now(), trace_id(), soon()).await;
+        let placed = remote
+            .deliver(body, vec![to], unix_now(), trace_id(), soon())
+            .await;
         self.check_refusal(placed.as_ref().err(), bytes);
         match placed? {
             Delivered::Placed(uids) => self.given(&name, &[guessed], &uids),
@@ -259,7 +272,10 @@ impl Solo {
         let stored = view.store(&uids, &change, None).await?;
         assert_eq!(stored.uids, uids);
         let told = uids.iter().filter_map(|uid| view.row(*uid));
-        assert!(told.into_iter().all(|row| row.modseq <= stored.modseq.max(row.modseq)));
+        assert!(
+            told.into_iter()
+                .all(|row| row.modseq <= stored.modseq.max(row.modseq))
+        );
         Ok(())
     }
 
@@ -267,7 +283,10 @@ impl Solo {
         let view = self.view(ana, name).await?;
         let uids = self.some_uids(name);
         let mut after = self.certain.clone();
-        after.folder(name).mails.retain(|uid, _| !uids.contains(uid));
+        after
+            .folder(name)
+            .mails
+            .retain(|uid, _| !uids.contains(uid));
         self.possible = vec![after];
         let uids: Vec<Uid> = uids.into_iter().map(Uid).collect();
         assert_eq!(view.expunge(&uids).await?, uids);
@@ -287,7 +306,10 @@ impl Solo {
             guessed.push(after.place(to, mail));
         }
         if remove {
-            after.folder(from).mails.retain(|uid, _| !uids.contains(uid));
+            after
+                .folder(from)
+                .mails
+                .retain(|uid, _| !uids.contains(uid));
         }
         self.possible = vec![after];
         let uids: Vec<Uid> = uids.into_iter().map(Uid).collect();
@@ -380,7 +402,9 @@ impl Solo {
         };
         self.possible = vec![after];
         if self.random.below(2) == 0 {
-            return ana.set_values(vec![(NAMESPACE.to_owned(), key, value)]).await;
+            return ana
+                .set_values(vec![(NAMESPACE.to_owned(), key, value)])
+                .await;
         }
         let change = crate::store::ValueChange {
             account: Some(self.who.account),
@@ -389,7 +413,9 @@ impl Solo {
             value,
         };
         let remote = life.any(&mut self.random).remote();
-        remote.set_values(self.who.partition, vec![change], soon()).await
+        remote
+            .set_values(self.who.partition, vec![change], soon())
+            .await
     }
 
     async fn purge(&mut self, life: &Life) -> Result<(), StoreError> {
@@ -420,7 +446,12 @@ impl Solo {
                 *candidate = Model::touched();
             }
             if !self.mortal {
-                candidate.adopt(&known, &seen.folders["INBOX"], self.number, &self.post.borrow());
+                candidate.adopt(
+                    &known,
+                    &seen.folders["INBOX"],
+                    self.number,
+                    &self.post.borrow(),
+                );
             }
         }
         let all_fit = |c: &Model| {
@@ -428,7 +459,9 @@ impl Solo {
             let keys = (0..4).map(|n| vec![b'k', n]);
             c.fits(&seen)
                 && c.subscriptions == subscriptions
-                && keys.into_iter().all(|key| value(&key) == c.values.get(&key).cloned())
+                && keys
+                    .into_iter()
+                    .all(|key| value(&key) == c.values.get(&key).cloned())
         };
         let Some(found) = candidates.iter().rposition(all_fit) else {
             panic!(
