@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use super::cidr::Networks;
 use super::declare::section;
-use super::value::{AuthMode, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone};
+use super::value::{
+    AuthMode, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone,
+};
 use crate::base::{BATCH_BYTES_MAX, ByteSize, INLINE_BODY_BYTES_MAX, Span};
 
 section! {
@@ -188,6 +190,10 @@ section! {
         checkpoint_interval: Span = "10s", Restart, "100ms" to "10m";
         /// Mailbox size of users for whom none is set. 0: unlimited.
         quota_default: ByteSize = "10GB", Live;
+        /// How message files are written: none or zstd. Those of before are read either way.
+        compression: Compression = "none", Restart;
+        /// Compress the files of before too, in the background, at most 32 a second on each shard.
+        compress_old: bool = "false", Restart;
         /// What a full mailbox answers: defer (452 4.2.2) or reject (552 5.2.2).
         quota_refusal: QuotaRefusal = "defer", Live;
     }

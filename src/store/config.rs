@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Packing;
 use super::journal::JournalConfig;
 
 #[derive(Clone, Debug)]
@@ -21,6 +22,10 @@ pub struct StoreConfig {
     pub index_memory_bytes_max: usize,
     /// Take the lock of the data directory; not on a simulated disk.
     pub lock: bool,
+    /// How message files are written from now on.
+    pub packing: Packing,
+    /// Compress those of before too, in the background.
+    pub pack_old: bool,
     /// How long settling waits for more to do.
     pub settle_after: Duration,
 }
@@ -38,6 +43,8 @@ impl StoreConfig {
             body_memory_bytes_max: 64 << 20,
             index_memory_bytes_max: 256 << 20,
             lock: true,
+            packing: Packing::Plain,
+            pack_old: false,
             settle_after: Duration::from_millis(100),
         }
     }

@@ -87,6 +87,8 @@ async fn place_now(
     let mut uids = Vec::with_capacity(placements.len());
     let mut waits = false;
     let saved = unix_now();
+    // One file for all of them, where there are several; each has its own prefix in the index.
+    let apart = placements.len() > 1;
     for (p, mailbox) in placements.iter().zip(mailboxes) {
         let account = p.target.account;
         if let Some(key) = &p.origin {
@@ -125,6 +127,7 @@ async fn place_now(
                 None => BodyRef::New(0),
             },
             prefix: p.target.prefix.clone(),
+            apart,
             origin: p.origin,
             trace: shared.trace,
         });

@@ -57,6 +57,7 @@ pub enum Op {
     MailboxDeleted {
         account: AccountId,
         mailbox: MailboxId,
+        at: UnixMs,
     },
     SubscriptionSet {
         account: AccountId,
@@ -75,6 +76,9 @@ pub enum Op {
         body: BodyRef,
         /// Header lines of this copy alone (Return-Path, Delivered-To), before the shared body.
         prefix: Vec<u8>,
+        /// The prefix stands in the index and not in the file, so that the placements of one body
+        /// in this record share one file (hard links).
+        apart: bool,
         origin: Option<OutboxKey>,
         trace: Option<TraceId>,
     },
@@ -89,6 +93,7 @@ pub enum Op {
         mailbox: MailboxId,
         modseq: ModSeq,
         uids: Vec<Uid>,
+        at: UnixMs,
     },
     AccountPurged {
         account: AccountId,
@@ -116,4 +121,59 @@ pub enum Op {
     BodySettled {
         blob: BlobId,
     },
+    /// Messages whose files another program made. They are durable where they are, and keep their
+    /// names. At most [`ADOPTED_PER_RECORD_MAX`], and the only op of the record that names files.
+    Adopted {
+        account: AccountId,
+        mailbox: MailboxId,
+        rows: Vec<AdoptedRow>,
+    },
+    /// Numbers and use of a mailbox that came from elsewhere; each only rises, or is as it was.
+    MailboxSet {
+        account: AccountId,
+        mailbox: MailboxId,
+        uidnext: Option<Uid>,
+        highest: Option<ModSeq>,
+        /// `Some(None)` takes the use away.
+        special_use: Option<Option<SpecialUse>>,
+    },
+}
+
+/// Rows of one [`Op::Adopted`]: their numbers are part of names, in 16 bits.
+pub const ADOPTED_PER_RECORD_MAX: usize = 10_000;
+
+/// A message that another program wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptedRow {
+    pub uid: Uid,
+    pub modseq: ModSeq,
+    pub flags: Flags,
+    pub keywords: Vec<String>,
+    pub internal_date: UnixMs,
+    pub saved: UnixMs,
+    /// Octets as a client sees them, every line end CRLF.
+    pub size: u64,
+    /// Bare LF in the stored body.
+    pub bare_newlines: u32,
+    /// First half of the BLAKE3 of the stored body.
+    pub email_id: [u8; 16],
+    /// The file's name before `:2,`.
+    pub stem: String,
+    /// The letters of the file's name.
+    pub letters: u32,
+    pub place: AdoptedPlace,
+    /// The unique id that POP3 clients know it by, where it is not ours.
+    pub uidl: Option<String>,
+    pub digest: Arc<[u8]>,
+}
+
+/// Where the body of an adopted message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdoptedPlace {
+    /// In `cur` of its folder, under its stem and letters.
+    Cur,
+    /// In `new` of its folder, from where settling takes it to `cur`.
+    New,
+    /// In the mailbox's archive file: octets, decompressed, that stay where they are.
+    Archive { at: u64, len: u64 },
 }

@@ -130,13 +130,7 @@ impl Overlay {
                     let flight = self.touch(&mut held, *account, *mailbox);
                     flight.uidnext = flight.uidnext.max(Uid(uid.0 + 1));
                     flight.highest = flight.highest.max(*modseq);
-                    let of_account = self.touch_account(&mut held, *account);
-                    of_account.bytes += bytes;
-                    of_account.messages += 1;
-                    if let Some(entry) = held.accounts.iter_mut().find(|a| a.0 == *account) {
-                        entry.1 += bytes;
-                        entry.2 += 1;
-                    }
+                    self.count(&mut held, *account, bytes, 1);
                     if let Some(key) = origin {
                         self.origins.insert(*key);
                         held.origins.push(*key);
@@ -166,10 +160,35 @@ impl Overlay {
                     mailbox,
                     modseq,
                     uids,
+                    at: _,
                 } => {
                     let flight = self.touch(&mut held, *account, *mailbox);
                     flight.highest = flight.highest.max(*modseq);
                     flight.expunged.extend(uids.iter().map(|&uid| (uid, pseq)));
+                }
+                Op::Adopted {
+                    account,
+                    mailbox,
+                    rows,
+                } => {
+                    let flight = self.touch(&mut held, *account, *mailbox);
+                    for row in rows {
+                        flight.uidnext = flight.uidnext.max(Uid(row.uid.0.saturating_add(1)));
+                        flight.highest = flight.highest.max(row.modseq);
+                    }
+                    let bytes = rows.iter().map(|row| row.size).sum();
+                    self.count(&mut held, *account, bytes, rows.len() as u64);
+                }
+                Op::MailboxSet {
+                    account,
+                    mailbox,
+                    uidnext,
+                    highest,
+                    ..
+                } => {
+                    let flight = self.touch(&mut held, *account, *mailbox);
+                    flight.uidnext = flight.uidnext.max(uidnext.unwrap_or(Uid(0)));
+                    flight.highest = flight.highest.max(highest.unwrap_or(ModSeq(0)));
                 }
                 Op::MailboxCreated { account, .. }
                 | Op::MailboxRenamed { account, .. }
@@ -189,6 +208,17 @@ impl Overlay {
             }
         }
         self.records.insert(pseq, held);
+    }
+
+    /// Bytes and messages that the record adds to an account.
+    fn count(&mut self, held: &mut Held, account: AccountId, bytes: u64, messages: u64) {
+        let of_account = self.touch_account(held, account);
+        of_account.bytes += bytes;
+        of_account.messages += messages;
+        if let Some(entry) = held.accounts.iter_mut().find(|a| a.0 == account) {
+            entry.1 += bytes;
+            entry.2 += messages;
+        }
     }
 
     fn touch_account(&mut self, held: &mut Held, account: AccountId) -> &mut AccountFlight {

@@ -15,11 +15,11 @@ use hashbrown::HashMap;
 use super::body::{Accepted, Source, Unsettled};
 use super::catalogue::{Catalogue, Doomed};
 use super::journal::{BodyPlace, Committed};
-use super::mailbox::{CacheRef, Change, Cold, Mailbox, Meta, NameId, NewRow, Weight};
-use super::maildir::{Layout, Task, flag_letters, stem};
+use super::mailbox::{CacheRef, Change, Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
+use super::maildir::{Layout, Task, flag_letters, new_stem, stem};
 use super::overlay::Overlay;
 use super::owned::Owned;
-use super::{BodyRef, Message, Op, Record, StoreError, ValueChange};
+use super::{AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange};
 use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, Uid};
 use crate::runtime::local::Notify;
 use crate::wire::mime::DigestView;
@@ -197,7 +197,9 @@ impl Partition {
                 let name = name.clone();
                 self.task(pseq, *account, *mailbox, |m| Task::Move(m, name));
             }
-            Op::MailboxDeleted { account, mailbox } => self.apply_deleted(pseq, *account, *mailbox),
+            Op::MailboxDeleted {
+                account, mailbox, ..
+            } => self.apply_deleted(pseq, *account, *mailbox),
             Op::SubscriptionSet {
                 account,
                 name,
@@ -228,6 +230,7 @@ impl Partition {
                 mailbox,
                 modseq,
                 uids,
+                at: _,
             } => {
                 self.apply_expunged(pseq, *account, *mailbox, *modseq, uids);
             }
@@ -276,6 +279,22 @@ impl Partition {
             }
             // Where a body lies is known from checkpoints; the record is for a spare.
             Op::BodySettled { .. } => {}
+            Op::Adopted {
+                account,
+                mailbox,
+                rows,
+            } => self.apply_adopted(pseq, *account, *mailbox, rows, owned),
+            Op::MailboxSet {
+                account,
+                mailbox,
+                uidnext,
+                highest,
+                special_use,
+            } => {
+                if let Ok(mailbox) = self.mailbox(*account, *mailbox) {
+                    mailbox.apply_set(*uidnext, *highest, *special_use);
+                }
+            }
         }
     }
 
@@ -361,6 +380,7 @@ impl Partition {
             saved,
             body,
             prefix,
+            apart,
             origin,
             trace: _,
         } = op
@@ -389,7 +409,7 @@ impl Partition {
             return;
         };
         let letters = flag_letters(*flags);
-        let (cold, size, unsettled) = match *body {
+        let (cold, extra, size, unsettled) = match *body {
             BodyRef::New(n) | BodyRef::Handed(n) => {
                 let message = &committed.record.bodies[usize::from(n)];
                 let mut email_id = [0; 16];
@@ -400,26 +420,31 @@ impl Partition {
                     at,
                     len: message.digest.len() as u32,
                 };
-                let prefix_bytes = prefix.len() as u32;
-                let unsettled = Unsettled::Body {
-                    source: source(&committed.bodies[usize::from(n)]),
-                    memory: owned.keep(message),
-                    prefix: Arc::from(prefix.as_slice()),
-                };
                 let bare_newlines = bare_newlines(message);
                 let size = message.size + u64::from(bare_newlines) + prefix.len() as u64;
-                (
-                    Cold {
-                        name,
-                        cache,
-                        prefix_bytes,
-                        bare_newlines,
-                        letters,
-                        email_id,
-                    },
-                    size,
-                    unsettled,
-                )
+                let (in_file, prefix_apart): (&[u8], &[u8]) = match apart {
+                    true => (&[], prefix),
+                    false => (prefix, &[]),
+                };
+                let shared = apart.then(|| self.shared_file(&state, committed, ordinal, n));
+                let unsettled = shared.flatten().unwrap_or_else(|| Unsettled::Body {
+                    source: source(&committed.bodies[usize::from(n)]),
+                    memory: owned.keep(message),
+                    prefix: Arc::from(in_file),
+                });
+                let cold = Cold {
+                    name,
+                    cache,
+                    prefix_bytes: prefix.len() as u32,
+                    bare_newlines,
+                    letters,
+                    email_id,
+                };
+                let extra = Extra {
+                    prefix: prefix_apart.into(),
+                    ..Extra::default()
+                };
+                (cold, extra.boxed(), size, unsettled)
             }
             BodyRef::Copy { mailbox, uid } => {
                 let from = of_account.mailboxes.get(&mailbox);
@@ -427,18 +452,16 @@ impl Partition {
                     owned.counters.misfits.set(owned.counters.misfits.get() + 1);
                     return;
                 };
-                let (cold, size, unsettled) = copy;
-                (
-                    Cold {
-                        name,
-                        letters,
-                        ..cold
-                    },
-                    size,
-                    unsettled,
-                )
+                let (cold, extra, size, unsettled) = copy;
+                let cold = Cold {
+                    name,
+                    letters,
+                    ..cold
+                };
+                (cold, extra, size, unsettled)
             }
         };
+        let of_account = state.accounts.entry(*account).or_default();
         of_account.bytes += size;
         of_account.messages += 1;
         drop(state);
@@ -451,6 +474,7 @@ impl Partition {
             saved: *saved,
             size,
             cold,
+            extra,
         };
         self.unsettled
             .borrow_mut()
@@ -458,13 +482,131 @@ impl Partition {
         let task = Task::Place {
             mailbox: target.clone(),
             name,
-            stem: stem(&cold, *saved, size),
+            stem: stem(&row.cold, row.extra.as_deref(), *saved, size),
             letters,
             date: *internal_date,
         };
         self.tasks.borrow_mut().push_back((pseq, task));
         self.queue(&target);
         target.apply_placed(&row);
+    }
+
+    /// The file that an earlier placement of the same body in this record gets.
+    fn shared_file(
+        &self,
+        state: &Catalogue,
+        committed: &Committed,
+        ordinal: u16,
+        body: u16,
+    ) -> Option<Unsettled> {
+        let pseq = committed.record.pseq;
+        let unsettled = self.unsettled.borrow();
+        let earlier = committed.record.ops.iter().enumerate();
+        earlier.take(usize::from(ordinal)).find_map(|(n, op)| {
+            let Op::Placed {
+                account,
+                mailbox,
+                flags,
+                saved,
+                body: BodyRef::New(b) | BodyRef::Handed(b),
+                apart: true,
+                ..
+            } = op
+            else {
+                return None;
+            };
+            let ordinal = n as u16;
+            let is_file = matches!(
+                unsettled.get(&(pseq, ordinal)),
+                Some(Unsettled::Body { .. })
+            );
+            if *b != body || !is_file {
+                return None;
+            }
+            let message = &committed.record.bodies[usize::from(body)];
+            let bare_newlines = bare_newlines(message);
+            let name = NameId {
+                partition: self.id,
+                pseq,
+                ordinal,
+            };
+            let size = message.size + u64::from(bare_newlines);
+            Some(Unsettled::Link {
+                folder: state.mailbox(*account, *mailbox)?.folder.clone(),
+                name,
+                stem: new_stem(name, *saved, message.size, size),
+                letters: flag_letters(*flags),
+            })
+        })
+    }
+
+    fn apply_adopted(
+        &self,
+        pseq: PSeq,
+        account: AccountId,
+        mailbox: MailboxId,
+        rows: &[AdoptedRow],
+        owned: &Owned,
+    ) {
+        let Ok(target) = self.mailbox(account, mailbox) else {
+            owned.counters.misfits.set(owned.counters.misfits.get() + 1);
+            return;
+        };
+        self.queue(&target);
+        for (ordinal, row) in rows.iter().enumerate() {
+            let name = NameId {
+                partition: self.id,
+                pseq,
+                ordinal: ordinal as u16,
+            };
+            let cache = {
+                let mut state = self.state.borrow_mut();
+                let of_account = state.accounts.entry(account).or_default();
+                of_account.bytes += row.size;
+                of_account.messages += 1;
+                CacheRef {
+                    at: of_account.cache.push(&row.digest),
+                    len: row.digest.len() as u32,
+                }
+            };
+            let archive = match row.place {
+                AdoptedPlace::Archive { at, len } => Some((at, len)),
+                AdoptedPlace::Cur | AdoptedPlace::New => None,
+            };
+            let extra = Extra {
+                stem: archive.is_none().then(|| row.stem.as_str().into()),
+                uidl: row.uidl.as_deref().map(Into::into),
+                archive,
+                ..Extra::default()
+            };
+            target.apply_placed(&NewRow {
+                uid: row.uid,
+                flags: row.flags,
+                keywords: row.keywords.clone(),
+                modseq: row.modseq,
+                internal_date: row.internal_date,
+                saved: row.saved,
+                size: row.size,
+                cold: Cold {
+                    name,
+                    cache,
+                    prefix_bytes: 0,
+                    bare_newlines: row.bare_newlines,
+                    letters: row.letters,
+                    email_id: row.email_id,
+                },
+                extra: extra.boxed(),
+            });
+            if row.place == AdoptedPlace::New {
+                let task = Task::Take {
+                    mailbox: target.clone(),
+                    stem: row.stem.clone(),
+                    letters: row.letters,
+                };
+                self.tasks.borrow_mut().push_back((pseq, task));
+            }
+        }
+        self.caches.borrow_mut().insert(account);
     }
 
     fn apply_expunged(
@@ -486,9 +628,8 @@ impl Partition {
             of_account.bytes = of_account.bytes.saturating_sub(bytes);
             of_account.messages = of_account.messages.saturating_sub(removed.len() as u64);
         }
-        for row in removed {
-            let stem = stem(&row.cold, row.saved, row.size);
-            let letters = row.cold.letters;
+        for row in removed.into_iter().filter(|row| !row.archived) {
+            let (stem, letters) = (row.stem, row.letters);
             state.doomed.push_back((
                 pseq,
                 Doomed::Message {
@@ -594,7 +735,10 @@ fn bare_newlines(message: &Message) -> u32 {
     u32::try_from(digest.crlf_bytes().saturating_sub(digest.bytes())).unwrap_or(u32::MAX)
 }
 
-fn copy_of(from: &Mailbox, uid: Uid) -> Option<(Cold, u64, Unsettled)> {
+/// What a copy takes from the row it is made of.
+type Copy = (Cold, Option<Box<Extra>>, u64, Unsettled);
+
+fn copy_of(from: &Mailbox, uid: Uid) -> Option<Copy> {
     let index = from.index.borrow();
     let index = index.as_ref()?;
     let at = index.position(uid)?;
@@ -602,10 +746,11 @@ fn copy_of(from: &Mailbox, uid: Uid) -> Option<(Cold, u64, Unsettled)> {
     let link = Unsettled::Link {
         folder: from.folder.clone(),
         name: cold.name,
-        stem: stem(&cold, index.saved(at), size),
+        stem: index.stem(at),
         letters: cold.letters,
     };
-    Some((cold, size, link))
+    let extra = index.extra(at).and_then(Extra::of_copy);
+    Some((cold, extra, size, link))
 }
 
 pub(super) fn source(place: &BodyPlace) -> Source {

@@ -15,7 +15,7 @@ use super::remote::{self, Remote};
 use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
-use super::{StoreConfig, StoreError, checkpoint, outbox};
+use super::{StoreConfig, StoreError, checkpoint, outbox, repack};
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
 use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
@@ -51,6 +51,8 @@ pub struct StoreStats {
     pub files_missing: u64,
     pub misfits: u64,
     pub settle_failures: u64,
+    /// Files that were compressed after they were written.
+    pub packed: u64,
     /// Tasks that wait to be settled, and messages that wait for their owners.
     pub unsettled: u64,
     pub outbox: u64,
@@ -79,6 +81,7 @@ impl Store {
             root: cfg.data_dir.clone(),
         };
         let owned = Owned::new(layout.clone());
+        owned.packing.set(cfg.packing);
         for partition in from.present.iter().filter(|p| p.owner(cfg.shards) == id) {
             let loaded = startup::load_partition(&disk, &layout, *partition).await?;
             // The start removed these already.
@@ -117,6 +120,9 @@ impl Store {
             checkpoint_loop(shard.clone()),
         );
         spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
+        if shard.cfg.pack_old {
+            spawn_in(&shard.gate, "store-repack", repack::run(shard.clone()));
+        }
         Ok(Store {
             shard,
             _recovered: Rc::new(from.clone()),
@@ -154,6 +160,12 @@ impl Store {
     /// Writes every file that is due, without a sync.
     pub async fn settle_all(&self) -> Result<(), StoreError> {
         settle(&self.shard, true).await
+    }
+
+    /// Compresses, now, files that were written plain; what the background does with `pack_old`.
+    #[cfg(test)]
+    pub(super) async fn repack(&self) -> Result<(), StoreError> {
+        repack::pass(&self.shard).await
     }
 
     /// Ends the background tasks, commits what is in flight and makes a last checkpoint.
@@ -203,6 +215,7 @@ impl Store {
             files_missing: counters.files_missing.get(),
             misfits: counters.misfits.get(),
             settle_failures: counters.settle_failures.get(),
+            packed: counters.packed.get(),
             unsettled: all.iter().map(|p| p.tasks.borrow().len() as u64).sum(),
             outbox: all
                 .iter()

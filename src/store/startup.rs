@@ -53,9 +53,14 @@ pub enum StartError {
         lock: PathBuf,
         by: String,
     },
-    /// Made by another version of Palomar.
+    /// Not a `format` file.
     Format {
         path: PathBuf,
+    },
+    /// A newer Palomar has written here.
+    Newer {
+        path: PathBuf,
+        found: u32,
     },
     Journal(JournalError),
     Disk(DiskError),
@@ -87,7 +92,15 @@ impl fmt::Display for StartError {
             StartError::Format { path } => {
                 write!(
                     f,
-                    "{} was made by another version of palomar",
+                    "{} does not say what palomar made this; restore it from a backup",
+                    path.display()
+                )
+            }
+            StartError::Newer { path, found } => {
+                write!(
+                    f,
+                    "{} says format {found}, this palomar knows up to {FORMAT}; start the newer \
+                     palomar that wrote it",
                     path.display()
                 )
             }
@@ -175,50 +188,64 @@ pub fn lock(root: &Path) -> Result<OwnedFd, StartError> {
     Ok(file.into())
 }
 
-/// The `format` file: made once, then it says how many partitions there are.
+/// What this Palomar writes; it reads all before (`docs/STORE.md`, "Versions").
+const FORMAT: u32 = 2;
+
+/// The `format` file: made once, it says how many partitions there are, and raised by the first
+/// start of a Palomar that writes something newer, so that an older one refuses from then on.
 async fn format(cfg: &StoreConfig, disk: &Disk) -> Result<u16, StartError> {
     let path = cfg.data_dir.join("format");
-    match disk.read(&path).await {
+    let (version, partitions) = match disk.read(&path).await {
         Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes);
+            let text = String::from_utf8_lossy(&bytes).into_owned();
             let mut lines = text.lines();
-            let partitions = match (lines.next(), lines.next()) {
-                (Some("palomar 1"), Some(line)) => line.strip_prefix("partitions "),
-                _ => None,
-            };
-            let number = partitions.and_then(|n| n.parse().ok());
-            number.filter(|n| *n > 0).ok_or(StartError::Format { path })
-        }
-        Err(error) if error.kind == DiskErrorKind::NotFound => {
-            let text = format!("palomar 1\npartitions {}\n", cfg.partitions);
-            let new = path.with_extension("new");
-            let len = text.len() as u64;
-            let steps = vec![
-                Step::Append {
-                    path: new.clone(),
-                    at: 0,
-                    bytes: text.into_bytes(),
-                },
-                Step::Truncate {
-                    path: new.clone(),
-                    len,
-                },
-                Step::SyncFile { path: new.clone() },
-                Step::Rename {
-                    from: new,
-                    to: path,
-                },
-                Step::SyncDir {
-                    path: cfg.data_dir.clone(),
-                },
-            ];
-            for done in disk.batch(steps).await {
-                done?;
+            let version = lines.next().and_then(|line| line.strip_prefix("palomar "));
+            let version: Option<u32> = version.and_then(|n| n.parse().ok());
+            let partitions = lines.next().and_then(|l| l.strip_prefix("partitions "));
+            let partitions = partitions.and_then(|n| n.parse().ok());
+            match (version, partitions.filter(|n| *n > 0)) {
+                (Some(found), _) if found > FORMAT => {
+                    return Err(StartError::Newer { path, found });
+                }
+                (Some(version @ 1..), Some(partitions)) => (version, partitions),
+                _ => return Err(StartError::Format { path }),
             }
-            Ok(cfg.partitions)
         }
-        Err(error) => Err(error.into()),
+        Err(error) if error.kind == DiskErrorKind::NotFound => (0, cfg.partitions),
+        Err(error) => return Err(error.into()),
+    };
+    if version < FORMAT {
+        write_format(disk, &path, partitions).await?;
     }
+    Ok(partitions)
+}
+
+async fn write_format(disk: &Disk, path: &Path, partitions: u16) -> Result<(), StartError> {
+    let text = format!("palomar {FORMAT}\npartitions {partitions}\n");
+    let new = path.with_extension("new");
+    let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let len = text.len() as u64;
+    let steps = vec![
+        Step::Append {
+            path: new.clone(),
+            at: 0,
+            bytes: text.into_bytes(),
+        },
+        Step::Truncate {
+            path: new.clone(),
+            len,
+        },
+        Step::SyncFile { path: new.clone() },
+        Step::Rename {
+            from: new,
+            to: path.to_path_buf(),
+        },
+        Step::SyncDir { path: dir },
+    ];
+    for done in disk.batch(steps).await {
+        done?;
+    }
+    Ok(())
 }
 
 /// Makes the data directory ready to be served.
@@ -248,6 +275,7 @@ pub(super) async fn recover_all(
         );
     }
     let owned = Owned::new(layout.clone());
+    owned.packing.set(cfg.packing);
     let bodies = Bodies {
         disk: disk.clone(),
         from: BodiesFrom::Recovered(past.files.clone()),

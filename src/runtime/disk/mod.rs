@@ -29,7 +29,7 @@ use crate::base::{Deadline, UnixMs};
 pub use error::{DiskError, DiskErrorKind, DiskOp};
 pub use file::{DiskFile, Open};
 pub use sim::{SimCounters, SimDisk};
-pub use step::{Done, Step};
+pub use step::{Convert, Done, Step};
 
 /// A handle; clones are the same disk.
 #[derive(Clone)]
@@ -109,6 +109,40 @@ impl Disk {
                 Ok(DiskFile::real(fd, path, real.clone()))
             }
             Kind::Sim(sim) => DiskFile::sim(sim, path, how).await,
+        }
+    }
+
+    /// Opens a file for reading, and tells how long it is: one trip.
+    pub async fn open_sized(&self, path: &Path) -> Result<(DiskFile, u64), DiskError> {
+        match &self.kind {
+            Kind::Real(real) => {
+                let (fd, len) = real.trip(DiskOp::Open, path, real::open_sized).await?;
+                Ok((DiskFile::real(fd, path, real.clone()), len))
+            }
+            Kind::Sim(sim) => {
+                let read = Open {
+                    read: true,
+                    ..Open::default()
+                };
+                let file = DiskFile::sim(sim, path, read).await?;
+                let len = file.len().await?;
+                Ok((file, len))
+            }
+        }
+    }
+
+    /// Computes on a thread that may take its time; a simulated disk does it at once.
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, DiskError> {
+        match &self.kind {
+            Kind::Real(real) => real
+                .pool
+                .run_queued(real.deadline(), work)
+                .await
+                .map_err(|why| lost(DiskError::late(DiskOp::Compute, Path::new("")), why)),
+            Kind::Sim(_) => Ok(work()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The blocking calls. Only pool threads and the start come here.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, BufReader, BufWriter, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -10,9 +10,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
-use super::step::APPEND;
+use super::step::{APPEND, Convert};
 use super::{DirEntry, DiskError, DiskOp, Done, Open, Step};
 use crate::base::UnixMs;
+
+/// Read and written at once by a conversion.
+const COPY_BYTES: usize = 128 << 10;
 
 pub(super) fn apply(step: &Step) -> Result<Done, DiskError> {
     if let Some((path, at, bytes, how)) = step.as_write() {
@@ -30,6 +33,11 @@ pub(super) fn apply(step: &Step) -> Result<Done, DiskError> {
     } = step
     {
         return replace(tmp, to, bytes, *modified);
+    }
+    if let Step::Convert { from, to, how } = step {
+        let converted = convert(from, to, *how);
+        let converted = converted.map_err(|cause| DiskError::new(DiskOp::Write, from, &cause));
+        return converted.map(|()| Done::default());
     }
     let (op, path) = step.subject();
     change(step).map_err(|cause| DiskError::new(op, path, &cause))?;
@@ -60,6 +68,17 @@ fn replace(
     Ok(Done::wrote(bytes))
 }
 
+fn convert(from: &Path, to: &Path, how: Convert) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(COPY_BYTES, File::open(from)?);
+    let truncate = Open {
+        truncate: true,
+        ..APPEND
+    };
+    let mut writer = BufWriter::with_capacity(COPY_BYTES, File::from(open(to, truncate)?));
+    how(&mut reader, &mut writer)?;
+    writer.flush()
+}
+
 fn set_times(file: &File, at: UnixMs) -> io::Result<()> {
     let at = system_time(at);
     file.set_times(fs::FileTimes::new().set_accessed(at).set_modified(at))
@@ -76,7 +95,10 @@ fn change(step: &Step) -> io::Result<()> {
         Step::SetTimes { path, at } => set_times(&File::open(path)?, *at),
         Step::SyncFile { path } => File::open(path)?.sync_all(),
         Step::SyncDir { path } => Ok(rustix::fs::fsync(open_dir(path)?)?),
-        Step::WriteNew { .. } | Step::Append { .. } | Step::Replace { .. } => {
+        Step::WriteNew { .. }
+        | Step::Append { .. }
+        | Step::Replace { .. }
+        | Step::Convert { .. } => {
             unreachable!("a write is no change")
         }
     }
@@ -92,6 +114,13 @@ pub(super) fn open(path: &Path, how: Open) -> io::Result<OwnedFd> {
         .mode(0o600)
         .open(path)?;
     Ok(file.into())
+}
+
+/// Opens a file to read, and tells how long it is.
+pub(super) fn open_sized(path: &Path) -> io::Result<(OwnedFd, u64)> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    Ok((file.into(), len))
 }
 
 pub(super) fn open_dir(path: &Path) -> io::Result<OwnedFd> {

@@ -20,7 +20,7 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 
-use super::step::APPEND;
+use super::step::{APPEND, Convert};
 use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, Open, Step};
 use crate::base::UnixMs;
 use crate::runtime::local::Notify;
@@ -229,6 +229,9 @@ impl SimDisk {
         {
             return state.replace(tmp, to, bytes, *modified);
         }
+        if let Step::Convert { from, to, how } = step {
+            return state.convert(from, to, *how);
+        }
         match step.as_write() {
             Some((path, offset, bytes, how)) => state.write_path(path, offset, bytes, how),
             None => state.change(step),
@@ -414,6 +417,19 @@ impl State {
         Ok(done)
     }
 
+    fn convert(&mut self, from: &Path, to: &Path, how: Convert) -> Result<Done, DiskError> {
+        self.begin(DiskOp::Read, from)?;
+        let file = self.file(from).map_err(at(DiskOp::Read, from))?;
+        let bytes = file.read(0, usize::MAX);
+        let mut converted = Vec::new();
+        how(&mut bytes.as_slice(), &mut converted)
+            .map_err(|cause| DiskError::new(DiskOp::Write, from, &cause))?;
+        let done = self.write_path(to, 0, &converted, APPEND)?;
+        let (path, len) = (to.to_path_buf(), converted.len() as u64);
+        self.change(&Step::Truncate { path, len })?;
+        Ok(done)
+    }
+
     /// A step other than a write.
     fn change(&mut self, step: &Step) -> Result<Done, DiskError> {
         let (op, path) = step.subject();
@@ -454,7 +470,8 @@ impl State {
             Step::SyncFile { .. }
             | Step::WriteNew { .. }
             | Step::Append { .. }
-            | Step::Replace { .. } => unreachable!("done by the caller"),
+            | Step::Replace { .. }
+            | Step::Convert { .. } => unreachable!("done by the caller"),
         }
     }
 

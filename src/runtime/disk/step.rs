@@ -1,5 +1,6 @@
 //! One change to a directory tree, as a value, so that hundreds go to the pool in one trip.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{DiskError, DiskOp, Open};
@@ -26,6 +27,12 @@ pub enum Step {
         bytes: Vec<u8>,
         /// When the content was last changed, for those who ask; now where it is not said.
         modified: Option<UnixMs>,
+    },
+    /// Reads `from` through `how` into `to`, which is made or cut to nothing before.
+    Convert {
+        from: PathBuf,
+        to: PathBuf,
+        how: Convert,
     },
     Rename {
         from: PathBuf,
@@ -61,6 +68,9 @@ pub enum Step {
     },
 }
 
+/// Makes one stream of octets of another: pure, and with bounded memory.
+pub type Convert = fn(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<()>;
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
@@ -74,6 +84,7 @@ impl Step {
         match self {
             Step::WriteNew { path, .. } | Step::Append { path, .. } => (DiskOp::Write, path),
             Step::Replace { tmp, .. } => (DiskOp::Write, tmp),
+            Step::Convert { to, .. } => (DiskOp::Write, to),
             Step::Rename { from, .. } => (DiskOp::Rename, from),
             Step::Link { to, .. } => (DiskOp::Link, to),
             Step::Unlink { path } => (DiskOp::Unlink, path),

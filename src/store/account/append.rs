@@ -66,6 +66,7 @@ impl Account {
                 saved: now,
                 body: BodyRef::New(n as u16),
                 prefix: Vec::new(),
+                apart: false,
                 origin: None,
                 trace: new.trace,
             });

@@ -250,6 +250,7 @@ impl Account {
         let ops = vec![Op::MailboxDeleted {
             account: self.id(),
             mailbox,
+            at: unix_now(),
         }];
         let ticket = self
             .shard

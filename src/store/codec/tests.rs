@@ -4,7 +4,15 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use std::sync::Arc;
+
 use super::*;
+use crate::base::{
+    AccountId, BlobId, ByteSize, MailboxId, ModSeq, TraceId, Uid, UidValidity, UnixMs,
+};
+use crate::store::{
+    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Target,
+};
 
 const ROOT: &str = "/data";
 
@@ -82,6 +90,36 @@ fn target() -> impl Strategy<Value = Target> {
     })
 }
 
+fn adopted() -> impl Strategy<Value = AdoptedRow> {
+    let place = prop_oneof![
+        Just(AdoptedPlace::Cur),
+        Just(AdoptedPlace::New),
+        (any::<u64>(), any::<u64>()).prop_map(|(at, len)| AdoptedPlace::Archive { at, len }),
+    ];
+    (
+        (any::<u32>(), any::<u64>(), flags(), keywords()),
+        (any::<i64>(), any::<i64>(), any::<u64>(), any::<u32>()),
+        (any::<[u8; 16]>(), text(), any::<u32>(), place),
+        (option::of(text()), octets()),
+    )
+        .prop_map(|(who, what, file, rest)| AdoptedRow {
+            uid: Uid(who.0),
+            modseq: ModSeq(who.1),
+            flags: who.2,
+            keywords: who.3,
+            internal_date: UnixMs(what.0),
+            saved: UnixMs(what.1),
+            size: what.2,
+            bare_newlines: what.3,
+            email_id: file.0,
+            stem: file.1,
+            letters: file.2,
+            place: file.3,
+            uidl: rest.0,
+            digest: Arc::from(rest.1),
+        })
+}
+
 fn structural() -> impl Strategy<Value = Op> {
     prop_oneof![
         (mailbox(), text(), any::<u32>(), special_use()).prop_map(
@@ -98,7 +136,31 @@ fn structural() -> impl Strategy<Value = Op> {
             mailbox,
             name
         }),
-        mailbox().prop_map(|(account, mailbox)| Op::MailboxDeleted { account, mailbox }),
+        (mailbox(), any::<i64>()).prop_map(|((account, mailbox), at)| Op::MailboxDeleted {
+            account,
+            mailbox,
+            at: UnixMs(at),
+        }),
+        (
+            mailbox(),
+            option::of(any::<u32>()),
+            option::of(any::<u64>()),
+            option::of(special_use())
+        )
+            .prop_map(|((account, mailbox), uidnext, highest, special_use)| {
+                Op::MailboxSet {
+                    account,
+                    mailbox,
+                    uidnext: uidnext.map(Uid),
+                    highest: highest.map(ModSeq),
+                    special_use,
+                }
+            }),
+        (mailbox(), vec(adopted(), 0..3)).prop_map(|((account, mailbox), rows)| Op::Adopted {
+            account,
+            mailbox,
+            rows,
+        }),
         (account(), text(), any::<bool>()).prop_map(|(account, name, subscribed)| {
             Op::SubscriptionSet {
                 account,
@@ -129,7 +191,7 @@ fn messages() -> impl Strategy<Value = Op> {
     let placed = (
         (mailbox(), uid.clone(), modseq.clone(), flags(), keywords()),
         (when.clone(), when.clone(), body_ref(), octets()),
-        (option::of(outbox_key()), option::of(trace())),
+        (option::of(outbox_key()), option::of(trace()), any::<bool>()),
     )
         .prop_map(|(who, what, origin)| Op::Placed {
             account: who.0.0,
@@ -142,6 +204,7 @@ fn messages() -> impl Strategy<Value = Op> {
             saved: what.1,
             body: what.2,
             prefix: what.3,
+            apart: origin.2,
             origin: origin.0,
             trace: origin.1,
         });
@@ -159,14 +222,19 @@ fn messages() -> impl Strategy<Value = Op> {
                 entries,
             }
         ),
-        (mailbox(), modseq, vec(prop_oneof![near, uid], 0..30)).prop_map(
-            |((account, mailbox), modseq, uids)| Op::Expunged {
+        (
+            mailbox(),
+            modseq,
+            vec(prop_oneof![near, uid], 0..30),
+            when.clone()
+        )
+            .prop_map(|((account, mailbox), modseq, uids, at)| Op::Expunged {
                 account,
                 mailbox,
                 modseq,
                 uids,
-            }
-        ),
+                at,
+            }),
         (body_ref(), vec(target(), 0..4), when, option::of(trace())).prop_map(
             |(body, targets, saved, trace)| Op::Accepted {
                 body,

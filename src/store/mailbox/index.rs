@@ -1,17 +1,22 @@
 //! The rows of one mailbox in memory, a column each, and their snapshot on disk.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::extra::Extra;
+use super::vanished::Vanished;
 use crate::base::{ModSeq, PSeq, PartitionId, Uid, UnixMs, crc32c};
 use crate::store::bytes::{Malformed, Reader, Writer};
-use crate::store::{Flags, Row, ScanRow};
+use crate::store::{Flags, Row, ScanRow, maildir};
 
 /// Keywords with a letter of their own in Maildir file names (Dovecot's `a` to `z`).
 pub(in crate::store) const KEYWORD_LETTERS_MAX: usize = 26;
 
-const MAGIC: &[u8; 8] = b"PALIDX01";
+const MAGIC: &[u8; 8] = b"PALIDX02";
+/// Without extras and vanished UIDs.
+const MAGIC_1: &[u8; 8] = b"PALIDX01";
 
 /// Names a placement for ever: its file is called after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +33,9 @@ pub(in crate::store) struct CacheRef {
     pub len: u32,
 }
 
+/// About what the texts of an extra take in memory, with its place in the tree.
+const EXTRA_BYTES: usize = 96;
+
 /// One row on its way in, from the journal or from the index log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) struct NewRow {
@@ -39,6 +47,7 @@ pub(in crate::store) struct NewRow {
     pub saved: UnixMs,
     pub size: u64,
     pub cold: Cold,
+    pub extra: Option<Box<Extra>>,
 }
 
 /// What listings do not read.
@@ -64,6 +73,9 @@ pub(in crate::store) struct Index {
     saved: Vec<UnixMs>,
     sizes: Vec<u64>,
     cold: Vec<Cold>,
+    /// What few rows have.
+    extras: BTreeMap<Uid, Box<Extra>>,
+    vanished: Vanished,
     keywords: Keywords,
     /// The UIDs as views share them; rebuilt when asked for after a change.
     shared: Option<Arc<[Uid]>>,
@@ -216,8 +228,22 @@ impl Index {
         &self.cold[at]
     }
 
-    pub fn saved(&self, at: usize) -> UnixMs {
-        self.saved[at]
+    pub fn extra(&self, at: usize) -> Option<&Extra> {
+        if self.extras.is_empty() {
+            return None;
+        }
+        self.extras.get(&self.uids[at]).map(|extra| &**extra)
+    }
+
+    /// The name of the row's file before its letters.
+    pub fn stem(&self, at: usize) -> String {
+        let (saved, size) = (self.saved[at], self.sizes[at]);
+        maildir::stem(&self.cold[at], self.extra(at), saved, size)
+    }
+
+    /// UIDs that were expunged, and when.
+    pub fn vanished(&self) -> &Vanished {
+        &self.vanished
     }
 
     /// RFC822.SIZE: octets as a client sees them, every line end CRLF.
@@ -225,7 +251,7 @@ impl Index {
         self.sizes[at]
     }
 
-    /// Octets of the file.
+    /// Octets as stored, with a prefix wherever it stands.
     pub fn stored_size(&self, at: usize) -> u64 {
         self.sizes[at].saturating_sub(u64::from(self.cold[at].bare_newlines))
     }
@@ -302,6 +328,9 @@ impl Index {
         self.saved.push(row.saved);
         self.sizes.push(row.size);
         self.cold.push(row.cold);
+        if let Some(extra) = &row.extra {
+            self.extras.insert(row.uid, extra.clone());
+        }
         self.shared = None;
         known != self.keywords.names.len()
     }
@@ -319,8 +348,21 @@ impl Index {
         self.cold[at].letters = letters;
     }
 
-    /// Removes rows by ascending position.
-    pub fn remove(&mut self, positions: &[usize]) {
+    /// Removes rows by ascending position, at `modseq`. Entries of version 1 of the log have none.
+    pub fn remove(&mut self, positions: &[usize], modseq: Option<ModSeq>) {
+        for &at in positions {
+            self.extras.remove(&self.uids[at]);
+        }
+        let gone = positions.iter().map(|&at| self.uids[at]);
+        match modseq {
+            Some(modseq) => self.vanished.add(gone, modseq),
+            None if positions.is_empty() => {}
+            None => {
+                let highest = self.modseqs.iter().max();
+                self.vanished
+                    .forget_below(highest.copied().unwrap_or(ModSeq(0)));
+            }
+        }
         fn cut<T: Copy>(column: &mut Vec<T>, positions: &[usize]) {
             let mut gone = positions.iter().peekable();
             let mut at = 0;
@@ -343,7 +385,9 @@ impl Index {
 
     /// Roughly what this takes in memory.
     pub fn bytes(&self) -> usize {
-        self.uids.capacity() * (4 + 1 + 4 + 8 + 8 + 8 + 8 + size_of::<Cold>()) + 512
+        let columns = self.uids.capacity() * (4 + 1 + 4 + 8 + 8 + 8 + 8 + size_of::<Cold>());
+        let extras = self.extras.len() * (size_of::<Extra>() + EXTRA_BYTES);
+        columns + extras + self.vanished.bytes() + 512
     }
 
     /// The snapshot file: `docs/STORE.md`, "Index snapshot".
@@ -369,6 +413,12 @@ impl Index {
         self.saved.iter().for_each(|v| w.i64(v.0));
         self.sizes.iter().for_each(|&v| w.u64(v));
         self.cold.iter().for_each(|v| v.encode(&mut w));
+        w.count(self.extras.len());
+        for (uid, extra) in &self.extras {
+            w.u32(uid.0);
+            extra.encode(&mut w);
+        }
+        self.vanished.encode(&mut w);
         let crc = crc32c(&w.out);
         w.u32(crc.0);
         w.out
@@ -381,7 +431,8 @@ impl Index {
             return Err(Malformed);
         }
         let mut r = Reader::new(body);
-        if r.take(8)? != MAGIC {
+        let magic = r.take(8)?;
+        if magic != MAGIC && magic != MAGIC_1 {
             return Err(Malformed);
         }
         let mut index = Index::default();
@@ -423,6 +474,20 @@ impl Index {
         index.cold = (0..n)
             .map(|_| Cold::decode(&mut r))
             .collect::<Result<_, _>>()?;
+        if magic == MAGIC {
+            for _ in 0..r.count(5)? {
+                index
+                    .extras
+                    .insert(Uid(r.u32()?), Box::new(Extra::decode(&mut r)?));
+            }
+            index.vanished = Vanished::decode(&mut r)?;
+        } else {
+            // What vanished before version 2 is not known.
+            let highest = index.modseqs.iter().max();
+            index
+                .vanished
+                .forget_below(highest.copied().unwrap_or(ModSeq(0)));
+        }
         let rising = index.uids.windows(2).all(|w| w[0] < w[1]);
         if !r.is_empty() || !rising || index.sets.iter().any(|&s| s as usize >= sets) {
             return Err(Malformed);

@@ -4,6 +4,7 @@
 //! padding: the reader goes on at the next multiple of [`ALIGN`] from the start of the file, so
 //! that bytes which a checkpoint made durable are never written again.
 
+use super::extra::Extra;
 use super::index::{Cold, Index, NewRow};
 use crate::base::{Crc32c, ModSeq, Uid, UnixMs, crc32c};
 use crate::store::Flags;
@@ -22,6 +23,8 @@ pub(in crate::store) enum LogOp {
     },
     Expunged {
         uids: Vec<Uid>,
+        /// Not in entries of version 1.
+        modseq: Option<ModSeq>,
     },
     /// Files carry these letters now.
     Letters(Vec<(Uid, u32)>),
@@ -42,7 +45,7 @@ impl LogOp {
         w.u64(0);
         match self {
             LogOp::Added(row) => {
-                w.u8(1);
+                w.u8(if row.extra.is_some() { 5 } else { 1 });
                 w.u32(row.uid.0);
                 w.u8(row.flags.0);
                 put_keywords(&mut w, &row.keywords);
@@ -51,6 +54,9 @@ impl LogOp {
                 w.i64(row.saved.0);
                 w.u64(row.size);
                 row.cold.encode(&mut w);
+                if let Some(extra) = &row.extra {
+                    extra.encode(&mut w);
+                }
             }
             LogOp::Flags { modseq, entries } => {
                 w.u8(2);
@@ -62,8 +68,11 @@ impl LogOp {
                     put_keywords(&mut w, keywords);
                 }
             }
-            LogOp::Expunged { uids } => {
-                w.u8(3);
+            LogOp::Expunged { uids, modseq } => {
+                w.u8(if modseq.is_some() { 6 } else { 3 });
+                if let Some(modseq) = modseq {
+                    w.u64(modseq.0);
+                }
                 w.count(uids.len());
                 uids.iter().for_each(|uid| w.u32(uid.0));
             }
@@ -89,7 +98,7 @@ impl LogOp {
     fn decode(payload: &[u8]) -> Result<LogOp, Malformed> {
         let mut r = Reader::new(payload);
         let op = match r.u8()? {
-            1 => LogOp::Added(NewRow {
+            kind @ (1 | 5) => LogOp::Added(NewRow {
                 uid: Uid(r.u32()?),
                 flags: Flags(r.u8()?),
                 keywords: keywords(&mut r)?,
@@ -98,6 +107,10 @@ impl LogOp {
                 saved: UnixMs(r.i64()?),
                 size: r.u64()?,
                 cold: Cold::decode(&mut r)?,
+                extra: match kind {
+                    5 => Some(Box::new(Extra::decode(&mut r)?)),
+                    _ => None,
+                },
             }),
             2 => {
                 let modseq = ModSeq(r.u64()?);
@@ -106,11 +119,15 @@ impl LogOp {
                     .collect::<Result<_, _>>()?;
                 LogOp::Flags { modseq, entries }
             }
-            3 => {
+            kind @ (3 | 6) => {
+                let modseq = match kind {
+                    6 => Some(ModSeq(r.u64()?)),
+                    _ => None,
+                };
                 let uids = (0..r.count(4)?)
                     .map(|_| r.u32().map(Uid))
                     .collect::<Result<_, _>>()?;
-                LogOp::Expunged { uids }
+                LogOp::Expunged { uids, modseq }
             }
             4 => LogOp::Letters(
                 (0..r.count(8)?)
@@ -172,9 +189,9 @@ fn apply(index: &mut Index, op: LogOp) -> Result<(), Malformed> {
                 }
             }
         }
-        LogOp::Expunged { uids } => {
+        LogOp::Expunged { uids, modseq } => {
             let gone: Vec<usize> = uids.iter().filter_map(|&u| index.position(u)).collect();
-            index.remove(&gone);
+            index.remove(&gone, modseq);
         }
         LogOp::Letters(entries) => {
             for (uid, letters) in entries {

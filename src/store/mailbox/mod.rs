@@ -4,9 +4,11 @@
 //! pending bytes of the index log. File offsets are given out when a change is applied, not when
 //! it is written, so that replay puts the same bytes in the same places.
 
+mod extra;
 mod feed;
 mod index;
 mod log;
+mod vanished;
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -15,10 +17,11 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 
 use super::{Flags, SpecialUse, Status, StoreError};
-use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, Uid, UidValidity, UnixMs};
-use crate::runtime::local::Semaphore;
+use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, Uid, UidValidity};
+use crate::runtime::local::{Permit, Semaphore};
 use crate::runtime::{Disk, DiskErrorKind, now, unix_now};
 
+pub(super) use extra::Extra;
 pub(super) use feed::{Change, Feed};
 pub(super) use index::{CacheRef, Cold, Index, KEYWORD_LETTERS_MAX, NameId, NewRow, Weight};
 #[cfg(test)]
@@ -100,9 +103,17 @@ pub(super) struct Mailbox {
 
 /// What a removed row leaves to be done.
 pub(super) struct Removed {
-    pub cold: Cold,
-    pub saved: UnixMs,
+    pub stem: String,
+    pub letters: u32,
     pub size: u64,
+    /// In the mailbox's archive file: there is no file to remove.
+    pub archived: bool,
+}
+
+/// Whether the row's file name lacks letters. What lies in an archive file has no name.
+fn wants_letters(index: &Index, at: usize) -> bool {
+    super::maildir::row_letters(index, at) != index.cold(at).letters
+        && index.extra(at).is_none_or(|e| e.archive.is_none())
 }
 
 impl Mailbox {
@@ -177,10 +188,11 @@ impl Mailbox {
         self.log(&LogOp::Added(row.clone()));
         let keywords_new = match &mut *self.index.borrow_mut() {
             Some(index) => {
-                if !row.keywords.is_empty() {
+                let new = index.add(row);
+                if wants_letters(index, index.len() - 1) {
                     self.stale_names.borrow_mut().push(row.uid);
                 }
-                index.add(row)
+                new
             }
             None => !row.keywords.is_empty(),
         };
@@ -234,20 +246,35 @@ impl Mailbox {
                 }
                 positions.push(at);
                 removed.push(Removed {
-                    cold: *index.cold(at),
-                    saved: index.saved(at),
+                    stem: index.stem(at),
+                    letters: index.cold(at).letters,
                     size: index.size(at),
+                    archived: index.extra(at).is_some_and(|e| e.archive.is_some()),
                 });
             }
-            index.remove(&positions);
+            index.remove(&positions, Some(modseq));
             meta.highest = meta.highest.max(modseq);
         }
         self.log(&LogOp::Expunged {
             uids: uids.to_vec(),
+            modseq: Some(modseq),
         });
         self.feed
             .tell(Change::Expunged(uids.to_vec()), self.views.get());
         removed
+    }
+
+    /// Numbers and use that came from elsewhere.
+    pub fn apply_set(
+        &self,
+        uidnext: Option<Uid>,
+        highest: Option<ModSeq>,
+        special_use: Option<Option<SpecialUse>>,
+    ) {
+        let mut meta = self.meta.borrow_mut();
+        meta.uidnext = meta.uidnext.max(uidnext.unwrap_or(Uid(0)));
+        meta.highest = meta.highest.max(highest.unwrap_or(ModSeq(0)));
+        meta.special_use = special_use.unwrap_or(meta.special_use);
     }
 
     fn tell_keywords(&self, new: bool) {
@@ -274,18 +301,20 @@ impl Mailbox {
             && (path == self.snapshot_path(generation) || path == self.log_path(generation))
     }
 
+    /// Keeps others from reading, writing and moving the index files meanwhile.
+    pub async fn files_turn(&self) -> Result<Permit, StoreError> {
+        let until = crate::base::Deadline::after(now(), INDEX_WAIT);
+        let turn = self.io.acquire(1, until).await;
+        turn.map_err(|_| StoreError::Late)
+    }
+
     /// Reads the index unless it is loaded.
     pub async fn load(&self, disk: &Disk) -> Result<(), StoreError> {
         self.used.set(Some(now()));
         if self.index.borrow().is_some() {
             return Ok(());
         }
-        let until = crate::base::Deadline::after(now(), INDEX_WAIT);
-        let _turn = self
-            .io
-            .acquire(1, until)
-            .await
-            .map_err(|_| StoreError::Late)?;
+        let _turn = self.files_turn().await?;
         if self.index.borrow().is_some() {
             return Ok(());
         }
@@ -319,7 +348,7 @@ impl Mailbox {
         let mut stale = Vec::new();
         for at in 0..index.len() {
             weight.add(index.weight(at));
-            if super::maildir::row_letters(&index, at) != index.cold(at).letters {
+            if wants_letters(&index, at) {
                 stale.push(index.uids()[at]);
             }
         }
@@ -378,12 +407,7 @@ impl Mailbox {
     /// Writes pending bytes to the index files. They stay pending if that fails.
     pub async fn flush(&self, disk: &Disk) -> Result<(), StoreError> {
         use crate::runtime::Step;
-        let until = crate::base::Deadline::after(now(), INDEX_WAIT);
-        let _turn = self
-            .io
-            .acquire(1, until)
-            .await
-            .map_err(|_| StoreError::Late)?;
+        let _turn = self.files_turn().await?;
         let generation = self.meta.borrow().generation;
         let (snapshot, log, from) = {
             let pending = self.pending.borrow();

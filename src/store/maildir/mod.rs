@@ -1,5 +1,6 @@
 //! Maildir++ trees: how names become paths, and the writing of files behind the journal's back.
 
+mod letters;
 mod names;
 mod settle;
 
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 
 pub(super) use names::{
-    canonical, file_name, flag_letters, folder, is_good, parse, row_letters, stem,
+    canonical, file_name, flag_letters, folder, is_good, new_stem, parse, row_letters, stem,
 };
 pub(super) use settle::{Settler, Task, find_file, find_folders};
 

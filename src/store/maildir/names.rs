@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::base::{MAILBOX_NAME_BYTES_MAX, UnixMs};
 use crate::store::Flags;
-use crate::store::mailbox::{Cold, Index, KEYWORD_LETTERS_MAX};
+use crate::store::mailbox::{Cold, Extra, Index, KEYWORD_LETTERS_MAX, NameId};
 
 /// Longest folder name a file system takes.
 const FOLDER_BYTES_MAX: usize = 255;
@@ -87,9 +87,24 @@ fn modified_utf7(text: &str, out: &mut String) {
 
 /// The base name of a placement's file, its identity: everything before `:2,`. `S=` is the file's
 /// size, `W=` (`size`) the size with CRLF line ends, as Dovecot has them.
-pub(in crate::store) fn stem(cold: &Cold, saved: UnixMs, size: u64) -> String {
-    let name = cold.name;
+/// Both without a prefix that stands apart. A file that another program made keeps its name.
+pub(in crate::store) fn stem(
+    cold: &Cold,
+    extra: Option<&Extra>,
+    saved: UnixMs,
+    size: u64,
+) -> String {
+    if let Some(stem) = extra.and_then(|e| e.stem.as_deref()) {
+        return stem.to_owned();
+    }
+    let apart = extra.map_or(0, |e| e.prefix.len() as u64);
+    let size = size.saturating_sub(apart);
     let stored = size.saturating_sub(u64::from(cold.bare_newlines));
+    new_stem(cold.name, saved, stored, size)
+}
+
+/// The name that a file of our own gets.
+pub(in crate::store) fn new_stem(name: NameId, saved: UnixMs, stored: u64, size: u64) -> String {
     format!(
         "{}.P{}Q{}N{}.palomar,S={stored},W={size}",
         saved.seconds(),
@@ -164,7 +179,7 @@ pub(in crate::store) fn parse(file_name: &str) -> (&str, u32) {
 mod tests {
     use super::*;
     use crate::base::{PSeq, PartitionId};
-    use crate::store::mailbox::{CacheRef, NameId};
+    use crate::store::mailbox::CacheRef;
 
     #[test]
     fn folders_are_what_dovecot_writes() {
@@ -204,7 +219,7 @@ mod tests {
             letters: 0,
             email_id: [0; 16],
         };
-        let stem = stem(&cold, UnixMs(1_700_000_000_999), 42);
+        let stem = stem(&cold, None, UnixMs(1_700_000_000_999), 42);
         let letters = flag_letters(Flags(1 | 2 | 8)) | 1 << 6;
         let name = file_name(&stem, letters);
         assert_eq!(name, "1700000000.P3Q7N1.palomar,S=40,W=42:2,RSTa");

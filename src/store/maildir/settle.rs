@@ -10,16 +10,17 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Layout, file_name, marked, marker, parse, row_letters};
-use crate::base::{AccountId, PSeq, Uid, UnixMs};
+use super::letters::take_names;
+use super::{Layout, file_name, marked, marker, parse};
+use crate::base::{AccountId, PSeq, UnixMs};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
-use crate::store::StoreError;
 use crate::store::bodies::Bodies;
 use crate::store::body::{Source, Unsettled};
-use crate::store::catalogue::Doomed;
-use crate::store::mailbox::{Folder, LogOp, Mailbox, NameId, disk_error};
+use crate::store::mailbox::{Folder, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
+use crate::store::packed::{pack, pack_steps};
 use crate::store::partition::Partition;
+use crate::store::{Packing, StoreError};
 
 /// Placements that go to the pool in one trip.
 const PLACES_MAX: usize = 128;
@@ -27,8 +28,6 @@ const PLACES_MAX: usize = 128;
 const PLACE_BYTES_MAX: usize = 8 << 20;
 /// Larger bodies are written piece by piece.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Renames in one trip.
-const RENAMES_MAX: usize = 512;
 
 #[derive(Clone)]
 pub(in crate::store) enum Task {
@@ -46,6 +45,12 @@ pub(in crate::store) enum Task {
         stem: String,
         letters: u32,
         date: UnixMs,
+    },
+    /// Take the file of an adopted message from `new` to `cur`.
+    Take {
+        mailbox: Rc<Mailbox>,
+        stem: String,
+        letters: u32,
     },
 }
 
@@ -77,6 +82,11 @@ impl Settler<'_> {
                 Task::Move(mailbox, name) => self.rename(partition, &mailbox, &name).await?,
                 Task::Bury(mailbox) => self.bury(&mailbox).await?,
                 Task::BuryAccount(account) => self.bury_account(partition, account, pseq).await?,
+                Task::Take {
+                    mailbox,
+                    stem,
+                    letters,
+                } => self.take(&mailbox, &stem, letters).await?,
                 Task::Place { .. } => {
                     self.place(partition, upto).await?;
                     continue;
@@ -87,7 +97,7 @@ impl Settler<'_> {
         }
     }
 
-    async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
+    pub(super) async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
         for done in self.disk.batch(steps).await {
             done.map_err(|e| disk_error(&e))?;
         }
@@ -166,6 +176,8 @@ impl Settler<'_> {
                 return Ok(());
             }
         }
+        // Whoever looks for the files meanwhile would find them nowhere.
+        let _turn = mailbox.files_turn().await?;
         self.move_dir(&from, &to).await?;
         *mailbox.folder.path.borrow_mut() = to;
         Ok(())
@@ -178,6 +190,8 @@ impl Settler<'_> {
         if from == to {
             return Ok(());
         }
+        // Whoever looks for the files meanwhile would find them nowhere.
+        let _turn = mailbox.files_turn().await?;
         self.move_dir(&from, &to).await?;
         *mailbox.folder.path.borrow_mut() = to;
         Ok(())
@@ -206,6 +220,30 @@ impl Settler<'_> {
     }
 
     // ---- messages ----
+
+    /// An adopted message leaves `new`, whatever its name there says of flags.
+    async fn take(&self, mailbox: &Mailbox, stem: &str, letters: u32) -> Result<(), StoreError> {
+        let folder = mailbox.path();
+        let to = folder.join("cur").join(file_name(stem, letters));
+        match self.disk.rename(&folder.join("new").join(stem), &to).await {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind == DiskErrorKind::NotFound => {}
+            Err(e) => return Err(disk_error(&e)),
+        }
+        match find_file(self.disk, &folder, stem).await? {
+            // Taken in an earlier life, perhaps under letters that it got since.
+            Some(found) if found.parent().is_some_and(|dir| dir.ends_with("cur")) => Ok(()),
+            Some(found) => self
+                .disk
+                .rename(&found, &to)
+                .await
+                .map_err(|e| disk_error(&e)),
+            None => {
+                count(&self.owned.counters.files_missing);
+                Ok(())
+            }
+        }
+    }
 
     /// Settles the placements at the front of the queue, as many as one trip takes.
     async fn place(&self, partition: &Partition, upto: PSeq) -> Result<(), StoreError> {
@@ -273,7 +311,18 @@ impl Settler<'_> {
                     let tmp = mailbox.path().join("tmp").join(&stem);
                     let size = self.bodies.size(&source, memory.as_ref()).await?;
                     if size > PIECE_BYTES {
-                        self.write_large(&tmp, &prefix, &source, size).await?;
+                        if self.owned.packing.get() == Packing::Zstd {
+                            let plain = tmp.with_extension("plain");
+                            self.write_large(&plain, &prefix, &source, size).await?;
+                            steps.push(Step::Convert {
+                                from: plain.clone(),
+                                to: tmp.clone(),
+                                how: pack,
+                            });
+                            steps.push(Step::Unlink { path: plain });
+                        } else {
+                            self.write_large(&tmp, &prefix, &source, size).await?;
+                        }
                         steps.push(Step::SetTimes {
                             path: tmp.clone(),
                             at: date,
@@ -308,6 +357,10 @@ impl Settler<'_> {
             if bytes > PLACE_BYTES_MAX {
                 break;
             }
+        }
+        if self.owned.packing.get() == Packing::Zstd {
+            let packed = self.disk.compute(move || pack_steps(steps)).await;
+            steps = packed.map_err(|e| disk_error(&e))?;
         }
         let done = self.disk.batch(steps).await;
         for place in places {
@@ -429,7 +482,7 @@ impl Settler<'_> {
     }
 
     /// Learns once what names an earlier life has left.
-    async fn read_listing(&self, folder: &Folder) -> Result<(), StoreError> {
+    pub(super) async fn read_listing(&self, folder: &Folder) -> Result<(), StoreError> {
         if folder.listing.borrow().is_some() {
             return Ok(());
         }
@@ -445,198 +498,7 @@ impl Settler<'_> {
         Ok(())
     }
 
-    // ---- letters, index and cache ----
-
-    /// Renames files whose letters are not what their rows say.
-    pub async fn letters(&self, partition: &Partition) -> Result<(), StoreError> {
-        let mailboxes = partition.unflushed.borrow().clone();
-        for mailbox in mailboxes {
-            if mailbox.keywords_stale.get() && !mailbox.deleted.get() {
-                // Which letter a keyword has is known from the index alone.
-                mailbox.load(self.disk).await?;
-            }
-            let mut later = Vec::new();
-            loop {
-                let stale = {
-                    let mut stale = mailbox.stale_names.borrow_mut();
-                    let keep = stale.len().saturating_sub(RENAMES_MAX);
-                    stale.split_off(keep)
-                };
-                if stale.is_empty() || mailbox.deleted.get() {
-                    break;
-                }
-                let renaming = self.rename_letters(partition, &mailbox, stale, &mut later);
-                if let Err(why) = renaming.await {
-                    mailbox.stale_names.borrow_mut().append(&mut later);
-                    return Err(why);
-                }
-                yield_if_needed().await;
-            }
-            mailbox.stale_names.borrow_mut().append(&mut later);
-            self.keyword_names(&mailbox).await?;
-        }
-        Ok(())
-    }
-
-    /// Those whose files are not written yet must wait: they are put into `later`.
-    async fn rename_letters(
-        &self,
-        partition: &Partition,
-        mailbox: &Mailbox,
-        mut stale: Vec<Uid>,
-        later: &mut Vec<Uid>,
-    ) -> Result<(), StoreError> {
-        stale.sort_unstable();
-        stale.dedup();
-        let recovering = partition.recovering.get();
-        if recovering {
-            self.read_listing(&mailbox.folder).await?;
-        }
-        let cur = mailbox.path().join("cur");
-        let mut renames = Vec::new();
-        let mut steps = Vec::new();
-        let mut left = Vec::new();
-        {
-            let index = mailbox.index.borrow();
-            let Some(index) = index.as_ref() else {
-                return Ok(());
-            };
-            for uid in stale {
-                let Some(at) = index.position(uid) else {
-                    continue;
-                };
-                let cold = index.cold(at);
-                let letters = row_letters(index, at);
-                if letters == cold.letters && !recovering {
-                    continue;
-                }
-                let key = (cold.name.pseq, cold.name.ordinal);
-                if partition.unsettled.borrow().contains_key(&key) {
-                    later.push(uid);
-                    continue;
-                }
-                let stem = super::stem(cold, index.saved(at), index.size(at));
-                let mut from = file_name(&stem, cold.letters);
-                // A power cut in the middle of renaming leaves a file under any of its names, or
-                // under several.
-                let mut names = take_names(&mailbox.folder, &stem);
-                if !names.contains(&from) {
-                    from = names.pop().unwrap_or(from);
-                }
-                names.retain(|name| *name != from);
-                left.extend(names.iter().map(|name| Step::Unlink {
-                    path: cur.join(name),
-                }));
-                let to = file_name(&stem, letters);
-                if from == to && letters == cold.letters {
-                    continue;
-                }
-                steps.push(Step::Rename {
-                    from: cur.join(from),
-                    to: cur.join(to),
-                });
-                renames.push((uid, stem, letters));
-            }
-        }
-        for gone in self.disk.batch(left).await {
-            gone.map_err(|e| disk_error(&e))?;
-        }
-        if steps.is_empty() {
-            return Ok(());
-        }
-        let outcomes = self.disk.batch(steps).await;
-        let mut done = Vec::with_capacity(renames.len());
-        let mut failed = None;
-        for ((uid, stem, letters), outcome) in renames.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(_) => {}
-                Err(e) if e.kind == DiskErrorKind::NotFound => {
-                    let Some(found) = find_file(self.disk, &mailbox.path(), &stem).await? else {
-                        count(&self.owned.counters.files_missing);
-                        continue;
-                    };
-                    let to = cur.join(file_name(&stem, letters));
-                    self.disk
-                        .rename(&found, &to)
-                        .await
-                        .map_err(|e| disk_error(&e))?;
-                }
-                Err(e) => {
-                    later.push(uid);
-                    failed = failed.or(Some(disk_error(&e)));
-                    continue;
-                }
-            }
-            done.push((uid, stem, letters));
-        }
-        self.renamed(partition, mailbox, done);
-        failed.map_or(Ok(()), Err)
-    }
-
-    /// Notes the letters that files have now.
-    fn renamed(&self, partition: &Partition, mailbox: &Mailbox, done: Vec<(Uid, String, u32)>) {
-        let mut letters_now = Vec::with_capacity(done.len());
-        {
-            let mut index = mailbox.index.borrow_mut();
-            let mut state = partition.state.borrow_mut();
-            for (uid, renamed, now) in done {
-                let row = index
-                    .as_mut()
-                    .and_then(|index| Some((index.position(uid)?, index)));
-                if let Some((at, index)) = row {
-                    index.set_letters(at, now);
-                    letters_now.push((uid, now));
-                    continue;
-                }
-                // Expunged meanwhile: it must be found when its time comes.
-                let doomed = state
-                    .doomed
-                    .iter_mut()
-                    .rev()
-                    .find_map(|(_, doomed)| match doomed {
-                        Doomed::Message { stem, letters, .. } if *stem == renamed => Some(letters),
-                        _ => None,
-                    });
-                if let Some(letters) = doomed {
-                    *letters = now;
-                }
-            }
-        }
-        LogOp::Letters(letters_now).encode(&mut mailbox.pending.borrow_mut().log);
-    }
-
-    /// Dovecot's list of which letter is which keyword.
-    async fn keyword_names(&self, mailbox: &Mailbox) -> Result<(), StoreError> {
-        if mailbox.deleted.get() || !mailbox.made.get() || !mailbox.keywords_stale.get() {
-            return Ok(());
-        }
-        let text = {
-            let index = mailbox.index.borrow();
-            let Some(index) = index.as_ref() else {
-                return Ok(());
-            };
-            let names = index.keyword_names().iter().enumerate().take(26);
-            names
-                .map(|(n, name)| format!("{n} {name}\n"))
-                .collect::<String>()
-        };
-        mailbox.keywords_stale.set(false);
-        // Beside the file: then no power cut leaves it under both names.
-        let to = mailbox.path().join("dovecot-keywords");
-        let tmp = to.with_extension("tmp");
-        let written = self
-            .steps(vec![Step::Replace {
-                tmp,
-                to,
-                bytes: text.into_bytes(),
-                modified: None,
-            }])
-            .await;
-        if written.is_err() {
-            mailbox.keywords_stale.set(true);
-        }
-        written
-    }
+    // ---- index and cache ----
 
     /// Writes pending bytes of indexes and caches.
     pub async fn flush(&self, partition: &Partition) -> Result<(), StoreError> {
@@ -727,16 +589,8 @@ fn moves_again(partition: &Partition, mailbox: &Mailbox) -> bool {
     tasks.iter().skip(1).any(|(_, task)| match task {
         Task::Move(later, _) | Task::Bury(later) => later.id == mailbox.id,
         Task::BuryAccount(account) => *account == mailbox.account,
-        Task::Make(_) | Task::Place { .. } => false,
+        Task::Make(_) | Task::Place { .. } | Task::Take { .. } => false,
     })
-}
-
-/// The names of a file as an earlier life left them; they are told once. None but while the
-/// partition recovers.
-fn take_names(folder: &Folder, stem: &str) -> Vec<String> {
-    let mut listing = folder.listing.borrow_mut();
-    let names = listing.as_mut().and_then(|all| all.remove(stem));
-    names.unwrap_or_default()
 }
 
 async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {

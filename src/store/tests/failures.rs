@@ -308,8 +308,8 @@ fn a_journal_that_cannot_grow_refuses_and_recovers() {
         let mut world = World::new(&Disk::sim(sim.clone()), cfg, seed).await;
         sim.set_capacity(0);
         let mut outcome = Ok(());
-        for _ in 0..30 {
-            outcome = world.deliver(1, 200_000).await;
+        for _ in 0..200 {
+            outcome = world.deliver(1, 30_000).await;
             if outcome.is_err() {
                 break;
             }

@@ -21,11 +21,12 @@ use crate::store::journal::{
     self, Apply, Class, Committed, Journal, JournalConfig, Recorded, recover, retire,
 };
 use crate::store::mailbox::{
-    CacheRef, Cold, Index, LogOp, Mailbox, Meta, NameId, NewRow, Weight, align, replay,
+    CacheRef, Cold, Extra, Index, LogOp, Mailbox, Meta, NameId, NewRow, Weight, align, replay,
 };
 use crate::store::maildir::Layout;
 use crate::store::{
-    AccountRef, Body, BodyRef, Flags, Message, Op, OutboxKey, Record, SpecialUse, Target,
+    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Record,
+    SpecialUse, Target,
 };
 use crate::wire::mime::{DigestView, Limits, Walker};
 
@@ -35,12 +36,17 @@ const ANA: AccountId = AccountId(7);
 const INBOX: MailboxId = MailboxId(3);
 const P1: PartitionId = PartitionId(1);
 
-/// The file as it was kept; written first where the environment asks for it.
-fn kept(name: &str, today: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+/// What today's Palomar writes, as the number at the end of each file's name.
+const TODAY: u32 = 2;
+
+/// The file as it was kept. One of today's version is written first where the environment asks
+/// for it; older ones stay as they were.
+fn kept(name: &str, version: u32, today: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    let name = name.replace('#', &version.to_string());
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/format")
         .join(name);
-    if std::env::var_os("PALOMAR_WRITE_FORMATS").is_some() {
+    if version == TODAY && std::env::var_os("PALOMAR_WRITE_FORMATS").is_some() {
         std::fs::write(&path, today()).expect("writes");
     }
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -81,7 +87,7 @@ fn bob() -> Target {
     }
 }
 
-fn placed(uid: u32, body: BodyRef) -> Op {
+fn placed(uid: u32, body: BodyRef, apart: bool) -> Op {
     Op::Placed {
         account: ANA,
         mailbox: INBOX,
@@ -93,6 +99,7 @@ fn placed(uid: u32, body: BodyRef) -> Op {
         saved: UnixMs(1_772_438_400_123),
         body,
         prefix: b"Return-Path: <>\r\n".to_vec(),
+        apart,
         origin: Some(OutboxKey {
             source: PartitionId::queue(0),
             pseq: PSeq(9),
@@ -102,8 +109,62 @@ fn placed(uid: u32, body: BodyRef) -> Op {
     }
 }
 
+fn adopted(uid: u32, place: AdoptedPlace) -> AdoptedRow {
+    AdoptedRow {
+        uid: Uid(uid),
+        modseq: ModSeq(1 << 40 | 8),
+        flags: Flags::SEEN,
+        keywords: vec!["Work".into()],
+        internal_date: UnixMs(1_600_000_000_000),
+        saved: UnixMs(1_772_438_400_123),
+        size: 1200,
+        bare_newlines: 30,
+        email_id: [7; 16],
+        stem: format!("1600000000.M1P{uid}.host,S=1170,W=1200"),
+        letters: 0x41,
+        place,
+        uidl: (uid == 20).then(|| "000000145e9b2f00".into()),
+        digest: digest().into(),
+    }
+}
+
 /// Every kind of op, with every kind of field.
-fn ops() -> Vec<Vec<Op>> {
+fn ops(version: u32) -> Vec<Vec<Op>> {
+    let mut ops = ops_of_1(version);
+    if version >= 2 {
+        ops.push(vec![
+            Op::Adopted {
+                account: ANA,
+                mailbox: INBOX,
+                rows: vec![
+                    adopted(20, AdoptedPlace::Cur),
+                    adopted(21, AdoptedPlace::New),
+                    adopted(22, AdoptedPlace::Archive { at: 5, len: 1170 }),
+                ],
+            },
+            Op::MailboxSet {
+                account: ANA,
+                mailbox: INBOX,
+                uidnext: Some(Uid(1000)),
+                highest: Some(ModSeq(77)),
+                special_use: Some(Some(SpecialUse::Junk)),
+            },
+            Op::MailboxSet {
+                account: ANA,
+                mailbox: INBOX,
+                uidnext: None,
+                highest: None,
+                special_use: Some(None),
+            },
+        ]);
+    }
+    ops
+}
+
+/// The kinds that version 1 had, with the fields that they have in `version`.
+fn ops_of_1(version: u32) -> Vec<Vec<Op>> {
+    let apart = version >= 2;
+    let at = UnixMs(if version >= 2 { 1_772_438_500_000 } else { 0 });
     let (account, mailbox, modseq) = (ANA, INBOX, ModSeq(1 << 40 | 6));
     let value = |account, value| Op::ValueSet {
         account,
@@ -134,14 +195,15 @@ fn ops() -> Vec<Vec<Op>> {
             },
         ],
         vec![
-            placed(1, BodyRef::New(0)),
-            placed(2, BodyRef::Handed(1)),
+            placed(1, BodyRef::New(0), apart),
+            placed(2, BodyRef::Handed(1), false),
             placed(
                 3,
                 BodyRef::Copy {
                     mailbox,
                     uid: Uid(1),
                 },
+                false,
             ),
         ],
         vec![
@@ -160,6 +222,7 @@ fn ops() -> Vec<Vec<Op>> {
                 mailbox,
                 modseq,
                 uids: vec![Uid(1), Uid(3)],
+                at,
             },
             Op::MailboxRenamed {
                 account,
@@ -169,6 +232,7 @@ fn ops() -> Vec<Vec<Op>> {
             Op::MailboxDeleted {
                 account,
                 mailbox: MailboxId(4),
+                at,
             },
         ],
         vec![
@@ -198,7 +262,7 @@ fn ops() -> Vec<Vec<Op>> {
     ]
 }
 
-fn records() -> Vec<Record> {
+fn records(version: u32) -> Vec<Record> {
     let spooled = || message(Body::Spool(Path::new(ROOT).join("spool/1-0-1")));
     let inline = || message(Body::Inline(LETTER.to_vec()));
     let record = |(n, ops): (usize, Vec<Op>)| Record {
@@ -212,7 +276,7 @@ fn records() -> Vec<Record> {
         },
         ops,
     };
-    ops().into_iter().enumerate().map(record).collect()
+    ops(version).into_iter().enumerate().map(record).collect()
 }
 
 /// All of a record but where its bodies lie.
@@ -258,7 +322,7 @@ fn journal_today() -> (Vec<u8>, Vec<u8>) {
         retire(&cfg, &disk, &recovered).await.expect("retires");
         let journal = Journal::create(&cfg, disk.clone(), 0, Rc::new(Ignore)).await;
         let journal = journal.expect("creates");
-        for record in records() {
+        for record in records(TODAY) {
             let ticket = journal.append(record, Class::Change).expect("takes it");
             journal.committed(ticket).await.expect("commits");
         }
@@ -275,9 +339,14 @@ fn journal_today() -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn a_journal_slot_of_version_1() {
-    let slot = kept("journal-1.slot", || journal_today().0);
-    let epoch = kept("journal-1.epoch", || journal_today().1);
+fn a_journal_slot_of_each_version() {
+    check_slot(1);
+    check_slot(2);
+}
+
+fn check_slot(version: u32) {
+    let slot = kept("journal-#.slot", version, || journal_today().0);
+    let epoch = kept("journal-#.epoch", version, || journal_today().1);
     block_on(async move {
         let disk = Disk::sim(SimDisk::new(2));
         let root = PathBuf::from(ROOT);
@@ -291,7 +360,7 @@ fn a_journal_slot_of_version_1() {
         disk.write_new(&path, epoch).await.expect("writes");
         let found = recover(&small(), &disk).await.expect("recovers");
         assert_eq!(found.report.torn.len(), 0);
-        let records = records();
+        let records = records(version);
         let read: &Vec<Recorded> = &found.partitions[&P1];
         assert_eq!(read.len(), records.len());
         for ((back, places), record) in read.iter().zip(&records) {
@@ -332,14 +401,32 @@ fn row(uid: u32, keywords: &[&str]) -> NewRow {
             letters: 0x41,
             email_id: [uid as u8; 16],
         },
+        extra: None,
     }
 }
 
-fn index() -> Index {
+fn extra() -> Extra {
+    Extra {
+        stem: Some("1600000000.M1P2.host,S=10,W=11".into()),
+        uidl: Some("000000145e9b2f00".into()),
+        prefix: b"Return-Path: <>\r\n"[..].into(),
+        archive: Some((5, 1170)),
+    }
+}
+
+fn index(version: u32) -> Index {
     let mut index = Index::default();
     index.add(&row(1, &["Work", "$Forwarded"]));
-    index.add(&row(2, &[]));
+    let extra = (version >= 2).then(|| Box::new(extra()));
+    index.add(&NewRow {
+        extra,
+        ..row(2, &[])
+    });
     index.add(&row(90_000, &["work"]));
+    index.add(&row(90_001, &[]));
+    let last = index.len() - 1;
+    let modseq = (version >= 2).then_some(ModSeq(1 << 40 | 90_002));
+    index.remove(&[last], modseq);
     index
 }
 
@@ -350,22 +437,44 @@ fn check_rows(found: &Index, want: &Index) {
         assert_eq!(found.row(at), want.row(at));
         assert_eq!(found.cold(at), want.cold(at));
         assert_eq!(found.weight(at), want.weight(at));
+        assert_eq!(found.extra(at), want.extra(at));
     }
 }
 
 #[test]
-fn an_index_snapshot_of_version_1() {
-    let bytes = kept("index-1", || index().encode());
-    check_rows(&Index::decode(&bytes).expect("decodes"), &index());
+fn an_index_snapshot_of_each_version() {
+    for version in [1, 2] {
+        let bytes = kept("index-#", version, || index(version).encode());
+        let found = Index::decode(&bytes).expect("decodes");
+        check_rows(&found, &index(version));
+        let gone = found.vanished().since(ModSeq(1 << 40 | 90_000));
+        match version {
+            1 => assert_eq!(gone, Some(Vec::new())),
+            _ => assert_eq!(gone, Some(vec![(Uid(90_001), Uid(90_001))])),
+        }
+        // What went before the upgrade is not known.
+        assert_eq!(found.vanished().since(ModSeq(0)).is_none(), version == 1);
+    }
 }
 
 #[test]
-fn an_index_log_of_version_1() {
+fn an_index_log_of_each_version() {
+    check_log(1);
+    check_log(2);
+}
+
+fn check_log(version: u32) {
     let changed = vec![(Uid(2), Flags::DELETED, vec!["Late".to_owned()])];
-    let bytes = kept("index-log-1", || {
+    let extra = || (version >= 2).then(|| Box::new(extra()));
+    let modseq = (version >= 2).then_some(ModSeq(1 << 40 | 60));
+    let second = || NewRow {
+        extra: extra(),
+        ..row(2, &[])
+    };
+    let bytes = kept("index-log-#", version, || {
         let mut log = Vec::new();
-        for (uid, keywords) in [(1, vec!["Work", "$Forwarded"]), (2, vec![]), (3, vec![])] {
-            LogOp::Added(row(uid, &keywords)).encode(&mut log);
+        for row in [row(1, &["Work", "$Forwarded"]), second(), row(3, &[])] {
+            LogOp::Added(row).encode(&mut log);
         }
         log.resize(align(log.len() as u64) as usize, 0);
         LogOp::Flags {
@@ -373,7 +482,8 @@ fn an_index_log_of_version_1() {
             entries: changed.clone(),
         }
         .encode(&mut log);
-        LogOp::Expunged { uids: vec![Uid(3)] }.encode(&mut log);
+        let uids = vec![Uid(3)];
+        LogOp::Expunged { uids, modseq }.encode(&mut log);
         LogOp::Letters(vec![(Uid(2), 0x80)]).encode(&mut log);
         log
     });
@@ -381,7 +491,7 @@ fn an_index_log_of_version_1() {
     replay(&mut found, &bytes, 0).expect("replays");
     let mut want = Index::default();
     want.add(&row(1, &["Work", "$Forwarded"]));
-    want.add(&row(2, &[]));
+    want.add(&second());
     want.set(1, Flags::DELETED, &changed[0].2, ModSeq(1 << 40 | 50));
     want.set_letters(1, 0x80);
     check_rows(&found, &want);
@@ -389,7 +499,7 @@ fn an_index_log_of_version_1() {
 
 #[test]
 fn a_cache_of_version_1() {
-    let bytes = kept("cache-1", || [digest(), digest()].concat());
+    let bytes = kept("cache-#", 1, || [digest(), digest()].concat());
     for part in bytes.chunks(bytes.len() / 2) {
         let view = DigestView::parse(part).expect("parses");
         assert_eq!(view.bytes(), LETTER.len() as u64);
@@ -522,7 +632,7 @@ fn told(catalogue: &Catalogue) -> String {
 
 #[test]
 fn a_catalogue_of_version_1() {
-    let bytes = kept("catalogue-1", || catalogue().encode(P1));
+    let bytes = kept("catalogue-#", 1, || catalogue().encode(P1));
     let found = Catalogue::decode(&bytes, P1, &layout());
     let found = found.unwrap_or_else(|_| panic!("does not decode"));
     assert_eq!(told(&found), told(&catalogue()));

@@ -4,6 +4,7 @@ use hashbrown::HashSet;
 
 use super::{Access, Stored, View};
 use crate::base::{ModSeq, Uid};
+use crate::runtime::unix_now;
 use crate::store::journal::Class;
 use crate::store::mailbox::Index;
 use crate::store::overlay::MailboxFlight;
@@ -191,6 +192,7 @@ impl View {
                 mailbox,
                 modseq,
                 uids: there.clone(),
+                at: unix_now(),
             };
             let ticket =
                 self.shard

@@ -220,6 +220,14 @@ impl View {
         index.position(uid).map(|at| index.row(at))
     }
 
+    /// UIDs that were expunged after `modseq`, as ascending runs, for VANISHED (RFC 7162 3.2.10);
+    /// `None` where the store does not know all of them any more.
+    #[must_use]
+    pub fn vanished_since(&self, modseq: ModSeq) -> Option<Vec<(Uid, Uid)>> {
+        let index = self.mailbox.index.borrow();
+        index.as_ref()?.vanished().since(modseq)
+    }
+
     /// Rows without allocation for long scans: UID, flags, modseq, size, internal date and saved
     /// are plain values; keywords come by `row` only when `has_keywords`.
     pub fn scan(&self, uids: &[Uid], each: &mut dyn FnMut(ScanRow)) {

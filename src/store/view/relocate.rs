@@ -102,6 +102,7 @@ impl View {
                         uid: from,
                     },
                     prefix: Vec::new(),
+                    apart: false,
                     origin: None,
                     trace: None,
                 });
@@ -129,6 +130,7 @@ impl View {
                 mailbox: self.mailbox.id,
                 modseq,
                 uids,
+                at: now,
             });
             Class::Change
         } else {
