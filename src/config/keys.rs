@@ -188,6 +188,11 @@ section! {
         inflight_bytes_max: ByteSize = "64MiB", Restart, "4MiB" to "4GiB";
         /// Longest time between checkpoints, which free journal slots.
         checkpoint_interval: Span = "10s", Restart, "100ms" to "10m";
+        /// How far a reader of the journal (a spare, a backup) may be behind before it loses its place
+        /// and has to begin anew; at most half of all slots.
+        journal_reader_bytes_max: ByteSize = "128MiB", Restart, "0B" to "2TiB";
+        /// Memory on each shard for mailbox indexes. Those of idle sessions are given up first.
+        index_memory_bytes_max: ByteSize = "256MiB", Restart, "16MiB" to "1TiB";
         /// Mailbox size of users for whom none is set. 0: unlimited.
         quota_default: ByteSize = "10GB", Live;
         /// How message files are written: none or zstd. Those of before are read either way.

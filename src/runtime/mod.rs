@@ -34,8 +34,8 @@ mod udp;
 
 pub use clock::{now, trace_id, unix_now};
 pub use disk::{
-    Convert, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskOp, Done, Open, SimCounters,
-    SimDisk, Step,
+    Convert, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskOp, Done, FilePart, Open,
+    SimCounters, SimDisk, Step,
 };
 pub use error::RuntimeError;
 pub use gate::{Gate, Pass, spawn_in};

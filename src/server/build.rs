@@ -194,6 +194,12 @@ pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
     store.pack_old = config.store.compress_old;
     let inflight = config.store.inflight_bytes_max.0;
     store.body_memory_bytes_max = usize::try_from(inflight).unwrap_or(usize::MAX);
+    let indexes = config.store.index_memory_bytes_max.0;
+    store.index_memory_bytes_max = usize::try_from(indexes).unwrap_or(usize::MAX);
+    let slot = config.store.journal_slot_bytes.0;
+    let behind = config.store.journal_reader_bytes_max.0 / slot.max(1);
+    store.journal.reader_slots_max = u32::try_from(behind).unwrap_or(u32::MAX);
+    store.progress = super::progress::of_start();
     store
 }
 

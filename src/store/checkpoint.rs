@@ -90,7 +90,7 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     }
     shard.journal.release_below(position);
     for cut in &cuts {
-        doom(&shard.disk, &shard.owned, &cut.partition, cut.at).await;
+        doom(&shard.patient, &shard.owned, &cut.partition, cut.at).await;
     }
     shard.spools.sweep().await;
     count(&shard.owned.counters.checkpoints);
@@ -315,7 +315,7 @@ pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto
             continue;
         };
         for part in files.chunks(UNLINKS_MAX) {
-            let several = partition.recovering.get();
+            let several = partition.recovering.get().is_some();
             if let Err(error) = unlink_messages(disk, &mailbox.path(), part, several).await {
                 tracing::warn!(%error, "expunged messages not removed");
                 left.extend(part.iter().map(|(n, ..)| *n));

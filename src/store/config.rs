@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Packing;
 use super::journal::JournalConfig;
+use super::progress::Progress;
 
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
@@ -28,6 +29,8 @@ pub struct StoreConfig {
     pub pack_old: bool,
     /// How long settling waits for more to do.
     pub settle_after: Duration,
+    /// Who watches the start.
+    pub progress: Progress,
 }
 
 impl StoreConfig {
@@ -46,6 +49,7 @@ impl StoreConfig {
             packing: Packing::Plain,
             pack_old: false,
             settle_after: Duration::from_millis(100),
+            progress: Progress::default(),
         }
     }
 }

@@ -35,22 +35,26 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// A frame that decoders skip (RFC 8878 3.1.2), without content.
 const SKIPPED: [u8; 8] = [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0];
 
-/// Compresses what the steps write, where it gets shorter. For a pool thread.
-pub(super) fn pack_steps(mut steps: Vec<Step>) -> Vec<Step> {
-    for step in &mut steps {
-        let Step::Replace { bytes, .. } = step else {
-            continue;
-        };
-        if bytes.len() < PACKED_BYTES_MIN {
-            continue;
-        }
-        match zstd::bulk::compress(bytes, LEVEL) {
-            Ok(packed) if packed.len() < bytes.len() => *bytes = packed,
-            // It stays as it is: that is never wrong.
-            Ok(_) | Err(_) => {}
+impl Packing {
+    /// How a message that is in memory becomes its file's content; `None`: as it is.
+    pub(super) fn of_bytes(self) -> Option<fn(Vec<u8>) -> Vec<u8>> {
+        match self {
+            Packing::Plain => None,
+            Packing::Zstd => Some(pack_bytes),
         }
     }
-    steps
+}
+
+/// Compresses a message where it gets shorter.
+fn pack_bytes(bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.len() < PACKED_BYTES_MIN {
+        return bytes;
+    }
+    match zstd::bulk::compress(&bytes, LEVEL) {
+        Ok(packed) if packed.len() < bytes.len() => packed,
+        // It stays as it is: that is never wrong.
+        Ok(_) | Err(_) => bytes,
+    }
 }
 
 /// Compresses a file of any length. The outcome never has the length that it had before.

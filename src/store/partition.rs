@@ -42,8 +42,8 @@ pub(super) struct Partition {
     pub numbers: Cell<(u64, u32)>,
     /// Sources of outbox entries, and below which none is new. Of this life: attempts are too.
     pub low_waters: RefCell<HashMap<PartitionId, PSeq>>,
-    /// Start-up: files of an earlier life may lie where ours go.
-    pub recovering: Cell<bool>,
+    /// Start-up: files of an earlier life, of records after this, may lie where ours go.
+    pub recovering: Cell<Option<PSeq>>,
 }
 
 impl Partition {
@@ -61,7 +61,7 @@ impl Partition {
             dirty: Cell::new(false),
             numbers: Cell::new((0, 0)),
             low_waters: RefCell::default(),
-            recovering: Cell::new(false),
+            recovering: Cell::new(None),
         })
     }
 

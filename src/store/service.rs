@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::bodies::Bodies;
-use super::journal::{Journal, Stats};
+use super::journal::{Journal, ReaderStats, Stats};
 use super::maildir::Layout;
 use super::owned::{Owned, count};
 use super::remote::{self, Remote};
@@ -88,7 +88,7 @@ impl Store {
             loaded.state.borrow_mut().doomed.clear();
             owned.partitions.borrow_mut().insert(*partition, loaded);
         }
-        let journal = Journal::create(&cfg.journal, disk.clone(), id.0, owned.clone()).await?;
+        let journal = Journal::create(&cfg.journal, disk.patient(), id.0, owned.clone()).await?;
         let memory = cfg.body_memory_bytes_max;
         let shard = Rc::new(Shard {
             id,
@@ -96,6 +96,7 @@ impl Store {
             bodies: Bodies::live(disk.clone(), journal.clone()),
             spools: Spools::new(disk.clone(), &layout, from.epoch, id, memory),
             layout,
+            patient: disk.patient(),
             disk,
             journal,
             owned,
@@ -225,6 +226,14 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Who reads the journal, and how far each is.
+    #[must_use]
+    pub fn journal_readers(&self) -> Vec<ReaderStats> {
+        self.shard.journal.readers()
+    }
+}
+
 /// Settles all partitions; with `letters` also names of files.
 async fn settle(shard: &Shard, letters: bool) -> Result<(), StoreError> {
     let until = Deadline::after(now(), Duration::from_secs(300));
@@ -271,7 +280,7 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
         or(or(sleep(every), wanted), shard.gate.closing()).await;
         let dirty = shard.owned.all().iter().any(|p| p.dirty.get());
         let due = now().duration_since(last) >= shard.cfg.checkpoint_every;
-        let full = shard.journal.fill_permille() >= CHECKPOINT_PERMILLE;
+        let full = shard.journal.unreleased_permille() >= CHECKPOINT_PERMILLE;
         // Not left to checkpoints: on a full disk they may wait for just this room.
         shard.spools.sweep().await;
         if shard.gate.is_closed() || shard.is_poisoned() || !(full || (due && dirty)) {

@@ -1,5 +1,7 @@
 //! The blocking calls. Only pool threads and the start come here.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::os::fd::OwnedFd;
@@ -10,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
-use super::step::{APPEND, Convert};
+use super::step::{APPEND, Convert, FilePart};
 use super::{DirEntry, DiskError, DiskOp, Done, Open, Step};
 use crate::base::UnixMs;
 
@@ -29,10 +31,21 @@ pub(super) fn apply(step: &Step) -> Result<Done, DiskError> {
         tmp,
         to,
         bytes,
+        rest,
+        pack,
         modified,
     } = step
     {
-        return replace(tmp, to, bytes, *modified);
+        let mut whole = Cow::Borrowed(bytes.as_slice());
+        if let Some(rest) = rest {
+            let joined = with_rest(bytes, rest);
+            let failed = |cause| DiskError::new(DiskOp::Read, &rest.path, &cause);
+            whole = Cow::Owned(joined.map_err(failed)?);
+        }
+        if let Some(pack) = pack {
+            whole = Cow::Owned(pack(whole.into_owned()));
+        }
+        return replace(tmp, to, &whole, *modified);
     }
     if let Step::Convert { from, to, how } = step {
         let converted = convert(from, to, *how);
@@ -77,6 +90,14 @@ fn convert(from: &Path, to: &Path, how: Convert) -> io::Result<()> {
     let mut writer = BufWriter::with_capacity(COPY_BYTES, File::from(open(to, truncate)?));
     how(&mut reader, &mut writer)?;
     writer.flush()
+}
+
+fn with_rest(head: &[u8], rest: &FilePart) -> io::Result<Vec<u8>> {
+    let mut whole = Vec::with_capacity(head.len() + rest.len);
+    whole.extend_from_slice(head);
+    whole.resize(head.len() + rest.len, 0);
+    File::open(&rest.path)?.read_exact_at(&mut whole[head.len()..], rest.at)?;
+    Ok(whole)
 }
 
 fn set_times(file: &File, at: UnixMs) -> io::Result<()> {
@@ -158,6 +179,16 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
     }
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
+}
+
+/// Without a look at each file.
+pub(super) fn names(path: &Path) -> io::Result<Vec<OsString>> {
+    let entries = fs::read_dir(path)?;
+    let mut names = entries
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names)
 }
 
 pub(super) fn stat(path: &Path) -> io::Result<(u64, UnixMs)> {

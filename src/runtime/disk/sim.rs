@@ -21,7 +21,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 
 use super::step::{APPEND, Convert};
-use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, Open, Step};
+use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, FilePart, Open, Step};
 use crate::base::UnixMs;
 use crate::runtime::local::Notify;
 
@@ -224,10 +224,19 @@ impl SimDisk {
             tmp,
             to,
             bytes,
+            rest,
+            pack,
             modified,
         } = step
         {
-            return state.replace(tmp, to, bytes, *modified);
+            let mut whole = bytes.clone();
+            if let Some(rest) = rest {
+                whole.extend(state.part(rest)?);
+            }
+            if let Some(pack) = pack {
+                whole = pack(whole);
+            }
+            return state.replace(tmp, to, &whole, *modified);
         }
         if let Step::Convert { from, to, how } = step {
             return state.convert(from, to, *how);
@@ -428,6 +437,17 @@ impl State {
         let (path, len) = (to.to_path_buf(), converted.len() as u64);
         self.change(&Step::Truncate { path, len })?;
         Ok(done)
+    }
+
+    fn part(&mut self, part: &FilePart) -> Result<Vec<u8>, DiskError> {
+        let path = &part.path;
+        self.begin(DiskOp::Read, path)?;
+        let file = self.file(path).map_err(at(DiskOp::Read, path))?;
+        let bytes = file.read(part.at, part.len);
+        match bytes.len() == part.len {
+            true => Ok(bytes),
+            false => Err(at(DiskOp::Read, path)(Errno::IO)),
+        }
     }
 
     /// A step other than a write.

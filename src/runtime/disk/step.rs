@@ -25,6 +25,10 @@ pub enum Step {
         tmp: PathBuf,
         to: PathBuf,
         bytes: Vec<u8>,
+        /// What of another file follows the bytes.
+        rest: Option<FilePart>,
+        /// Makes of the whole what is written.
+        pack: Option<fn(Vec<u8>) -> Vec<u8>>,
         /// When the content was last changed, for those who ask; now where it is not said.
         modified: Option<UnixMs>,
     },
@@ -70,6 +74,13 @@ pub enum Step {
 
 /// Makes one stream of octets of another: pure, and with bounded memory.
 pub type Convert = fn(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<()>;
+/// Part of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    pub path: PathBuf,
+    pub at: u64,
+    pub len: usize,
+}
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

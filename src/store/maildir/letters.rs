@@ -3,13 +3,15 @@
 
 use std::path::PathBuf;
 
-use super::settle::{Settler, find_file};
-use super::{file_name, row_letters};
+use hashbrown::HashMap;
+
+use super::settle::{Settler, find_file, list};
+use super::{file_name, parse, row_letters};
 use crate::base::Uid;
 use crate::runtime::{DiskErrorKind, Step, yield_if_needed};
 use crate::store::StoreError;
 use crate::store::catalogue::Doomed;
-use crate::store::mailbox::{Folder, Index, LogOp, Mailbox, disk_error};
+use crate::store::mailbox::{Index, LogOp, Mailbox, disk_error};
 use crate::store::owned::count;
 use crate::store::partition::Partition;
 
@@ -21,31 +23,44 @@ impl Settler<'_> {
     pub async fn letters(&self, partition: &Partition) -> Result<(), StoreError> {
         let mailboxes = partition.unflushed.borrow().clone();
         for mailbox in mailboxes {
-            if mailbox.keywords_stale.get() && !mailbox.deleted.get() {
-                // Which letter a keyword has is known from the index alone.
-                mailbox.load(self.disk).await?;
-            }
-            let mut later = Vec::new();
-            loop {
-                let stale = {
-                    let mut stale = mailbox.stale_names.borrow_mut();
-                    let keep = stale.len().saturating_sub(RENAMES_MAX);
-                    stale.split_off(keep)
-                };
-                if stale.is_empty() || mailbox.deleted.get() {
-                    break;
-                }
-                let renaming = self.rename_letters(partition, &mailbox, stale, &mut later);
-                if let Err(why) = renaming.await {
-                    mailbox.stale_names.borrow_mut().append(&mut later);
-                    return Err(why);
-                }
-                yield_if_needed().await;
-            }
-            mailbox.stale_names.borrow_mut().append(&mut later);
-            self.keyword_names(&mailbox).await?;
+            self.letters_of(partition, &mailbox).await?;
         }
         Ok(())
+    }
+
+    pub async fn letters_of(
+        &self,
+        partition: &Partition,
+        mailbox: &Mailbox,
+    ) -> Result<(), StoreError> {
+        if mailbox.keywords_stale.get() && !mailbox.deleted.get() {
+            // Which letter a keyword has is known from the index alone.
+            mailbox.load(self.disk).await?;
+        }
+        // A former life's names are looked up in one listing, so all go at once.
+        let most = match partition.recovering.get() {
+            Some(_) => usize::MAX,
+            None => RENAMES_MAX,
+        };
+        let mut later = Vec::new();
+        loop {
+            let stale = {
+                let mut stale = mailbox.stale_names.borrow_mut();
+                let keep = stale.len().saturating_sub(most);
+                stale.split_off(keep)
+            };
+            if stale.is_empty() || mailbox.deleted.get() {
+                break;
+            }
+            let renaming = self.rename_letters(partition, mailbox, stale, &mut later);
+            if let Err(why) = renaming.await {
+                mailbox.stale_names.borrow_mut().append(&mut later);
+                return Err(why);
+            }
+            yield_if_needed().await;
+        }
+        mailbox.stale_names.borrow_mut().append(&mut later);
+        self.keyword_names(mailbox).await
     }
 
     /// Those whose files are not written yet must wait: they are put into `later`.
@@ -58,15 +73,16 @@ impl Settler<'_> {
     ) -> Result<(), StoreError> {
         stale.sort_unstable();
         stale.dedup();
-        if partition.recovering.get() {
-            self.read_listing(&mailbox.folder).await?;
-        }
+        let mut names = match partition.recovering.get() {
+            Some(_) => self.names_of(mailbox, &stale).await?,
+            None => Names::default(),
+        };
         let plan = {
             let index = mailbox.index.borrow();
             let Some(index) = index.as_ref() else {
                 return Ok(());
             };
-            plan(partition, mailbox, index, stale, later)
+            plan(partition, mailbox, (index, &mut names), stale, later)
         };
         for gone in self.disk.batch(plan.left).await {
             gone.map_err(|e| disk_error(&e))?;
@@ -101,6 +117,27 @@ impl Settler<'_> {
         }
         self.renamed(partition, mailbox, done);
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Every name that the files of these messages have.
+    async fn names_of(&self, mailbox: &Mailbox, uids: &[Uid]) -> Result<Names, StoreError> {
+        let mut names: Names = {
+            let index = mailbox.index.borrow();
+            let Some(index) = index.as_ref() else {
+                return Ok(Names::default());
+            };
+            let at = uids.iter().filter_map(|&uid| index.position(uid));
+            at.map(|at| (index.stem(at), Vec::new())).collect()
+        };
+        if names.is_empty() {
+            return Ok(names);
+        }
+        for name in list(self.disk, &mailbox.path().join("cur")).await? {
+            if let Some(all) = names.get_mut(parse(&name).0) {
+                all.push(name);
+            }
+        }
+        Ok(names)
     }
 
     /// Notes the letters that files have now.
@@ -159,6 +196,8 @@ impl Settler<'_> {
                 tmp,
                 to,
                 bytes: text.into_bytes(),
+                rest: None,
+                pack: None,
                 modified: None,
             }])
             .await;
@@ -168,6 +207,9 @@ impl Settler<'_> {
         written
     }
 }
+
+/// Names of files in `cur`, by their stems.
+type Names = HashMap<String, Vec<String>>;
 
 /// What has to be renamed.
 #[derive(Default)]
@@ -181,7 +223,7 @@ struct Plan {
 fn plan(
     partition: &Partition,
     mailbox: &Mailbox,
-    index: &Index,
+    (index, names): (&Index, &mut Names),
     stale: Vec<Uid>,
     later: &mut Vec<Uid>,
 ) -> Plan {
@@ -194,7 +236,7 @@ fn plan(
         };
         let cold = index.cold(at);
         let letters = row_letters(index, at);
-        if letters == cold.letters && !partition.recovering.get() {
+        if letters == cold.letters && partition.recovering.get().is_none() {
             continue;
         }
         let key = (cold.name.pseq, cold.name.ordinal);
@@ -205,7 +247,7 @@ fn plan(
         let stem = index.stem(at);
         let mut from = file_name(&stem, cold.letters);
         // A power cut in the middle of renaming leaves a file under any of its names.
-        let mut names = take_names(&mailbox.folder, &stem);
+        let mut names = names.remove(&stem).unwrap_or_default();
         if !names.contains(&from) {
             from = names.pop().unwrap_or(from);
         }
@@ -221,12 +263,4 @@ fn plan(
         plan.renames.push((uid, stem, letters));
     }
     plan
-}
-
-/// The names of a file as an earlier life left them; they are told once. None but while the
-/// partition recovers.
-pub(super) fn take_names(folder: &Folder, stem: &str) -> Vec<String> {
-    let mut listing = folder.listing.borrow_mut();
-    let names = listing.as_mut().and_then(|all| all.remove(stem));
-    names.unwrap_or_default()
 }

@@ -10,15 +10,14 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::letters::take_names;
-use super::{Layout, file_name, marked, marker, parse};
+use super::{Layout, file_name, marked, marker, parse, placed_by};
 use crate::base::{AccountId, PSeq, UnixMs};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
 use crate::store::bodies::Bodies;
 use crate::store::body::{Source, Unsettled};
 use crate::store::mailbox::{Folder, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
-use crate::store::packed::{pack, pack_steps};
+use crate::store::packed::pack;
 use crate::store::partition::Partition;
 use crate::store::{Packing, StoreError};
 
@@ -169,7 +168,7 @@ impl Settler<'_> {
         if from == to {
             return Ok(());
         }
-        if partition.recovering.get() && moves_again(partition, mailbox) {
+        if partition.recovering.get().is_some() && moves_again(partition, mailbox) {
             // An earlier life may have come so far that another folder has the name by now.
             let taken = self.disk.exists(&to).await.map_err(|e| disk_error(&e))?;
             if taken {
@@ -209,7 +208,7 @@ impl Settler<'_> {
             .root
             .join(Layout::buried_account(partition.id, account, pseq));
         let gone = self.disk.exists(&to).await.map_err(|e| disk_error(&e))?;
-        if gone && partition.recovering.get() {
+        if gone && partition.recovering.get().is_some() {
             // What replay made anew of it goes at once.
             return match self.disk.remove_dir_all(&from).await {
                 Err(e) if e.kind != DiskErrorKind::NotFound => Err(disk_error(&e)),
@@ -274,14 +273,14 @@ impl Settler<'_> {
             let key = (pseq, name.ordinal);
             let unsettled = partition.unsettled.borrow().get(&key).cloned();
             let file = mailbox.path().join("cur").join(file_name(&stem, letters));
-            if partition.recovering.get() {
+            if let Some(after) = partition.recovering.get() {
                 // A link of an earlier life may be to a file that was torn; a body is written
                 // under the same name anew.
                 let keep = match unsettled {
                     Some(Unsettled::Link { .. }) => None,
                     _ => Some(file.as_path()),
                 };
-                self.clear_old(&mailbox.folder, &stem, keep, &mut steps)
+                self.clear_old(&mailbox.folder, &stem, keep, after, &mut steps)
                     .await?;
             }
             let body_from = steps.len();
@@ -332,17 +331,21 @@ impl Settler<'_> {
                             to: file,
                         });
                     } else {
-                        let body = self.bodies.read(&source, memory.as_ref(), 0..size).await?;
-                        let mut whole = Vec::with_capacity(prefix.len() + body.len());
-                        whole.extend_from_slice(&prefix);
-                        whole.extend_from_slice(&body);
-                        bytes += whole.len();
+                        let mut whole = prefix.to_vec();
+                        let rest = self.bodies.part(&source, memory.as_ref());
+                        if rest.is_none() {
+                            let body = self.bodies.read(&source, memory.as_ref(), 0..size).await?;
+                            whole.extend_from_slice(&body);
+                        }
+                        bytes += size as usize + prefix.len();
                         // A name is given to a whole file only: a copy that is settled later
                         // takes what is under it.
                         steps.push(Step::Replace {
                             tmp,
                             to: file,
                             bytes: whole,
+                            rest,
+                            pack: self.owned.packing.get().of_bytes(),
                             modified: Some(date),
                         });
                     }
@@ -357,10 +360,6 @@ impl Settler<'_> {
             if bytes > PLACE_BYTES_MAX {
                 break;
             }
-        }
-        if self.owned.packing.get() == Packing::Zstd {
-            let packed = self.disk.compute(move || pack_steps(steps)).await;
-            steps = packed.map_err(|e| disk_error(&e))?;
         }
         let done = self.disk.batch(steps).await;
         for place in places {
@@ -468,33 +467,29 @@ impl Settler<'_> {
         folder: &Folder,
         stem: &str,
         keep: Option<&Path>,
+        after: PSeq,
         steps: &mut Vec<Step>,
     ) -> Result<(), StoreError> {
-        self.read_listing(folder).await?;
         let cur = folder.path.borrow().join("cur");
-        for name in take_names(folder, stem) {
+        if folder.listing.borrow().is_none() {
+            let mut names = HashMap::new();
+            for name in list(self.disk, &cur).await? {
+                let stem = parse(&name).0;
+                if placed_by(stem).is_some_and(|by| by > after) {
+                    let names = names.entry(stem.to_owned()).or_insert_with(Vec::new);
+                    names.push(name);
+                }
+            }
+            *folder.listing.borrow_mut() = Some(names);
+        }
+        let listing = folder.listing.borrow();
+        let names = listing.as_ref().and_then(|all| all.get(stem));
+        for name in names.into_iter().flatten() {
             let old = cur.join(name);
             if Some(old.as_path()) != keep {
                 steps.push(Step::Unlink { path: old });
             }
         }
-        Ok(())
-    }
-
-    /// Learns once what names an earlier life has left.
-    pub(super) async fn read_listing(&self, folder: &Folder) -> Result<(), StoreError> {
-        if folder.listing.borrow().is_some() {
-            return Ok(());
-        }
-        let cur = folder.path.borrow().join("cur");
-        let mut names = HashMap::new();
-        for name in list(self.disk, &cur).await? {
-            names
-                .entry(parse(&name).0.to_owned())
-                .or_insert_with(Vec::new)
-                .push(name);
-        }
-        *folder.listing.borrow_mut() = Some(names);
         Ok(())
     }
 
@@ -593,11 +588,11 @@ fn moves_again(partition: &Partition, mailbox: &Mailbox) -> bool {
     })
 }
 
-async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {
-    match disk.list(dir).await {
-        Ok(entries) => Ok(entries
+pub(super) async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {
+    match disk.names(dir).await {
+        Ok(names) => Ok(names
             .into_iter()
-            .filter_map(|e| e.name.into_string().ok())
+            .filter_map(|name| name.into_string().ok())
             .collect()),
         Err(e) if e.kind == DiskErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(disk_error(&e)),
