@@ -26,7 +26,7 @@ use super::shard::Shard;
 use crate::base::{AccountId, Deadline, MailboxId, PSeq};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, now, sleep, yield_if_needed};
 
-/// Longest wait for a settling that is under way.
+/// Longest wait for another shard's checkpoint and a settling that is under way.
 const SETTLING_WAIT: Duration = Duration::from_secs(300);
 /// Between looks whether another shard's checkpoint is done.
 const TURN_POLL: Duration = Duration::from_millis(20);
@@ -50,11 +50,18 @@ impl Drop for Turn<'_> {
 }
 
 pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
+    let until = Deadline::after(now(), SETTLING_WAIT);
     while shard.checkpointing.swap(true, Ordering::AcqRel) {
+        if shard.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        // Another shard hangs: the caller tries again, and tells that it had to.
+        if now() >= until.0 {
+            return Err(StoreError::Late);
+        }
         sleep(TURN_POLL).await;
     }
     let _turn = Turn(shard);
-    let until = Deadline::after(now(), SETTLING_WAIT);
     let settling = shard.settling.acquire(1, until).await;
     let _settling = settling.map_err(|_| StoreError::Late)?;
     if shard.is_poisoned() {

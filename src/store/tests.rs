@@ -1,9 +1,11 @@
 //! The whole store on the simulated disk. Each life of a process is one executor.
 
 mod failures;
+mod faults;
 mod files;
 mod formats;
 mod outbox;
+mod regressions;
 mod walk;
 mod world;
 

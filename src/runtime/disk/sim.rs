@@ -61,6 +61,7 @@ struct State {
     /// After so many operations the disk answers nothing more.
     halt_at: Option<u64>,
     halted: Notify,
+    read_only: bool,
     /// No limit where it is not set.
     capacity_bytes: Option<u64>,
 }
@@ -98,6 +99,7 @@ impl SimDisk {
             ops_max: None,
             halt_at: None,
             halted: Notify::new(),
+            read_only: false,
             capacity_bytes: None,
         };
         SimDisk {
@@ -161,6 +163,11 @@ impl SimDisk {
         state.failures.clear();
     }
 
+    /// As after a remount: what would change anything fails.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.state.borrow_mut().read_only = read_only;
+    }
+
     /// The disk's size; more content than this is `Full`.
     pub fn set_capacity(&self, bytes: u64) {
         self.state.borrow_mut().capacity_bytes = Some(bytes);
@@ -188,10 +195,15 @@ impl SimDisk {
     }
 
     async fn halt(&self) {
-        let state = self.state.borrow();
-        if state.halt_at.is_some_and(|at| state.counters.ops >= at) {
-            state.halted.notify_all();
-            drop(state);
+        let is_over = {
+            let state = self.state.borrow();
+            let is_over = state.halt_at.is_some_and(|at| state.counters.ops >= at);
+            if is_over {
+                state.halted.notify_all();
+            }
+            is_over
+        };
+        if is_over {
             std::future::pending::<()>().await;
         }
     }
@@ -347,6 +359,9 @@ impl State {
         }
         if self.ops_max.is_some_and(|max| self.counters.ops > max) {
             return Err(at(op, path)(Errno::IO));
+        }
+        if self.read_only && changes(op) {
+            return Err(at(op, path)(Errno::ROFS));
         }
         let text = path.to_string_lossy();
         let mut failed = None;
@@ -551,6 +566,21 @@ impl State {
         let used: u64 = self.files.values().map(Sectors::len).sum();
         self.capacity_bytes
             .map_or(u64::MAX, |all| all.saturating_sub(used))
+    }
+}
+
+fn changes(op: DiskOp) -> bool {
+    match op {
+        DiskOp::Write
+        | DiskOp::CreateDir
+        | DiskOp::Rename
+        | DiskOp::Link
+        | DiskOp::Unlink
+        | DiskOp::RemoveDir
+        | DiskOp::Truncate
+        | DiskOp::SetTimes => true,
+        // Syncs of what is clean succeed.
+        _ => false,
     }
 }
 

@@ -464,11 +464,18 @@ async fn read_whole(disk: &Disk, path: &Path) -> Result<Vec<u8>, StoreError> {
     disk.read(path).await.map_err(|e| disk_error(&e))
 }
 
+/// Too many open files, in the process or in the system: that passes.
+fn is_out_of_files(errno: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].contains(&Errno::from_raw_os_error(errno))
+}
+
 /// What a failed disk step means to who asked for it.
 pub(super) fn disk_error(error: &crate::runtime::DiskError) -> StoreError {
     match error.kind {
         DiskErrorKind::Full => StoreError::Full,
         DiskErrorKind::Late => StoreError::Late,
+        DiskErrorKind::Io(errno) if is_out_of_files(errno) => StoreError::Busy,
         DiskErrorKind::NotFound | DiskErrorKind::Exists | DiskErrorKind::Io(_) => {
             StoreError::Damaged {
                 partition: PartitionId::default(),

@@ -44,7 +44,7 @@ async fn open(disk: &Disk, cfg: StoreConfig) -> Store {
     store.expect("opens")
 }
 
-async fn texts(store: &Store, owner: u64, mailbox: &str) -> Vec<String> {
+pub(super) async fn texts(store: &Store, owner: u64, mailbox: &str) -> Vec<String> {
     let ana = store.remote().account(account(owner)).await.expect("opens");
     let id = ana.find(mailbox).expect("is there");
     let view = ana.select(id, Access::ReadOnly).await.expect("selects");

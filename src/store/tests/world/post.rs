@@ -28,10 +28,11 @@ impl Post {
         self.on_its_way.keys().any(|(to, _)| *to == owner)
     }
 
-    /// The outbox is empty: nothing that was acknowledged may be missing.
-    pub fn settle(&mut self) {
+    /// The outbox is empty: nothing that was acknowledged may be missing, but for the `purged`.
+    pub fn settle(&mut self, purged: &[u64]) {
         self.on_its_way.retain(|(owner, text), acknowledged| {
-            assert!(!*acknowledged, "never came to {owner}: {text:.60}");
+            let is_lost = *acknowledged && !purged.contains(owner);
+            assert!(!is_lost, "never came to {owner}: {text:.60}");
             // Its sender was told nothing, and it is not there: it will never be.
             false
         });
@@ -95,7 +96,7 @@ impl Postman {
                 }
                 Ok(())
             }
-            Err(StoreError::Full | StoreError::Busy) => {
+            Err(StoreError::Full | StoreError::Busy | StoreError::MailboxGone) => {
                 for key in keys {
                     post.on_its_way.remove(&key);
                 }

@@ -10,7 +10,7 @@ use super::post::Post;
 use super::{Life, Numbers, Random};
 use crate::base::{ByteSize, Uid};
 use crate::runtime::{Disk, trace_id, unix_now};
-use crate::store::tests::{account, soon, target};
+use crate::store::tests::{ROOT, account, soon, target};
 use crate::store::{
     Access, Account, AccountRef, Delivered, FlagChange, FlagMode, Flags, NewMessage, StoreError,
     View,
@@ -19,14 +19,26 @@ use crate::store::{
 const EXTRA: [&str; 6] = ["a", "a/b", "c", "Ä.x", "c/d/e", "~t\\u"];
 const NAMESPACE: &str = "sieve";
 
+/// Whether the account was purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vital {
+    Alive,
+    /// Its purge was not answered.
+    InDoubt,
+    Purged,
+}
+
 pub(super) struct Solo {
     pub number: u64,
     random: Random,
     numbers: Numbers,
     post: Rc<RefCell<Post>>,
     who: AccountRef,
-    /// It may be purged; nothing comes to it from an outbox.
+    /// Nothing comes to it from an outbox.
+    pub exact: bool,
+    /// It may be purged.
     pub mortal: bool,
+    pub life: Vital,
     certain: Model,
     /// What the command under way may have made of it, record by record.
     possible: Vec<Model>,
@@ -44,7 +56,9 @@ impl Solo {
             numbers,
             post,
             who,
+            exact: false,
             mortal: false,
+            life: Vital::Alive,
             certain: Model::default(),
             possible: Vec::new(),
             chronicle: Chronicle::default(),
@@ -82,6 +96,9 @@ impl Solo {
     }
 
     async fn command(&mut self, life: &Life) -> Result<(), StoreError> {
+        if self.life == Vital::Purged {
+            return self.haunt(life).await;
+        }
         if self.certain.is_untouched() {
             self.possible = vec![Model::touched()];
             return life
@@ -106,7 +123,7 @@ impl Solo {
             17 | 18 => self.folders(&ana, &existing).await?,
             19 => self.subscribe(&ana).await?,
             20 => self.set_values(life, &ana).await?,
-            21 if self.mortal && self.random.below(3) == 0 => self.purge(life).await?,
+            21 if self.mortal && self.random.below(3) == 0 => return self.purge(life).await,
             21 | 22 => life.home(self.number).checkpoint().await?,
             _ => life.home(self.number).settle_all().await?,
         }
@@ -128,7 +145,7 @@ impl Solo {
     /// UIDs that were given for those that were guessed.
     fn given(&mut self, name: &str, guessed: &[u32], given: &[Uid]) {
         let given: Vec<u32> = given.iter().map(|uid| uid.0).collect();
-        if name != "INBOX" || self.mortal {
+        if name != "INBOX" || self.exact {
             assert_eq!(given, guessed, "UIDs are given out in order");
         }
         assert!(given.is_sorted() && given.first() >= guessed.first());
@@ -143,7 +160,7 @@ impl Solo {
             return assert!(!matches!(outcome, Some(StoreError::OverQuota { .. })));
         };
         let used = self.certain.bytes();
-        if self.mortal {
+        if self.exact {
             let refused = matches!(outcome, Some(StoreError::OverQuota { .. }));
             let fits = used + bytes <= limit.0;
             assert!(
@@ -419,9 +436,61 @@ impl Solo {
     }
 
     async fn purge(&mut self, life: &Life) -> Result<(), StoreError> {
-        self.possible = vec![Model::default()];
+        self.life = Vital::InDoubt;
         let remote = life.any(&mut self.random).remote();
-        remote.purge(self.who, soon()).await
+        remote.purge(self.who, soon()).await?;
+        self.life = Vital::Purged;
+        self.certain = Model::default();
+        Ok(())
+    }
+
+    /// What comes late for a purged account does not bring it back.
+    async fn haunt(&mut self, life: &Life) -> Result<(), StoreError> {
+        let remote = life.any(&mut self.random).remote();
+        let gone = match self.random.below(4) {
+            0 => {
+                let home = life.home(self.number).remote();
+                home.account(self.who).await.map(drop)
+            }
+            1 => {
+                let text = self.numbers.text(&mut self.random, life);
+                let body = life.message(&mut self.random, &remote, &text).await?;
+                let mut to = target(self.number, "INBOX");
+                to.account = self.who;
+                let sent = remote.deliver(body, vec![to], unix_now(), trace_id(), soon());
+                sent.await.map(drop)
+            }
+            2 => {
+                let change = crate::store::ValueChange {
+                    account: Some(self.who.account),
+                    namespace: "last-login".to_owned(),
+                    key: b"imap".to_vec(),
+                    value: Some(b"now".to_vec()),
+                };
+                let partition = self.who.partition;
+                return remote.set_values(partition, vec![change], soon()).await;
+            }
+            _ => return remote.purge(self.who, soon()).await,
+        };
+        match gone {
+            Err(StoreError::MailboxGone) => Ok(()),
+            Ok(()) => panic!("account {} is back", self.number),
+            other => other,
+        }
+    }
+
+    /// After a restart: whether its last purge was done. True where it is gone.
+    async fn check_purged(&mut self, life: &Life) -> bool {
+        if self.life == Vital::Alive {
+            return false;
+        }
+        let remote = life.home(self.number).remote();
+        match remote.account(self.who).await {
+            Err(StoreError::MailboxGone) => self.life = Vital::Purged,
+            Ok(_) if self.life == Vital::InDoubt => self.life = Vital::Alive,
+            other => panic!("account {}: {:?}", self.number, other.map(drop)),
+        }
+        self.life == Vital::Purged
     }
 
     // ---- after a restart ----
@@ -429,6 +498,10 @@ impl Solo {
     /// What is there is what is certain, or that and the last command, or a part of it that is
     /// one record.
     pub async fn check(&mut self, life: &Life) {
+        if self.check_purged(life).await {
+            (self.certain, self.possible) = (Model::default(), Vec::new());
+            return;
+        }
         let untouched = self.certain.is_untouched() && self.possible.is_empty();
         if untouched && !self.post.borrow().is_any_on_its_way(self.number) {
             return;
@@ -445,7 +518,7 @@ impl Solo {
             if candidate.is_untouched() {
                 *candidate = Model::touched();
             }
-            if !self.mortal {
+            if !self.exact {
                 candidate.adopt(
                     &known,
                     &seen.folders["INBOX"],
@@ -481,6 +554,13 @@ impl Solo {
 
     /// After a checkpoint: what other programs see.
     pub async fn check_files(&mut self, life: &Life, disk: &Disk) {
+        if self.life == Vital::Purged {
+            let root = format!("{ROOT}/mail/{}/{}", self.who.partition.0, self.who.account);
+            assert!(
+                !disk.exists(root.as_ref()).await.expect("looks"),
+                "{root} is there"
+            );
+        }
         if self.certain.is_untouched() {
             return;
         }
