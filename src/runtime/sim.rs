@@ -5,7 +5,7 @@
 //! time goes on to the next timer at once: an hour costs nothing. So the same seed gives the same
 //! run, and a wait that nobody will end is a panic instead of a test that hangs.
 //!
-//! Sockets, the pool and other shards' threads are not here: whoever touches them panics in glommio.
+//! Sockets, the pool and other shards are not here: whoever touches them panics in glommio.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
