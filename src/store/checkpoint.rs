@@ -26,7 +26,7 @@ use super::{StoreError, repair};
 use crate::base::{AccountId, Deadline, MailboxId, PSeq};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, now, sleep, yield_if_needed};
 
-/// Longest wait for a settling that is under way.
+/// Longest wait for another shard's checkpoint and a settling that is under way.
 const SETTLING_WAIT: Duration = Duration::from_secs(300);
 /// Between looks whether another shard's checkpoint is done.
 const TURN_POLL: Duration = Duration::from_millis(20);
@@ -50,11 +50,18 @@ impl Drop for Turn<'_> {
 }
 
 pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
+    let until = Deadline::after(now(), SETTLING_WAIT);
     while shard.checkpointing.swap(true, Ordering::AcqRel) {
+        if shard.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        // Another shard hangs: the caller tries again, and tells that it had to.
+        if now() >= until.0 {
+            return Err(StoreError::Late);
+        }
         sleep(TURN_POLL).await;
     }
     let _turn = Turn(shard);
-    let until = Deadline::after(now(), SETTLING_WAIT);
     let settling = shard.settling.acquire(1, until).await;
     let _settling = settling.map_err(|_| StoreError::Late)?;
     if shard.is_poisoned() {
@@ -140,6 +147,9 @@ pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<(), Fa
     let mut renames = Vec::new();
     for cut in cuts {
         settler.run(&cut.partition, cut.at).await?;
+        // Once more: nobody would ever look again at a name, or a list of keywords, that a change
+        // before the cut has made wrong.
+        settler.letters(&cut.partition).await?;
         settle_accepted(settler, &cut.partition, cut.at).await?;
         settler.flush(&cut.partition).await?;
         let to = layout.catalogue(cut.partition.id);
@@ -324,7 +334,8 @@ async fn remove_doomed(disk: &Disk, owned: &Owned, partition: &Partition, upto: 
             continue;
         };
         for part in files.chunks(UNLINKS_MAX) {
-            if let Err(error) = unlink_messages(disk, &mailbox.path(), part).await {
+            let several = partition.recovering.get().is_some();
+            if let Err(error) = unlink_messages(disk, &mailbox.path(), part, several).await {
                 tracing::warn!(%error, "expunged messages not removed");
                 left.extend(part.iter().map(|(n, ..)| *n));
             }
@@ -351,7 +362,13 @@ fn is_live_index(partition: &Partition, path: &Path) -> bool {
 /// A doomed message: its place in the list, its stem and its letters.
 type Named = (usize, String, u32);
 
-async fn unlink_messages(disk: &Disk, folder: &Path, files: &[Named]) -> Result<(), DiskError> {
+/// Removes messages' files; `several`: a power cut may have left them under several names.
+async fn unlink_messages(
+    disk: &Disk,
+    folder: &Path,
+    files: &[Named],
+    several: bool,
+) -> Result<(), DiskError> {
     let cur = folder.join("cur");
     let unlink = |(_, stem, letters): &Named| Step::Unlink {
         path: cur.join(file_name(stem, *letters)),
@@ -359,6 +376,9 @@ async fn unlink_messages(disk: &Disk, folder: &Path, files: &[Named]) -> Result<
     let outcomes = disk.batch(files.iter().map(unlink).collect()).await;
     let mut lost: HashMap<&str, ()> = HashMap::new();
     let mut trouble = None;
+    if several {
+        lost.extend(files.iter().map(|(_, stem, _)| (stem.as_str(), ())));
+    }
     for ((_, stem, _), outcome) in files.iter().zip(outcomes) {
         match outcome {
             Err(error) if error.kind == DiskErrorKind::NotFound => {

@@ -31,8 +31,31 @@ pub(super) struct Shared {
     pub trace: Option<TraceId>,
 }
 
-/// Places the message. UIDs in the order of the placements; zero for one placed before.
+/// Places the message. UIDs in the order of the placements; zero for one placed before, and for one
+/// from an outbox whose account was purged meanwhile: there is nobody any more who could read it.
 pub(super) async fn place(
+    shard: &Shard,
+    partition: &Rc<Partition>,
+    shared: &Shared,
+    placements: &[Placement],
+) -> Result<Vec<Uid>, StoreError> {
+    let is_kept =
+        |p: &Placement| p.origin.is_none() || !partition.is_purged(p.target.account.account);
+    let kept: Vec<bool> = placements.iter().map(is_kept).collect();
+    if kept.iter().all(|kept| *kept) {
+        return place_all(shard, partition, shared, placements).await;
+    }
+    let some = placements.iter().zip(&kept).filter(|(_, kept)| **kept);
+    let some: Vec<Placement> = some.map(|(p, _)| p.clone()).collect();
+    let mut uids = place_all(shard, partition, shared, &some)
+        .await?
+        .into_iter();
+    let of = |kept: bool| if kept { uids.next() } else { None };
+    let all = kept.into_iter().map(of);
+    Ok(all.map(Option::unwrap_or_default).collect())
+}
+
+async fn place_all(
     shard: &Shard,
     partition: &Rc<Partition>,
     shared: &Shared,

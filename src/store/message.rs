@@ -257,6 +257,8 @@ impl BodyReader {
             if let Some(bytes) = self.read_file(range.clone()).await? {
                 return Ok(bytes);
             }
+            // Or the folder is just being renamed.
+            drop(self.mailbox.files_turn().await?);
         }
         Err(self.missing())
     }

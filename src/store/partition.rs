@@ -82,6 +82,11 @@ impl Partition {
             .ok_or(StoreError::MailboxGone)
     }
 
+    /// Whether the account was purged. Ids are not given twice, so it does not come back.
+    pub fn is_purged(&self, account: AccountId) -> bool {
+        self.state.borrow().values.contains_key(&purged(account))
+    }
+
     /// The UID and modseq that the next message of a mailbox gets.
     pub fn next_uid(&self, mailbox: &Mailbox) -> Result<Uid, StoreError> {
         let flight = self.flight.borrow();
@@ -332,6 +337,8 @@ impl Partition {
         let new = Mailbox::new(self.id, *account, *mailbox, meta, path, 0);
         new.made.set(false);
         let mut state = self.state.borrow_mut();
+        // By a former version, which let hand-overs bring an account back.
+        state.values.remove(&purged(*account));
         state.uidvalidity_last = state.uidvalidity_last.max(uidvalidity.0);
         state.mailbox_last = state.mailbox_last.max(mailbox.0);
         state.accounts.entry(*account).or_default().insert(new);
@@ -362,6 +369,7 @@ impl Partition {
 
     fn apply_purged(&self, pseq: PSeq, account: AccountId) {
         let mut state = self.state.borrow_mut();
+        state.values.insert(purged(account), Arc::from([]));
         let Some(gone) = state.accounts.remove(&account) else {
             return;
         };
@@ -755,6 +763,11 @@ impl Partition {
             self.unflushed.borrow_mut().push(mailbox.clone());
         }
     }
+}
+
+/// The value of the partition that says that an account was purged.
+fn purged(account: AccountId) -> (String, Vec<u8>) {
+    ("purged".to_owned(), account.0.to_le_bytes().to_vec())
 }
 
 /// Line ends of the body that are stored as bare LF.

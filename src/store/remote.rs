@@ -230,26 +230,27 @@ impl Remote {
                 origin: None,
             })
             .collect();
+        if self.is_mine(partition) {
+            let home = self.shard.partition(partition)?;
+            // The spool file is the record's from the moment on at which there is one, and not
+            // before: this wait may end, or be given up, without.
+            let placing = deliver::place(&self.shard, &home, &shared, &placements);
+            let placed = deadline(until, placing).await;
+            return placed
+                .unwrap_or(Err(StoreError::Late))
+                .map(Delivered::Placed);
+        }
         let message = shared.message.clone();
         // Once asked for, another shard's record may name the spool file, whatever becomes of us.
         self.shard.spools.given(&message);
-        let outcome = if self.is_mine(partition) {
-            let home = self.shard.partition(partition)?;
-            let placing = deliver::place(&self.shard, &home, &shared, &placements);
-            deadline(until, placing)
-                .await
-                .unwrap_or(Err(StoreError::Late))
-        } else {
-            let request = |reply| Request::Place {
-                partition,
-                shared,
-                placements,
-                reply,
-            };
-            self.ask(partition, until, request)
-                .await
-                .and_then(|placed| placed)
+        let request = |reply| Request::Place {
+            partition,
+            shared,
+            placements,
+            reply,
         };
+        let asked = self.ask(partition, until, request).await;
+        let outcome = asked.and_then(|placed| placed);
         let named = matches!(
             outcome,
             Ok(_) | Err(StoreError::Late | StoreError::Poisoned)
@@ -319,7 +320,7 @@ impl Remote {
         self.shard.owned.on_site_value(hook);
     }
 
-    /// Removes all mail of an account; adding it again starts new UIDVALIDITYs.
+    /// Removes all mail of an account, for ever: what still comes for its id is dropped.
     pub async fn purge(&self, account: AccountRef, until: Deadline) -> Result<(), StoreError> {
         if self.is_mine(account.partition) {
             return purge(&self.shard, account).await;
@@ -366,12 +367,20 @@ async fn set_values(
     partition: PartitionId,
     values: Vec<ValueChange>,
 ) -> Result<(), StoreError> {
-    if values.is_empty() {
-        return Ok(());
-    }
     let partition = shard.partition(partition)?;
-    let accounts: Vec<_> = values.iter().filter_map(|v| v.account).collect();
-    shard.turn(&partition, &accounts).await?;
+    let mut values = values;
+    loop {
+        // What is late for an account that was purged (its last log-in) is for nobody.
+        values.retain(|v| v.account.is_none_or(|a| !partition.is_purged(a)));
+        if values.is_empty() {
+            return Ok(());
+        }
+        let accounts: Vec<_> = values.iter().filter_map(|v| v.account).collect();
+        match shard.turn(&partition, &accounts).await {
+            Err(StoreError::MailboxGone) => {}
+            turn => break turn?,
+        }
+    }
     let set = |v: ValueChange| Op::ValueSet {
         account: v.account,
         namespace: v.namespace,
@@ -385,7 +394,11 @@ async fn set_values(
 
 async fn purge(shard: &Shard, account: AccountRef) -> Result<(), StoreError> {
     let partition = shard.partition(account.partition)?;
-    let mut bar = shard.bar(&partition, account.account).await?;
+    let mut bar = match shard.bar(&partition, account.account).await {
+        // It was done before, and its client was not told.
+        Err(StoreError::MailboxGone) => return Ok(()),
+        bar => bar?,
+    };
     let ops = vec![Op::AccountPurged {
         account: account.account,
     }];

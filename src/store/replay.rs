@@ -3,7 +3,7 @@
 //! Some partitions go on at the same time, so that the disk always has something to do. A mailbox
 //! is read only where a record changes or copies its rows, and given up again when too many are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -153,19 +153,31 @@ impl<'s> Replay<'s> {
         partition: &Partition,
         log: &Log,
     ) -> Result<Folders, StartError> {
-        let moved = |op: &Op| match op {
-            Op::MailboxRenamed { account, .. }
-            | Op::MailboxDeleted { account, .. }
-            | Op::AccountPurged { account } => Some(*account),
-            _ => None,
-        };
-        let ops = log.iter().flat_map(|(record, _)| &record.ops);
-        let accounts: HashSet<AccountId> = ops.filter_map(moved).collect();
         let layout = &self.settler.owned.layout;
+        // With where else to look: a purged account lies in its grave with all its folders.
+        let mut accounts: BTreeMap<AccountId, Vec<PathBuf>> = BTreeMap::new();
+        for (record, _) in log {
+            for op in &record.ops {
+                match op {
+                    Op::MailboxRenamed { account, .. } | Op::MailboxDeleted { account, .. } => {
+                        accounts.entry(*account).or_default();
+                    }
+                    Op::AccountPurged { account } => {
+                        let grave = Layout::buried_account(partition.id, *account, record.pseq);
+                        let graves = accounts.entry(*account).or_default();
+                        graves.push(layout.root.join(grave));
+                    }
+                    _ => {}
+                }
+            }
+        }
         let mut folders = Folders::new();
-        for account in accounts {
+        for (account, graves) in accounts {
             let root = layout.account(partition.id, account);
-            let here = find_folders(self.settler.disk, &root).await?;
+            let mut here = find_folders(self.settler.disk, &root).await?;
+            for grave in graves {
+                here.extend(find_folders(self.settler.disk, &grave).await?);
+            }
             let mailboxes: Vec<_> = {
                 let state = partition.state.borrow();
                 let of_account = state.accounts.get(&account);
@@ -238,7 +250,7 @@ impl Loaded {
     }
 
     /// Gives up others than the needed until they fit.
-    fn make_room(&mut self, needed: &HashSet<(AccountId, MailboxId)>) {
+    fn make_room(&mut self, needed: &BTreeSet<(AccountId, MailboxId)>) {
         let size = |m: &Rc<Mailbox>| m.index.borrow().as_ref().map_or(0, |i| i.bytes());
         let mut bytes: usize = self.mailboxes.iter().map(size).sum();
         let given_up = &mut self.given_up;
@@ -268,7 +280,7 @@ fn note_keywords(mailbox: &Mailbox) {
 }
 
 /// Mailboxes whose rows a record changes or copies.
-fn indexes_needed(record: &Record) -> HashSet<(AccountId, MailboxId)> {
+fn indexes_needed(record: &Record) -> BTreeSet<(AccountId, MailboxId)> {
     let needs = |op: &Op| match op {
         Op::FlagsSet {
             account, mailbox, ..

@@ -89,7 +89,7 @@ impl Shard {
     }
 
     /// Waits until no change of the accounts' folders is waiting or in flight. What the caller
-    /// then does without waiting, it does in its turn.
+    /// then does without waiting, it does in its turn. `MailboxGone`: one of them was purged.
     pub async fn turn(
         &self,
         partition: &Partition,
@@ -102,7 +102,11 @@ impl Shard {
                 .iter()
                 .any(|&a| partition.flight.borrow().is_barred(a))
             {
-                return Ok(());
+                // Whoever comes after a purge must not bring the account back.
+                return match accounts.iter().any(|&a| partition.is_purged(a)) {
+                    true => Err(StoreError::MailboxGone),
+                    false => Ok(()),
+                };
             }
             deadline(until, turn).await.map_err(|_| StoreError::Late)?;
         }

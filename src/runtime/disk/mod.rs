@@ -248,6 +248,18 @@ impl Disk {
         }
     }
 
+    /// Makes durable what of a file is in memory alone, and forgets what an earlier sync has failed
+    /// to: what is read from now on is on the disk.
+    pub async fn settle(&self, path: &Path) -> Result<(), DiskError> {
+        match &self.kind {
+            Kind::Real(real) => real.trip(DiskOp::Fdatasync, path, real::settle).await,
+            Kind::Sim(sim) => {
+                sim.delay().await;
+                sim.settle(path)
+            }
+        }
+    }
+
     /// What is in a directory, by name.
     pub async fn list(&self, path: &Path) -> Result<Vec<DirEntry>, DiskError> {
         match &self.kind {

@@ -150,6 +150,18 @@ pub(super) fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
 }
 
+/// A sync that failed leaves its pages clean, with what they should have become: they are dropped.
+pub(super) fn settle(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    rustix::fs::fdatasync(&file)?;
+    Ok(rustix::fs::fadvise(
+        &file,
+        0,
+        None,
+        rustix::fs::Advice::DontNeed,
+    )?)
+}
+
 pub(super) fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(path)? {

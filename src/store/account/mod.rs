@@ -185,6 +185,10 @@ impl Account {
         let shard = &self.shard;
         adopt::look(shard, &self.partition, &mailbox).await;
         repair::load(&shard.disk, &shard.owned, &self.partition, &mailbox).await?;
+        // A former life may have left names without their letters.
+        if !mailbox.stale_names.borrow().is_empty() {
+            self.partition.queue(&mailbox);
+        }
         let access = match mailbox.archive.get() {
             true => Access::ReadOnly,
             false => access,

@@ -35,7 +35,10 @@ impl Account {
                 };
                 Some((*id, new))
             });
-            names.collect()
+            let mut moved: Vec<_> = names.collect();
+            // The same command makes the same record.
+            moved.sort_unstable();
+            moved
         });
         self.find(&from).ok_or(StoreError::NoMailbox)?;
         if self.find(&to).is_some() || moved.iter().any(|(_, name)| self.find(name).is_some()) {

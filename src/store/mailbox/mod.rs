@@ -332,13 +332,20 @@ impl Mailbox {
             && (path == self.snapshot_path(generation) || path == self.log_path(generation))
     }
 
+    /// Keeps others from reading, writing and moving the index files meanwhile.
+    pub async fn files_turn(&self) -> Result<Permit, StoreError> {
+        let until = crate::base::Deadline::after(now(), INDEX_WAIT);
+        let turn = self.io.acquire(1, until).await;
+        turn.map_err(|_| StoreError::Late)
+    }
+
     /// Reads the index unless it is loaded.
     pub async fn load(&self, disk: &Disk) -> Result<(), StoreError> {
         self.used.set(Some(now()));
         if self.index.borrow().is_some() {
             return Ok(());
         }
-        let _turn = self.turn(Deadline::after(now(), INDEX_WAIT)).await?;
+        let _turn = self.files_turn().await?;
         if self.index.borrow().is_some() {
             return Ok(());
         }
@@ -486,7 +493,7 @@ impl Mailbox {
     /// Writes pending bytes to the index files. They stay pending if that fails.
     pub async fn flush(&self, disk: &Disk) -> Result<(), StoreError> {
         use crate::runtime::Step;
-        let _turn = self.turn(Deadline::after(now(), INDEX_WAIT)).await?;
+        let _turn = self.files_turn().await?;
         let generation = self.meta.borrow().generation;
         let (snapshot, log, from) = {
             let pending = self.pending.borrow();
@@ -536,11 +543,18 @@ async fn read_whole(disk: &Disk, path: &Path) -> Result<Vec<u8>, StoreError> {
     disk.read(path).await.map_err(|e| disk_error(&e))
 }
 
+/// Too many open files, in the process or in the system: that passes.
+fn is_out_of_files(errno: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].contains(&Errno::from_raw_os_error(errno))
+}
+
 /// What a failed disk step means to who asked for it.
 pub(super) fn disk_error(error: &crate::runtime::DiskError) -> StoreError {
     match error.kind {
         DiskErrorKind::Full => StoreError::Full,
         DiskErrorKind::Late => StoreError::Late,
+        DiskErrorKind::Io(errno) if is_out_of_files(errno) => StoreError::Busy,
         DiskErrorKind::NotFound | DiskErrorKind::Exists | DiskErrorKind::Io(_) => {
             StoreError::Damaged {
                 partition: PartitionId::default(),

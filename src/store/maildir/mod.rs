@@ -1,6 +1,7 @@
 //! Maildir++ trees: how names become paths, and the writing of files behind the journal's back.
 
 mod foreign;
+mod letters;
 mod names;
 mod settle;
 mod uidlist;

@@ -6,16 +6,16 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Layout, OwnName, file_name, marked, marker, parse, placed_by, row_letters};
-use crate::base::{AccountId, Crc32c, PSeq, Uid, UnixMs, crc32c_append};
+use super::{Layout, OwnName, file_name, marked, marker, parse, placed_by};
+use crate::base::{AccountId, Crc32c, PSeq, UnixMs, crc32c_append};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
 use crate::store::bodies::Bodies;
 use crate::store::body::{Source, Unsettled};
-use crate::store::catalogue::Doomed;
-use crate::store::mailbox::{Folder, LogOp, Mailbox, NameId, disk_error};
+use crate::store::mailbox::{Folder, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
 use crate::store::packed::pack;
 use crate::store::partition::Partition;
@@ -28,8 +28,6 @@ const PLACES_MAX: usize = 128;
 const PLACE_BYTES_MAX: usize = 8 << 20;
 /// Larger bodies are written piece by piece.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Renames in one trip.
-const RENAMES_MAX: usize = 512;
 
 #[derive(Clone)]
 pub(in crate::store) enum Task {
@@ -99,7 +97,7 @@ impl Settler<'_> {
         }
     }
 
-    async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
+    pub(super) async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
         for done in self.disk.batch(steps).await {
             done.map_err(|e| disk_error(&e))?;
         }
@@ -178,6 +176,8 @@ impl Settler<'_> {
                 return Ok(());
             }
         }
+        // Whoever looks for the files meanwhile would find them nowhere.
+        let _turn = mailbox.files_turn().await?;
         self.move_dir(&from, &to).await?;
         *mailbox.folder.path.borrow_mut() = to;
         Ok(())
@@ -190,6 +190,8 @@ impl Settler<'_> {
         if from == to {
             return Ok(());
         }
+        // Whoever looks for the files meanwhile would find them nowhere.
+        let _turn = mailbox.files_turn().await?;
         self.move_dir(&from, &to).await?;
         *mailbox.folder.path.borrow_mut() = to;
         Ok(())
@@ -517,183 +519,7 @@ impl Settler<'_> {
         Ok(())
     }
 
-    // ---- letters, index and cache ----
-
-    /// Renames files whose letters are not what their rows say.
-    pub async fn letters(&self, partition: &Partition) -> Result<(), StoreError> {
-        let mailboxes = partition.unflushed.borrow().clone();
-        for mailbox in mailboxes {
-            self.letters_of(partition, &mailbox).await?;
-        }
-        Ok(())
-    }
-
-    pub async fn letters_of(
-        &self,
-        partition: &Partition,
-        mailbox: &Rc<Mailbox>,
-    ) -> Result<(), StoreError> {
-        if mailbox.keywords_stale.get() && !mailbox.deleted.get() {
-            // Which letter a keyword has is known from the index alone.
-            let loaded = repair::load(self.disk, self.owned, partition, mailbox).await;
-            if loaded.is_err() {
-                // The files keep their names; nobody else waits for them.
-                return Ok(());
-            }
-        }
-        loop {
-            let stale = {
-                let mut stale = mailbox.stale_names.borrow_mut();
-                let keep = stale.len().saturating_sub(RENAMES_MAX);
-                stale.split_off(keep)
-            };
-            if stale.is_empty() || mailbox.deleted.get() {
-                break;
-            }
-            if !self.rename_letters(partition, mailbox, stale).await? {
-                break;
-            }
-            yield_if_needed().await;
-        }
-        self.keyword_names(mailbox).await
-    }
-
-    /// False when nothing of it can be done now.
-    async fn rename_letters(
-        &self,
-        partition: &Partition,
-        mailbox: &Mailbox,
-        mut stale: Vec<Uid>,
-    ) -> Result<bool, StoreError> {
-        stale.sort_unstable();
-        stale.dedup();
-        let cur = mailbox.path().join("cur");
-        let mut renames = Vec::new();
-        let mut steps = Vec::new();
-        {
-            let index = mailbox.index.borrow();
-            let Some(index) = index.as_ref() else {
-                return Ok(false);
-            };
-            for uid in stale {
-                let Some(at) = index.position(uid) else {
-                    continue;
-                };
-                let cold = index.cold(at);
-                let letters = row_letters(index, at);
-                if letters == cold.letters {
-                    continue;
-                }
-                let key = (cold.name.pseq, cold.name.ordinal);
-                if partition.unsettled.borrow().contains_key(&key) {
-                    mailbox.stale_names.borrow_mut().push(uid);
-                    continue;
-                }
-                let stem = index.stem(at);
-                steps.push(Step::Rename {
-                    from: cur.join(file_name(&stem, cold.letters)),
-                    to: cur.join(file_name(&stem, letters)),
-                });
-                renames.push((uid, stem, letters));
-            }
-        }
-        if steps.is_empty() {
-            return Ok(false);
-        }
-        let outcomes = self.disk.batch(steps).await;
-        let mut done = Vec::with_capacity(renames.len());
-        for ((uid, stem, letters), outcome) in renames.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(_) => {}
-                Err(e) if e.kind == DiskErrorKind::NotFound => {
-                    let Some(found) = find_file(self.disk, &mailbox.path(), &stem).await? else {
-                        count(&self.owned.counters.files_missing);
-                        continue;
-                    };
-                    let to = cur.join(file_name(&stem, letters));
-                    self.disk
-                        .rename(&found, &to)
-                        .await
-                        .map_err(|e| disk_error(&e))?;
-                }
-                Err(e) => {
-                    mailbox.stale_names.borrow_mut().push(uid);
-                    return Err(disk_error(&e));
-                }
-            }
-            done.push((uid, stem, letters));
-        }
-        self.renamed(partition, mailbox, done);
-        Ok(true)
-    }
-
-    /// Notes the letters that files have now.
-    fn renamed(&self, partition: &Partition, mailbox: &Mailbox, done: Vec<(Uid, String, u32)>) {
-        let mut letters_now = Vec::with_capacity(done.len());
-        {
-            let mut index = mailbox.index.borrow_mut();
-            let mut state = partition.state.borrow_mut();
-            for (uid, renamed, now) in done {
-                let row = index
-                    .as_mut()
-                    .and_then(|index| Some((index.position(uid)?, index)));
-                if let Some((at, index)) = row {
-                    index.set_letters(at, now);
-                    letters_now.push((uid, now));
-                    continue;
-                }
-                // Expunged meanwhile: it must be found when its time comes.
-                let doomed = state
-                    .doomed
-                    .iter_mut()
-                    .rev()
-                    .find_map(|(_, doomed)| match doomed {
-                        Doomed::Message { stem, letters, .. } if *stem == renamed => Some(letters),
-                        _ => None,
-                    });
-                if let Some(letters) = doomed {
-                    *letters = now;
-                }
-            }
-        }
-        LogOp::Letters(letters_now).encode(&mut mailbox.pending.borrow_mut().log);
-    }
-
-    /// Dovecot's list of which letter is which keyword.
-    async fn keyword_names(&self, mailbox: &Mailbox) -> Result<(), StoreError> {
-        if mailbox.deleted.get() || !mailbox.made.get() || !mailbox.keywords_stale.get() {
-            return Ok(());
-        }
-        let text = {
-            let index = mailbox.index.borrow();
-            let Some(index) = index.as_ref() else {
-                return Ok(());
-            };
-            let names = index.keyword_names().iter().enumerate().take(26);
-            names
-                .map(|(n, name)| format!("{n} {name}\n"))
-                .collect::<String>()
-        };
-        mailbox.keywords_stale.set(false);
-        let (tmp, to) = (
-            mailbox.path().join("tmp/dovecot-keywords"),
-            mailbox.path().join("dovecot-keywords"),
-        );
-        let written = self
-            .steps(vec![Step::Replace {
-                tmp,
-                to,
-                bytes: text.into_bytes(),
-                rest: None,
-                pack: None,
-                modified: None,
-            }])
-            .await;
-        if written.is_err() {
-            mailbox.keywords_stale.set(true);
-        }
-        written
-    }
+    // ---- index and cache ----
 
     /// Writes pending bytes of indexes and caches.
     pub async fn flush(&self, partition: &Partition) -> Result<(), StoreError> {
@@ -729,11 +555,19 @@ impl Settler<'_> {
         partition: &Partition,
         account: AccountId,
     ) -> Result<(), StoreError> {
-        let waiting: Vec<_> = {
+        let waiting: Vec<(u64, Arc<[u8]>)> = {
             let state = partition.state.borrow();
             let Some(of_account) = state.accounts.get(&account) else {
                 return Ok(());
             };
+            // One that was purged and has come back: its folder is still to be buried and made.
+            if of_account
+                .find("INBOX")
+                .is_some_and(|inbox| !inbox.made.get())
+            {
+                partition.caches.borrow_mut().insert(account);
+                return Ok(());
+            }
             of_account.cache.waiting.iter().cloned().collect()
         };
         let path = self.owned.layout.cache(partition.id, account);
@@ -756,14 +590,14 @@ impl Settler<'_> {
         self.steps(steps).await?;
         let mut state = partition.state.borrow_mut();
         if let Some(of_account) = state.accounts.get_mut(&account) {
-            let last = waiting.last().map_or(0, |(at, _)| *at);
-            while of_account
-                .cache
-                .waiting
-                .front()
-                .is_some_and(|(at, _)| *at <= last)
-            {
-                of_account.cache.waiting.pop_front();
+            // Purged and come back meanwhile, it has others at the same places.
+            let cache = &mut of_account.cache.waiting;
+            for (at, digest) in &waiting {
+                let is_written =
+                    |front: &(u64, Arc<[u8]>)| front.0 == *at && Arc::ptr_eq(&front.1, digest);
+                if cache.front().is_some_and(is_written) {
+                    cache.pop_front();
+                }
             }
         }
         Ok(())
@@ -780,7 +614,7 @@ fn moves_again(partition: &Partition, mailbox: &Mailbox) -> bool {
     })
 }
 
-async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {
+pub(super) async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {
     match disk.names(dir).await {
         Ok(names) => Ok(names
             .into_iter()

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::model::Random;
+use super::Random;
 use super::{ROOT, account, letter, life, message, soon, target};
 use crate::base::Uid;
 use crate::runtime::{Disk, SimDisk, Step, trace_id, unix_now};

@@ -387,3 +387,16 @@ pub struct ScanRow {
     pub saved: UnixMs,
     pub size: u64,
 }
+
+#[cfg(test)]
+impl View {
+    /// The mailbox's checksum as it is kept, and as its rows give it.
+    pub(super) fn checksums(&self) -> (u64, u64) {
+        let index = self.mailbox.index.borrow();
+        let mut anew = super::mailbox::Weight::default();
+        if let Some(index) = index.as_ref() {
+            (0..index.len()).for_each(|at| anew.add(index.weight(at)));
+        }
+        (self.mailbox.meta.borrow().weight.checksum, anew.checksum)
+    }
+}

@@ -132,6 +132,7 @@ impl View {
         };
         let mut ops = Vec::with_capacity(uids.len() + 1);
         let mut bytes = 0;
+        let mut leans_on_flight = false;
         {
             let index = self.mailbox.index.borrow();
             let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
@@ -139,6 +140,7 @@ impl View {
             let flight = flight.mailbox(account, self.mailbox.id);
             for &from in uids {
                 let Some((flags, keywords, _)) = effective(index, flight, from) else {
+                    leans_on_flight |= flight.is_some_and(|f| f.is_expunged(from));
                     continue;
                 };
                 let Some(at) = index.position(from) else {
@@ -168,10 +170,12 @@ impl View {
                 uid = uid.next().ok_or(StoreError::UidsUsedUp)?;
             }
         }
-        if ops.is_empty() {
+        if ops.is_empty() && !leans_on_flight {
             return Ok(copied);
         }
-        let class = if remove {
+        // With nothing to place, what is said to be gone must still be so after a crash: an empty
+        // record waits for the other session's removal.
+        let class = if remove || ops.is_empty() {
             // Within one mailbox the messages get new UIDs, and this modseq is above the copies'.
             let own = self.partition.highest(&self.mailbox).next(self.shard.epoch);
             let uids = {
