@@ -23,6 +23,8 @@ pub struct StoreConfig {
     pub lock: bool,
     /// How long settling waits for more to do.
     pub settle_after: Duration,
+    /// Days for which removed messages can be restored; 0: not at all.
+    pub undelete_days: u32,
 }
 
 impl StoreConfig {
@@ -39,6 +41,7 @@ impl StoreConfig {
             index_memory_bytes_max: 256 << 20,
             lock: true,
             settle_after: Duration::from_millis(100),
+            undelete_days: 14,
         }
     }
 }

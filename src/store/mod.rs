@@ -20,8 +20,10 @@ mod checkpoint;
 mod codec;
 mod config;
 mod deliver;
+mod doom;
 mod error;
 mod flags;
+mod history;
 pub mod journal;
 mod mailbox;
 mod maildir;
@@ -44,6 +46,7 @@ pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, QuotaU
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
+pub use history::{RestoreReport, RestoreRequest, RestoreRow, RestoreState};
 pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};

@@ -26,6 +26,8 @@ pub(super) struct Owned {
     /// A queue partition took a message.
     pub outbox: Notify,
     pub counters: Counters,
+    /// Days for which removed messages are kept; 0 keeps none.
+    pub keep_days: Cell<u32>,
     site_hooks: RefCell<Vec<SiteHook>>,
     bodies_bytes: Cell<usize>,
 }
@@ -42,6 +44,10 @@ pub(super) struct Counters {
     pub files_missing: Cell<u64>,
     pub settle_failures: Cell<u64>,
     pub handed_over: Cell<u64>,
+    /// Removed messages, and entries of the history, that could not be kept.
+    pub history_lost: Cell<u64>,
+    /// Days of removed messages that went early because the disk was full.
+    pub history_days_early: Cell<u64>,
 }
 
 pub(super) fn count(counter: &Cell<u64>) {
@@ -56,6 +62,7 @@ impl Owned {
             work: Notify::new(),
             outbox: Notify::new(),
             counters: Counters::default(),
+            keep_days: Cell::new(0),
             site_hooks: RefCell::default(),
             bodies_bytes: Cell::new(0),
         })

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::body::{Accepted, Source, Unsettled};
-use super::catalogue::{Catalogue, Doomed};
+use super::catalogue::Catalogue;
+use super::doom::Doomed;
 use super::journal::{BodyPlace, Committed};
-use super::mailbox::{CacheRef, Change, Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
-use super::maildir::{Layout, Task, flag_letters, new_stem, stem};
+use super::mailbox::{CacheRef, Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
+use super::maildir::{Task, flag_letters, new_stem, stem};
 use super::overlay::Overlay;
 use super::owned::Owned;
 use super::{AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange};
@@ -198,8 +199,10 @@ impl Partition {
                 self.task(pseq, *account, *mailbox, |m| Task::Move(m, name));
             }
             Op::MailboxDeleted {
-                account, mailbox, ..
-            } => self.apply_deleted(pseq, *account, *mailbox),
+                account,
+                mailbox,
+                at,
+            } => self.apply_deleted((pseq, *at), *account, *mailbox, owned),
             Op::SubscriptionSet {
                 account,
                 name,
@@ -230,9 +233,10 @@ impl Partition {
                 mailbox,
                 modseq,
                 uids,
-                at: _,
+                at,
             } => {
-                self.apply_expunged(pseq, *account, *mailbox, *modseq, uids);
+                let target = (*account, *mailbox);
+                self.apply_expunged((pseq, *at), target, *modseq, uids, owned);
             }
             Op::AccountPurged { account } => self.apply_purged(pseq, *account),
             Op::ValueSet {
@@ -327,45 +331,6 @@ impl Partition {
         state.uidvalidity_last = state.uidvalidity_last.max(uidvalidity.0);
         state.mailbox_last = state.mailbox_last.max(mailbox.0);
         state.accounts.entry(*account).or_default().insert(new);
-    }
-
-    fn apply_deleted(&self, pseq: PSeq, account: AccountId, id: MailboxId) {
-        let mut state = self.state.borrow_mut();
-        let Some(of_account) = state.accounts.get_mut(&account) else {
-            return;
-        };
-        let Some(mailbox) = of_account.remove(id) else {
-            return;
-        };
-        let weight = mailbox.meta.borrow().weight;
-        of_account.bytes = of_account.bytes.saturating_sub(weight.size);
-        of_account.messages = of_account.messages.saturating_sub(weight.messages.into());
-        let grave = Layout::buried_folder(self.id, account, id);
-        state.doomed.push_back((pseq, Doomed::Tree(grave)));
-        drop(state);
-        mailbox.deleted.set(true);
-        mailbox.feed.tell(Change::Added, mailbox.views.get());
-        self.tasks
-            .borrow_mut()
-            .push_back((pseq, Task::Bury(mailbox)));
-    }
-
-    fn apply_purged(&self, pseq: PSeq, account: AccountId) {
-        let mut state = self.state.borrow_mut();
-        let Some(gone) = state.accounts.remove(&account) else {
-            return;
-        };
-        let grave = Layout::buried_account(self.id, account, pseq);
-        state.doomed.push_back((pseq, Doomed::Tree(grave)));
-        drop(state);
-        for mailbox in gone.mailboxes.into_values() {
-            mailbox.deleted.set(true);
-            mailbox.feed.tell(Change::Added, mailbox.views.get());
-        }
-        self.caches.borrow_mut().remove(&account);
-        self.tasks
-            .borrow_mut()
-            .push_back((pseq, Task::BuryAccount(account)));
     }
 
     fn apply_placed(&self, committed: &Committed, ordinal: u16, op: &Op, owned: &Owned) {
@@ -607,39 +572,6 @@ impl Partition {
             }
         }
         self.caches.borrow_mut().insert(account);
-    }
-
-    fn apply_expunged(
-        &self,
-        pseq: PSeq,
-        account: AccountId,
-        mailbox: MailboxId,
-        modseq: ModSeq,
-        uids: &[Uid],
-    ) {
-        let Ok(target) = self.mailbox(account, mailbox) else {
-            return;
-        };
-        let removed = target.apply_expunged(modseq, uids);
-        self.queue(&target);
-        let mut state = self.state.borrow_mut();
-        let bytes: u64 = removed.iter().map(|r| r.size).sum();
-        if let Some(of_account) = state.accounts.get_mut(&account) {
-            of_account.bytes = of_account.bytes.saturating_sub(bytes);
-            of_account.messages = of_account.messages.saturating_sub(removed.len() as u64);
-        }
-        for row in removed.into_iter().filter(|row| !row.archived) {
-            let (stem, letters) = (row.stem, row.letters);
-            state.doomed.push_back((
-                pseq,
-                Doomed::Message {
-                    account,
-                    mailbox,
-                    stem,
-                    letters,
-                },
-            ));
-        }
     }
 
     fn apply_value(&self, change: &ValueChange, owned: &Owned) {

@@ -13,7 +13,10 @@ use super::account::{check_quota, ensure_account};
 use super::deliver::{self, Placement, Shared};
 use super::journal::Class;
 use super::shard::Shard;
-use super::{Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, StoreError};
+use super::{
+    Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, RestoreReport,
+    RestoreRequest, StoreError, history,
+};
 use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, Uid, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
@@ -71,6 +74,11 @@ pub(super) enum Request {
     Purge {
         account: AccountRef,
         reply: Reply<Result<(), StoreError>>,
+    },
+    Restore {
+        account: AccountRef,
+        request: RestoreRequest,
+        reply: Reply<Result<RestoreReport, StoreError>>,
     },
 }
 
@@ -292,6 +300,24 @@ impl Remote {
         .await?
     }
 
+    /// Tells what of an account's removed mail could be restored, and restores it as asked.
+    pub async fn restore(
+        &self,
+        account: AccountRef,
+        request: RestoreRequest,
+        until: Deadline,
+    ) -> Result<RestoreReport, StoreError> {
+        if self.is_mine(account.partition) {
+            return history::restore(&self.shard, account, &request).await;
+        }
+        let request = |reply| Request::Restore {
+            account,
+            request,
+            reply,
+        };
+        self.ask(account.partition, until, request).await?
+    }
+
     /// Hands outbox entries to the owner of `partition`.
     pub(super) async fn hand_over(
         &self,
@@ -465,6 +491,13 @@ async fn answer(shard: &Shard, request: Request) {
             reply.send(set_values(shard, partition, values).await);
         }
         Request::Purge { account, reply } => reply.send(purge(shard, account).await),
+        Request::Restore {
+            account,
+            request,
+            reply,
+        } => {
+            reply.send(history::restore(shard, account, &request).await);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::remote::{self, Remote};
 use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
-use super::{StoreConfig, StoreError, checkpoint, outbox};
+use super::{StoreConfig, StoreError, checkpoint, history, outbox};
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
 use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
@@ -51,6 +51,9 @@ pub struct StoreStats {
     pub files_missing: u64,
     pub misfits: u64,
     pub settle_failures: u64,
+    /// Removed messages that could not be kept, and days that went early for want of room.
+    pub history_lost: u64,
+    pub history_days_early: u64,
     /// Tasks that wait to be settled, and messages that wait for their owners.
     pub unsettled: u64,
     pub outbox: u64,
@@ -79,6 +82,7 @@ impl Store {
             root: cfg.data_dir.clone(),
         };
         let owned = Owned::new(layout.clone());
+        owned.keep_days.set(cfg.undelete_days);
         for partition in from.present.iter().filter(|p| p.owner(cfg.shards) == id) {
             let loaded = startup::load_partition(&disk, &layout, *partition).await?;
             // The start removed these already.
@@ -117,6 +121,7 @@ impl Store {
             checkpoint_loop(shard.clone()),
         );
         spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
+        spawn_in(&shard.gate, "store-prune", history::run(shard.clone()));
         Ok(Store {
             shard,
             _recovered: Rc::new(from.clone()),
@@ -169,6 +174,13 @@ impl Store {
             .map_err(|_| StoreError::Late)?
     }
 
+    /// Forgets the removed mail of days that are over on day `today`.
+    #[cfg(test)]
+    pub(super) async fn prune(&self, today: history::Day) {
+        let pruned = history::prune(&self.shard, today).await;
+        pruned.expect("nothing fails");
+    }
+
     /// True once a disk failure has ended all acknowledging.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
@@ -203,6 +215,8 @@ impl Store {
             files_missing: counters.files_missing.get(),
             misfits: counters.misfits.get(),
             settle_failures: counters.settle_failures.get(),
+            history_lost: counters.history_lost.get(),
+            history_days_early: counters.history_days_early.get(),
             unsettled: all.iter().map(|p| p.tasks.borrow().len() as u64).sum(),
             outbox: all
                 .iter()
@@ -244,6 +258,7 @@ async fn settle_loop(shard: Rc<Shard>) {
         if let Err(why) = settle(&shard, false).await {
             count(&shard.owned.counters.settle_failures);
             tracing::warn!(?why, "settling put off");
+            make_room(&shard, &why).await;
             or(sleep(RETRY_AFTER), shard.gate.closing()).await;
         }
     }
@@ -269,9 +284,17 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
             Ok(()) => forget_idle(&shard),
             Err(why) => {
                 tracing::warn!(?why, "checkpoint put off");
+                make_room(&shard, &why).await;
                 or(sleep(RETRY_AFTER), shard.gate.closing()).await;
             }
         }
+    }
+}
+
+/// What is kept of removed mail goes before anything waits for room.
+async fn make_room(shard: &Shard, why: &StoreError) {
+    if *why == StoreError::Full {
+        history::free(&shard.disk, &shard.owned).await;
     }
 }
 

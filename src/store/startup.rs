@@ -17,6 +17,8 @@ use super::bodies::{Bodies, From as BodiesFrom};
 use super::body::Source;
 use super::catalogue::Catalogue;
 use super::checkpoint::{self, Fault};
+use super::doom;
+use super::history::Day;
 use super::journal::{self, BodyPlace, Committed, JournalError};
 use super::mailbox::Mailbox;
 use super::maildir::{Layout, Settler, find_folders};
@@ -260,7 +262,9 @@ pub(super) async fn recover_all(
     let dir = |name: &str| Step::CreateDirAll {
         path: root.join(name),
     };
-    let mut steps: Vec<Step> = ["mail", "partitions", "spool", "removed"].map(dir).into();
+    let mut steps: Vec<Step> = ["mail", "partitions", "spool", "removed", "history"]
+        .map(dir)
+        .into();
     steps.push(Step::SyncDir { path: root.clone() });
     for done in disk.batch(steps).await {
         done?;
@@ -274,6 +278,7 @@ pub(super) async fn recover_all(
         );
     }
     let owned = Owned::new(layout.clone());
+    owned.keep_days.set(cfg.undelete_days);
     let bodies = Bodies {
         disk: disk.clone(),
         from: BodiesFrom::Recovered(past.files.clone()),
@@ -311,7 +316,7 @@ pub(super) async fn recover_all(
     checkpoint::commit(&settler, &cuts).await?;
     journal::retire(&cfg.journal, disk, &past).await?;
     for partition in owned.all() {
-        checkpoint::doom(disk, &owned, &partition, PSeq(u64::MAX)).await;
+        doom::doom(disk, &owned, &partition, PSeq(u64::MAX)).await;
     }
     clear_leftovers(disk, &layout, &owned).await?;
     let (mesh, inboxes) = Mesh::new(cfg.shards, REQUESTS_MAX);
@@ -406,7 +411,7 @@ async fn replay(
                 (moved.get(account), partition.mailbox(*account, *mailbox))
             {
                 // It may have been made, renamed and deleted in one life.
-                take_found_path(settler, &mailbox, here).await?;
+                take_found_path(&mailbox, here);
             }
         }
     }
@@ -461,7 +466,8 @@ async fn find_moved_folders(
     let layout = &settler.owned.layout;
     let mut folders = Folders::new();
     for account in accounts {
-        let here = find_folders(settler.disk, &layout.account(partition.id, account)).await?;
+        let mut here = find_folders(settler.disk, &layout.account(partition.id, account)).await?;
+        here.extend(find_graves(settler, partition.id, account, log).await?);
         let mailboxes: Vec<_> = {
             let state = partition.state.borrow();
             let of_account = state.accounts.get(&account);
@@ -470,7 +476,7 @@ async fn find_moved_folders(
                 .unwrap_or_default()
         };
         for mailbox in mailboxes {
-            take_found_path(settler, &mailbox, &here).await?;
+            take_found_path(&mailbox, &here);
         }
         folders.insert(account, here);
     }
@@ -481,20 +487,43 @@ async fn find_moved_folders(
 type Folders = HashMap<AccountId, Vec<(MailboxId, PathBuf)>>;
 
 /// Lets a mailbox lie where an earlier life left its folder, if it did.
-async fn take_found_path(
+fn take_found_path(mailbox: &Mailbox, here: &[(MailboxId, PathBuf)]) {
+    if let Some((_, path)) = here.iter().find(|(id, _)| *id == mailbox.id) {
+        *mailbox.folder.path.borrow_mut() = path.clone();
+    }
+}
+
+/// Graves that an earlier life dug for folders which the log deletes.
+async fn find_graves(
     settler: &Settler<'_>,
-    mailbox: &Mailbox,
-    here: &[(MailboxId, PathBuf)],
-) -> Result<(), StartError> {
-    let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id);
-    let grave = settler.owned.layout.root.join(grave);
-    let path = match here.iter().find(|(id, _)| *id == mailbox.id) {
-        Some((_, path)) => path.clone(),
-        None if settler.disk.exists(&grave).await? => grave,
-        None => return Ok(()),
-    };
-    *mailbox.folder.path.borrow_mut() = path;
-    Ok(())
+    partition: PartitionId,
+    of: AccountId,
+    log: &[(Record, Vec<BodyPlace>)],
+) -> Result<Vec<(MailboxId, PathBuf)>, StartError> {
+    let mut found = Vec::new();
+    for op in log.iter().flat_map(|(record, _)| &record.ops) {
+        let Op::MailboxDeleted {
+            account,
+            mailbox,
+            at,
+        } = op
+        else {
+            continue;
+        };
+        if *account != of {
+            continue;
+        }
+        let grave = Layout::buried_folder(partition, of, *mailbox, Day::of(*at));
+        // Where version 1 dug them.
+        let old = PathBuf::from(format!("removed/P{}A{of}M{mailbox}", partition.0));
+        for grave in [grave, old] {
+            let grave = settler.owned.layout.root.join(grave);
+            if settler.disk.exists(&grave).await? {
+                found.push((*mailbox, grave));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Forgets what replay loaded. The shards read their own.
@@ -525,6 +554,14 @@ async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<
     }
     let removed = layout.root.join("removed");
     for entry in disk.list(&removed).await? {
+        // What is kept stays; its days end by themselves.
+        if entry
+            .name
+            .to_str()
+            .is_some_and(|n| n.parse::<Day>().is_ok())
+        {
+            continue;
+        }
         steps.push(Step::RemoveDirAll {
             path: removed.join(&entry.name),
         });

@@ -2,6 +2,7 @@
 
 mod failures;
 mod formats;
+mod history;
 mod model;
 mod outbox;
 mod walk;

@@ -284,6 +284,21 @@ impl Index {
         }
     }
 
+    /// The row with all that it has.
+    pub fn new_row(&self, at: usize) -> NewRow {
+        NewRow {
+            uid: self.uids[at],
+            flags: self.flags[at],
+            keywords: self.keywords(at).map(|k| (**k).to_owned()).collect(),
+            modseq: self.modseqs[at],
+            internal_date: self.dates[at],
+            saved: self.saved[at],
+            size: self.sizes[at],
+            cold: self.cold[at],
+            extra: self.extra(at).cloned().map(Box::new),
+        }
+    }
+
     pub fn scan_row(&self, at: usize) -> ScanRow {
         ScanRow {
             uid: self.uids[at],

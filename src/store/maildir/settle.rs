@@ -15,7 +15,8 @@ use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
 use crate::store::StoreError;
 use crate::store::bodies::Bodies;
 use crate::store::body::{Source, Unsettled};
-use crate::store::catalogue::Doomed;
+use crate::store::doom::Doomed;
+use crate::store::history::Day;
 use crate::store::mailbox::{Folder, LogOp, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
 use crate::store::partition::Partition;
@@ -35,8 +36,8 @@ pub(in crate::store) enum Task {
     Make(Rc<Mailbox>),
     /// Give the folder the name.
     Move(Rc<Mailbox>, String),
-    /// Put the folder out of sight; it is removed after a checkpoint.
-    Bury(Rc<Mailbox>),
+    /// Put the folder out of sight, under the day of its end.
+    Bury(Rc<Mailbox>, Day),
     BuryAccount(AccountId),
     /// Write or link the file of a placement.
     Place {
@@ -80,7 +81,7 @@ impl Settler<'_> {
             match task {
                 Task::Make(mailbox) => self.make(&mailbox).await?,
                 Task::Move(mailbox, name) => self.rename(partition, &mailbox, &name).await?,
-                Task::Bury(mailbox) => self.bury(&mailbox).await?,
+                Task::Bury(mailbox, day) => self.bury(&mailbox, day).await?,
                 Task::BuryAccount(account) => self.bury_account(partition, account, pseq).await?,
                 Task::Take {
                     mailbox,
@@ -181,13 +182,21 @@ impl Settler<'_> {
         Ok(())
     }
 
-    async fn bury(&self, mailbox: &Mailbox) -> Result<(), StoreError> {
+    async fn bury(&self, mailbox: &Mailbox, day: Day) -> Result<(), StoreError> {
         let layout = &self.owned.layout;
-        let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id);
+        let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id, day);
         let (from, to) = (mailbox.path(), layout.root.join(grave));
         if from == to {
             return Ok(());
         }
+        // The way there must not be lost either.
+        let above: Vec<&Path> = to.ancestors().skip(1).take(4).collect();
+        let path = above[0].to_path_buf();
+        let mut steps = vec![Step::CreateDirAll { path }];
+        steps.extend(above[1..].iter().map(|path| Step::SyncDir {
+            path: path.to_path_buf(),
+        }));
+        self.steps(steps).await?;
         self.move_dir(&from, &to).await?;
         *mailbox.folder.path.borrow_mut() = to;
         Ok(())
@@ -716,7 +725,7 @@ impl Settler<'_> {
 fn moves_again(partition: &Partition, mailbox: &Mailbox) -> bool {
     let tasks = partition.tasks.borrow();
     tasks.iter().skip(1).any(|(_, task)| match task {
-        Task::Move(later, _) | Task::Bury(later) => later.id == mailbox.id,
+        Task::Move(later, _) | Task::Bury(later, _) => later.id == mailbox.id,
         Task::BuryAccount(account) => *account == mailbox.account,
         Task::Make(_) | Task::Place { .. } | Task::Take { .. } => false,
     })

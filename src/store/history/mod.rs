@@ -1,0 +1,241 @@
+//! History: what was removed, and what was there before, for as long as the operator wants.
+//!
+//! `apply` of an expunge or of a deleted folder notes the rows that go; a checkpoint writes them
+//! to the day's history file of the partition and gives each file a second name below `removed/`
+//! before it is made durable, so nothing is ever without a name (`docs/STORE.md`, "History").
+//! [`restore`] brings back what was removed, or what was there at a moment; [`prune`] forgets days.
+//!
+//! Runs on: the owner of the partition.
+//! Deliberately absent: who may ask (server), and a reader of the journal: a replay notes the same
+//! rows again, and writes them to the same place.
+
+mod entry;
+mod file;
+mod marks;
+mod prune;
+mod read;
+mod restore;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::bytes::{Malformed, Reader, Writer};
+use super::maildir::{Layout, Settler};
+use super::partition::Partition;
+use crate::base::{AccountId, MailboxId, PartitionId, UnixMs};
+use crate::runtime::{DiskError, DiskErrorKind, Step};
+
+pub(super) use entry::{Head, Rows};
+#[cfg(test)]
+pub(super) use file::{entries_of, frame};
+#[cfg(test)]
+pub(super) use prune::prune;
+pub(super) use prune::{free, kept_days, run};
+pub(super) use restore::restore;
+pub use restore::{RestoreReport, RestoreRequest, RestoreRow, RestoreState};
+
+/// What is gathered before it is compressed.
+const CHUNK_BYTES: usize = 64 << 10;
+const DAY_MS: i64 = 86_400_000;
+/// 9999-12-31.
+const LAST_DAY: u32 = 2_932_896;
+
+/// A day of UTC, counted from 1970. The first one stands for a time that is not known: nothing of
+/// it is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Day(pub u32);
+
+impl Day {
+    pub const UNKNOWN: Day = Day(0);
+
+    pub fn of(at: UnixMs) -> Day {
+        let day = u32::try_from(at.0.max(0) / DAY_MS).unwrap_or(LAST_DAY);
+        Day(day.min(LAST_DAY))
+    }
+
+    pub fn minus(self, days: u32) -> Day {
+        Day(self.0.saturating_sub(days))
+    }
+}
+
+/// As directories and files are called: `2026-11-22`.
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = i64::from(self.0) * DAY_MS / 1000;
+        let time = jiff::Timestamp::from_second(seconds).map_err(|_| fmt::Error)?;
+        write!(f, "{}", time.strftime("%Y-%m-%d"))
+    }
+}
+
+impl FromStr for Day {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Day, Malformed> {
+        let date: jiff::civil::Date = text.parse().map_err(|_| Malformed)?;
+        let midnight = date.to_zoned(jiff::tz::TimeZone::UTC);
+        let seconds = midnight.map_err(|_| Malformed)?.timestamp().as_second();
+        let day = Day::of(UnixMs::from_seconds(seconds));
+        if day.to_string() == text {
+            Ok(day)
+        } else {
+            Err(Malformed)
+        }
+    }
+}
+
+/// Where the messages go that were expunged from a mailbox on a day.
+pub(super) fn kept_dir(
+    layout: &Layout,
+    day: Day,
+    partition: PartitionId,
+    account: AccountId,
+    mailbox: MailboxId,
+) -> PathBuf {
+    kept_account(layout, day, partition, account).join(format!("M{mailbox}"))
+}
+
+/// All that is kept of an account from a day.
+pub(super) fn kept_account(
+    layout: &Layout,
+    day: Day,
+    partition: PartitionId,
+    account: AccountId,
+) -> PathBuf {
+    kept_partition(layout, day, partition).join(account.to_string())
+}
+
+fn kept_partition(layout: &Layout, day: Day, partition: PartitionId) -> PathBuf {
+    let root = &layout.root;
+    root.join(format!("removed/{day}/{}", partition.0))
+}
+
+fn day_file(layout: &Layout, partition: PartitionId, day: Day) -> PathBuf {
+    let root = &layout.root;
+    root.join(format!("history/{}/{day}", partition.0))
+}
+
+/// What a partition has noted: the ends of its day files, and what is not in them yet.
+#[derive(Default)]
+pub(super) struct History {
+    /// The catalogue names these: what stands beyond is of a life that did not come to its
+    /// checkpoint, and is overwritten.
+    ends: BTreeMap<Day, u64>,
+    open: BTreeMap<Day, Vec<u8>>,
+    waiting: VecDeque<(Day, u64, Arc<[u8]>)>,
+}
+
+impl History {
+    /// Notes encoded entries of a day.
+    pub fn push(&mut self, day: Day, entries: &[u8]) {
+        let open = self.open.entry(day).or_default();
+        open.extend_from_slice(entries);
+        if open.len() >= CHUNK_BYTES {
+            self.close(day);
+        }
+    }
+
+    /// Gives what was gathered for a day its place in the file.
+    fn close(&mut self, day: Day) {
+        let raw = self.open.remove(&day).unwrap_or_default();
+        if raw.is_empty() {
+            return;
+        }
+        let frame = file::frame(&raw);
+        let end = self.ends.entry(day).or_default();
+        self.waiting.push_back((day, *end, Arc::from(frame)));
+        let (_, at, frame) = self.waiting.back().expect("was pushed");
+        *end = at + frame.len() as u64;
+    }
+
+    /// Everything noted has its place: before the catalogue is encoded.
+    pub fn seal(&mut self) {
+        let days: Vec<Day> = self.open.keys().copied().collect();
+        days.into_iter().for_each(|day| self.close(day));
+    }
+
+    /// Something is noted that no file has.
+    pub fn is_pending(&self) -> bool {
+        !self.open.is_empty() || !self.waiting.is_empty()
+    }
+
+    pub fn days(&self) -> Vec<(Day, u64)> {
+        self.ends.iter().map(|(day, end)| (*day, *end)).collect()
+    }
+
+    pub fn forget(&mut self, day: Day) -> bool {
+        self.open.remove(&day);
+        self.waiting.retain(|(of, ..)| *of != day);
+        self.ends.remove(&day).is_some()
+    }
+
+    pub fn encode(&self, w: &mut Writer) {
+        w.count(self.ends.len());
+        for (day, end) in &self.ends {
+            w.u32(day.0);
+            w.u64(*end);
+        }
+    }
+
+    pub fn decode(r: &mut Reader<'_>) -> Result<History, Malformed> {
+        let ends = (0..r.count(12)?)
+            .map(|_| Ok((Day(r.u32()?.min(LAST_DAY)), r.u64()?)))
+            .collect::<Result<_, _>>()?;
+        Ok(History {
+            ends,
+            ..History::default()
+        })
+    }
+}
+
+/// Writes what waits to the day files. What cannot be written is given up, and counted: removing
+/// mail must not end because its history has no room.
+pub(super) async fn flush(settler: &Settler<'_>, partition: &Partition) {
+    let waiting: Vec<_> = {
+        let state = partition.state.borrow();
+        state.history.waiting.iter().cloned().collect()
+    };
+    if waiting.is_empty() {
+        return;
+    }
+    let mut outcome = write(settler, partition, &waiting).await;
+    if matches!(&outcome, Err(error) if error.kind == DiskErrorKind::Full)
+        && free(settler.disk, settler.owned).await
+    {
+        outcome = write(settler, partition, &waiting).await;
+    }
+    if let Err(error) = outcome {
+        let lost = &settler.owned.counters.history_lost;
+        lost.set(lost.get() + waiting.len() as u64);
+        tracing::warn!(%error, "history not written; what it tells of cannot be restored");
+    }
+    let done: Vec<(Day, u64)> = waiting.iter().map(|(day, at, _)| (*day, *at)).collect();
+    let mut state = partition.state.borrow_mut();
+    let all = &mut state.history.waiting;
+    all.retain(|(day, at, _)| !done.contains(&(*day, *at)));
+}
+
+async fn write(
+    settler: &Settler<'_>,
+    partition: &Partition,
+    waiting: &[(Day, u64, Arc<[u8]>)],
+) -> Result<(), DiskError> {
+    let layout = &settler.owned.layout;
+    let path = layout.root.join(format!("history/{}", partition.id.0));
+    let mut steps = vec![Step::CreateDirAll { path }];
+    for (day, at, frame) in waiting {
+        steps.push(Step::Append {
+            path: day_file(layout, partition.id, *day),
+            at: *at,
+            bytes: frame.to_vec(),
+        });
+    }
+    settler
+        .disk
+        .batch(steps)
+        .await
+        .into_iter()
+        .try_for_each(|done| done.map(drop))
+}
