@@ -24,6 +24,7 @@ mod kick;
 mod log;
 mod password;
 mod print;
+mod restore;
 mod serve;
 mod settle;
 #[cfg(test)]
@@ -89,6 +90,8 @@ enum Command {
     Explain(explain::Explain),
     /// Write every message file that is due, so that any Maildir tool reads the present state
     Settle(settle::Settle),
+    /// Bring back removed messages and folders; shows first what it would do
+    Restore(restore::Restore),
     /// Repair the journal of a stopped server that refuses to start
     #[command(subcommand)]
     Journal(journal::Journal),
@@ -140,6 +143,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Config(config) => config.run(&site),
         Command::Explain(explain) => explain.run(&site),
         Command::Settle(settle) => settle.run(&site),
+        Command::Restore(restore) => restore.run(&site),
         Command::Journal(journal) => journal.run(&site),
     }
 }

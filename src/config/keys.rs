@@ -186,6 +186,9 @@ section! {
         inflight_bytes_max: ByteSize = "64MiB", Restart, "4MiB" to "4GiB";
         /// Longest time between checkpoints, which free journal slots.
         checkpoint_interval: Span = "10s", Restart, "100ms" to "10m";
+        /// Days for which removed messages and folders can be brought back with `palomar restore`.
+        /// They count in no mailbox's size. A full disk ends the oldest days early. 0: never.
+        undelete_days: u32 = "14", Restart, "0" to "3650";
         /// Mailbox size of users for whom none is set. 0: unlimited.
         quota_default: ByteSize = "10GB", Live;
         /// What a full mailbox answers: defer (452 4.2.2) or reject (552 5.2.2).

@@ -8,10 +8,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::control::{self, Control};
+use super::restore;
 use crate::base::{Deadline, ShardId};
 use crate::directory::{Command, Directory, DirectoryError};
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Mesh};
+use crate::store::Remote;
 use crate::web::{AdminError, AdminHandler, AdminReply, AdminRequest};
 
 /// An import of many passwords takes its time on the pool.
@@ -19,14 +21,19 @@ const COMMAND_SPAN: Duration = Duration::from_secs(120);
 
 /// The handler of the admin socket.
 #[must_use]
-pub fn handler(directory: Directory, mesh: Mesh<Control>) -> AdminHandler {
+pub fn handler(directory: Directory, mesh: Mesh<Control>, remote: Remote) -> AdminHandler {
     Rc::new(move |request| {
-        let (directory, mesh) = (directory.clone(), mesh.clone());
-        Box::pin(async move { handle(request, &directory, &mesh).await })
+        let (directory, mesh, remote) = (directory.clone(), mesh.clone(), remote.clone());
+        Box::pin(async move { handle(request, &directory, &mesh, &remote).await })
     })
 }
 
-async fn handle(request: AdminRequest, directory: &Directory, mesh: &Mesh<Control>) -> AdminReply {
+async fn handle(
+    request: AdminRequest,
+    directory: &Directory,
+    mesh: &Mesh<Control>,
+    remote: &Remote,
+) -> AdminReply {
     log_event!(INFO, event::COMMAND_RUN, command = name(&request));
     match request {
         AdminRequest::Directory(command) => execute(directory, command).await,
@@ -44,6 +51,9 @@ async fn handle(request: AdminRequest, directory: &Directory, mesh: &Mesh<Contro
             Ok(shards) => done(&json!({ "version": env!("CARGO_PKG_VERSION"), "shards": shards })),
             Err(silent) => silence(&silent),
         },
+        AdminRequest::Restore { user, request } => {
+            restore::restore(directory, remote, &user, request).await
+        }
         AdminRequest::Settle => match control::settle_all(mesh).await {
             Ok(true) => done(&json!({ "settled": true })),
             Ok(false) => failed("not everything could be written; see the log", true),
@@ -72,11 +82,12 @@ fn name(request: &AdminRequest) -> &'static str {
         AdminRequest::Who => "who",
         AdminRequest::Kick { .. } => "kick",
         AdminRequest::Status => "status",
+        AdminRequest::Restore { .. } => "restore",
         AdminRequest::Settle => "settle",
     }
 }
 
-fn done(value: &impl Serialize) -> AdminReply {
+pub(super) fn done(value: &impl Serialize) -> AdminReply {
     match serde_json::to_value(value) {
         Ok(value) => AdminReply::Done(value),
         Err(error) => failed(
@@ -86,7 +97,7 @@ fn done(value: &impl Serialize) -> AdminReply {
     }
 }
 
-fn failed(message: &str, temporary: bool) -> AdminReply {
+pub(super) fn failed(message: &str, temporary: bool) -> AdminReply {
     AdminReply::Failed(AdminError {
         message: message.to_owned(),
         temporary,

@@ -187,6 +187,7 @@ pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
     store.journal.slot_bytes = config.store.journal_slot_bytes.0;
     store.journal.slots_max = config.store.journal_slots;
     store.checkpoint_every = config.store.checkpoint_interval.0;
+    store.undelete_days = config.store.undelete_days;
     let inflight = config.store.inflight_bytes_max.0;
     store.body_memory_bytes_max = usize::try_from(inflight).unwrap_or(usize::MAX);
     store

@@ -17,6 +17,7 @@ mod counters;
 mod error;
 mod offline;
 mod reload;
+mod restore;
 mod shard;
 mod start;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{ServerError, admin, build};
+use super::{ServerError, admin, build, restore};
 use crate::base::{Deadline, ShardId};
 use crate::config::Config;
 use crate::directory::Directory;
@@ -43,7 +43,7 @@ pub fn offline_all(
         owner.start(store.remote(), pool, Some(view), &gate).await?;
         let mut replies = Vec::with_capacity(requests.len());
         for (number, request) in requests.into_iter().enumerate() {
-            let reply = one(request, &directory).await;
+            let reply = one(request, &directory, &store).await;
             let failed = matches!(reply, AdminReply::Failed(_));
             replies.push(reply);
             if failed {
@@ -60,9 +60,12 @@ pub fn offline_all(
     runtime::block_on(work)?
 }
 
-async fn one(request: AdminRequest, directory: &Directory) -> AdminReply {
+async fn one(request: AdminRequest, directory: &Directory, store: &Store) -> AdminReply {
     match request {
         AdminRequest::Directory(command) => admin::execute(directory, command).await,
+        AdminRequest::Restore { user, request } => {
+            restore::restore_all(directory, &store.remote(), &user, request).await
+        }
         // Opening and draining the store has settled everything.
         AdminRequest::Settle => AdminReply::Done(serde_json::json!({ "settled": true })),
         AdminRequest::Who | AdminRequest::Kick { .. } | AdminRequest::Status => {

@@ -17,7 +17,7 @@ use crate::net::{AddressCounts, Conn, Opened, Refusal, Tls, accept_loop};
 use crate::observe::{self, event, log_event};
 use crate::runtime::{self, Disk, Gate, Inbox, Mesh, Pool, Stop};
 use crate::session::{Arrival, Arrivals, Door, Errand, LoginDesk, Roster, imap, pop3, smtp};
-use crate::store::{Recovered, Store};
+use crate::store::{Recovered, Remote, Store};
 use crate::web::{self, Readiness};
 
 /// Sessions have this long to finish their command when the server drains.
@@ -108,6 +108,7 @@ struct Gates {
 
 /// What the protocols of this shard are served by.
 struct Services {
+    remote: Remote,
     imap: Rc<imap::Service>,
     pop3: Rc<pop3::Service>,
     smtp: Rc<smtp::Service>,
@@ -203,9 +204,10 @@ fn services(
         arrivals,
         stop.clone(),
     );
-    let intake = Intake::new(remote, directory);
+    let intake = Intake::new(remote.clone(), directory);
     let smtp = smtp::Service::new(intake, desk, roster, stop);
     Rc::new(Services {
+        remote,
         imap,
         pop3: Rc::new(pop3),
         smtp: Rc::new(smtp),
@@ -245,7 +247,7 @@ fn listen(opened: Vec<Opened>, shared: &Shared, services: &Rc<Services>, gates: 
     let mut doors = shared.doors.iter();
     for one in opened {
         if one.spec.protocol == build::ADMIN {
-            serve_admin(one, shared, gates);
+            serve_admin(one, shared, gates, services.remote.clone());
             continue;
         }
         let Some(door) = doors.next() else { continue };
@@ -313,8 +315,8 @@ fn serve_metrics(one: Opened, door: Door, shared: &Shared, gates: &Gates) {
     }
 }
 
-fn serve_admin(one: Opened, shared: &Shared, gates: &Gates) {
-    let handler = admin::handler(shared.directory.clone(), shared.control.clone());
+fn serve_admin(one: Opened, shared: &Shared, gates: &Gates, remote: Remote) {
+    let handler = admin::handler(shared.directory.clone(), shared.control.clone(), remote);
     match one.into_listener() {
         Ok(listener) => {
             let serve = web::serve_admin(listener, gates.background.clone(), handler);

@@ -88,6 +88,7 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
         doom::doom(&shard.disk, &shard.owned, &cut.partition, cut.at).await;
     }
     shard.spools.sweep().await;
+    shard.owned.keeps_no_more.set(false);
     count(&shard.owned.counters.checkpoints);
     Ok(())
 }
@@ -138,8 +139,8 @@ pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<(), Fa
         settler.run(&cut.partition, cut.at).await?;
         settle_accepted(settler, &cut.partition, cut.at).await?;
         settler.flush(&cut.partition).await?;
-        history::flush(settler, &cut.partition).await;
-        doom::keep(settler, &cut.partition, cut.at).await;
+        history::flush(settler, &cut.partition).await?;
+        doom::keep(settler, &cut.partition, cut.at).await?;
         let to = layout.catalogue(cut.partition.id);
         let path = to.with_extension("new");
         let len = cut.catalogue.len() as u64;

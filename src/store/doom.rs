@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
 
+use super::StoreError;
 use super::bytes::{Malformed, Reader, Writer};
 use super::history::{self, Day, Head, Rows};
 use super::mailbox::Change;
@@ -226,15 +227,21 @@ impl Partition {
 }
 
 /// Gives the files of expunged messages, up to record `upto`, a second name below `removed/`.
-/// What cannot be kept is counted, and goes without.
-pub(super) async fn keep(settler: &Settler<'_>, partition: &Partition, upto: PSeq) {
+/// `Full` while something kept can still make room; what then cannot be kept is counted, and goes.
+pub(super) async fn keep(
+    settler: &Settler<'_>,
+    partition: &Partition,
+    upto: PSeq,
+) -> Result<(), StoreError> {
     if settler.owned.keep_days.get() == 0 {
-        return;
+        return Ok(());
     }
-    let mut groups: BTreeMap<(Day, AccountId, MailboxId), Vec<(String, u32)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Day, AccountId, MailboxId), Vec<Name>> = BTreeMap::new();
     {
         let state = partition.state.borrow();
-        for (_, doomed) in state.doomed.iter().take_while(|(at, _)| *at <= upto) {
+        let kept = partition.kept.get();
+        let due = state.doomed.iter().take_while(|(at, _)| *at <= upto);
+        for (_, doomed) in due.filter(|(at, _)| *at > kept) {
             let Doomed::Message {
                 account,
                 mailbox,
@@ -259,33 +266,41 @@ pub(super) async fn keep(settler: &Settler<'_>, partition: &Partition, upto: PSe
         let to = history::kept_dir(&settler.owned.layout, day, partition.id, account, id);
         for part in files.chunks(FILES_MAX) {
             let cur = mailbox.path().join("cur");
-            let mut lost = keep_part(settler, partition, &cur, &to, part).await;
-            if !lost.is_empty() && history::free(settler.disk, settler.owned).await {
-                lost = keep_part(settler, partition, &cur, &to, &lost).await;
+            let troubles = keep_part(settler, partition, &cur, &to, part).await;
+            let Some(error) = troubles.first() else {
+                continue;
+            };
+            if error.kind == DiskErrorKind::Full && !settler.owned.keeps_no_more.get() {
+                return Err(StoreError::Full);
             }
-            if !lost.is_empty() {
-                let counter = &settler.owned.counters.history_lost;
-                counter.set(counter.get() + lost.len() as u64);
-                tracing::warn!(messages = lost.len(), "expunged messages are not kept");
-            }
-            yield_if_needed().await;
+            let lost = &settler.owned.counters.history_lost;
+            lost.set(lost.get() + troubles.len() as u64);
+            tracing::warn!(%error, messages = troubles.len(), "expunged messages are not kept");
         }
+        yield_if_needed().await;
     }
+    Ok(())
 }
 
-/// Links one trip of files; answers those for which there was no room or another trouble. A file
-/// that is not there at all was reported when it was missed.
+/// An expunged message's file: its stem and letters.
+type Name = (String, u32);
+
+/// Links one trip of files; answers what went wrong, once a file. A file that is not there at all
+/// was reported when it was missed.
 async fn keep_part(
     settler: &Settler<'_>,
     partition: &Partition,
     cur: &Path,
     to: &Path,
-    files: &[(String, u32)],
-) -> Vec<(String, u32)> {
+    files: &[Name],
+) -> Vec<DiskError> {
     let disk = settler.disk;
-    let mut steps = vec![Step::CreateDirAll { path: to.into() }];
+    if let Err(error) = disk.create_dir_all(to).await {
+        return vec![error; files.len()];
+    }
+    let mut steps = Vec::new();
     if partition.recovering.get() {
-        // A link of an earlier life may be to a file that was torn.
+        // A link of a life that did not come to its checkpoint may be to a file that was torn.
         steps.extend(files.iter().map(|(stem, _)| Step::Unlink {
             path: to.join(stem),
         }));
@@ -295,44 +310,42 @@ async fn keep_part(
         from: cur.join(file_name(stem, *letters)),
         to: to.join(stem),
     }));
-    let outcomes = disk.batch(steps).await;
+    let outcomes = disk.batch(steps).await.into_iter().skip(from);
     let mut moved = HashMap::new();
-    let mut lost = Vec::new();
-    for (file, outcome) in files.iter().zip(&outcomes[from..]) {
+    let mut troubles = Vec::new();
+    for ((stem, _), outcome) in files.iter().zip(outcomes) {
         match outcome {
             Err(error) if error.kind == DiskErrorKind::NotFound => {
-                moved.insert(file.0.as_str(), file.1);
+                moved.insert(stem.as_str(), ());
             }
-            Err(error) if error.kind != DiskErrorKind::Exists => lost.push(file.clone()),
+            Err(error) if error.kind != DiskErrorKind::Exists => troubles.push(error),
             _ => {}
         }
     }
     if moved.is_empty() {
-        return lost;
+        return troubles;
     }
     // Not under the expected letters: one look at every name finds them all.
     let names = disk.list(cur).await.unwrap_or_default();
     let names = names.into_iter().filter_map(|e| e.name.into_string().ok());
-    let found: Vec<String> = names
-        .filter(|name| moved.contains_key(parse(name).0))
-        .collect();
-    let link = |name: &String| Step::Link {
-        from: cur.join(name),
-        to: to.join(parse(name).0),
+    let link = |name: String| Step::Link {
+        from: cur.join(&name),
+        to: to.join(parse(&name).0),
     };
-    let outcomes = disk.batch(found.iter().map(link).collect()).await;
-    for (name, outcome) in found.iter().zip(outcomes) {
-        let (stem, letters) = parse(name);
-        if outcome.is_err_and(|e| e.kind != DiskErrorKind::Exists) {
-            lost.push((stem.to_owned(), letters));
-        }
+    let found = names.filter(|name| moved.contains_key(parse(name).0));
+    for outcome in disk.batch(found.map(link).collect()).await {
+        let error = outcome.err();
+        troubles.extend(error.filter(|e| e.kind != DiskErrorKind::Exists));
     }
-    lost
+    troubles
 }
 
 /// Removes what a durable checkpoint at `upto` has made superfluous. What cannot be removed now
 /// is tried again after the next one.
 pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto: PSeq) {
+    partition
+        .kept
+        .set(upto.min(partition.state.borrow().applied));
     let mut doomed: Vec<(PSeq, Doomed)> = {
         let mut state = partition.state.borrow_mut();
         let n = state.doomed.partition_point(|(at, _)| *at <= upto);

@@ -28,6 +28,8 @@ pub(super) struct Owned {
     pub counters: Counters,
     /// Days for which removed messages are kept; 0 keeps none.
     pub keep_days: Cell<u32>,
+    /// The disk is full and nothing kept is left to make room: what cannot be kept goes.
+    pub keeps_no_more: Cell<bool>,
     site_hooks: RefCell<Vec<SiteHook>>,
     bodies_bytes: Cell<usize>,
 }
@@ -63,6 +65,7 @@ impl Owned {
             outbox: Notify::new(),
             counters: Counters::default(),
             keep_days: Cell::new(0),
+            keeps_no_more: Cell::new(false),
             site_hooks: RefCell::default(),
             bodies_bytes: Cell::new(0),
         })

@@ -43,6 +43,9 @@ pub(super) struct Partition {
     pub numbers: Cell<(u64, u32)>,
     /// Sources of outbox entries, and below which none is new. Of this life: attempts are too.
     pub low_waters: RefCell<HashMap<PartitionId, PSeq>>,
+    /// Expunged messages up to this record have their names below `removed/`, as a durable
+    /// catalogue says.
+    pub kept: Cell<PSeq>,
     /// Start-up: files of an earlier life may lie where ours go.
     pub recovering: Cell<bool>,
 }
@@ -50,6 +53,7 @@ pub(super) struct Partition {
 impl Partition {
     pub fn new(id: PartitionId, state: Catalogue) -> Rc<Partition> {
         let flight = Overlay::after(state.applied);
+        let kept = Cell::new(state.applied);
         Rc::new(Partition {
             id,
             state: RefCell::new(state),
@@ -62,6 +66,7 @@ impl Partition {
             dirty: Cell::new(false),
             numbers: Cell::new((0, 0)),
             low_waters: RefCell::default(),
+            kept,
             recovering: Cell::new(false),
         })
     }

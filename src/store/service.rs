@@ -293,8 +293,18 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
 
 /// What is kept of removed mail goes before anything waits for room.
 async fn make_room(shard: &Shard, why: &StoreError) {
-    if *why == StoreError::Full {
-        history::free(&shard.disk, &shard.owned).await;
+    if *why != StoreError::Full {
+        return;
+    }
+    if !history::free(&shard.disk, &shard.owned).await {
+        shard.owned.keeps_no_more.set(true);
+        return;
+    }
+    // Some file systems give room back only then.
+    if let Err(error) = shard.disk.syncfs().await {
+        tracing::error!(%error, "sync failed, no more acknowledgements");
+        shard.sync_failed.store(true, Ordering::Release);
+        shard.poisoned.notify_all();
     }
 }
 

@@ -279,6 +279,8 @@ pub(super) async fn recover_all(
     }
     let owned = Owned::new(layout.clone());
     owned.keep_days.set(cfg.undelete_days);
+    // A start waits for no room.
+    owned.keeps_no_more.set(true);
     let bodies = Bodies {
         disk: disk.clone(),
         from: BodiesFrom::Recovered(past.files.clone()),

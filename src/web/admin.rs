@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::http::{Answer, answer, body_of, serve_connection};
 use crate::directory;
 use crate::runtime::{Gate, Listener, spawn_in};
+use crate::store::RestoreRequest;
 
 /// What may be asked of a running server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,6 +28,11 @@ pub enum AdminRequest {
     Kick { user: String },
     /// Version, shards, positions, fill of the journal ring.
     Status,
+    /// What of a user's removed mail is kept; restores it as asked.
+    Restore {
+        user: String,
+        request: RestoreRequest,
+    },
     /// Settles and checkpoints everything, so that any Maildir tool reads the present state.
     Settle,
 }

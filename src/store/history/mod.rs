@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::StoreError;
 use super::bytes::{Malformed, Reader, Writer};
 use super::maildir::{Layout, Settler};
 use super::partition::Partition;
@@ -190,23 +191,21 @@ impl History {
     }
 }
 
-/// Writes what waits to the day files. What cannot be written is given up, and counted: removing
-/// mail must not end because its history has no room.
-pub(super) async fn flush(settler: &Settler<'_>, partition: &Partition) {
+/// Writes what waits to the day files. `Full` while something kept can still make room; what then
+/// cannot be written is given up, and counted: removing mail must not end because its history has
+/// no room.
+pub(super) async fn flush(settler: &Settler<'_>, partition: &Partition) -> Result<(), StoreError> {
     let waiting: Vec<_> = {
         let state = partition.state.borrow();
         state.history.waiting.iter().cloned().collect()
     };
     if waiting.is_empty() {
-        return;
+        return Ok(());
     }
-    let mut outcome = write(settler, partition, &waiting).await;
-    if matches!(&outcome, Err(error) if error.kind == DiskErrorKind::Full)
-        && free(settler.disk, settler.owned).await
-    {
-        outcome = write(settler, partition, &waiting).await;
-    }
-    if let Err(error) = outcome {
+    if let Err(error) = write(settler, partition, &waiting).await {
+        if error.kind == DiskErrorKind::Full && !settler.owned.keeps_no_more.get() {
+            return Err(StoreError::Full);
+        }
         let lost = &settler.owned.counters.history_lost;
         lost.set(lost.get() + waiting.len() as u64);
         tracing::warn!(%error, "history not written; what it tells of cannot be restored");
@@ -215,6 +214,7 @@ pub(super) async fn flush(settler: &Settler<'_>, partition: &Partition) {
     let mut state = partition.state.borrow_mut();
     let all = &mut state.history.waiting;
     all.retain(|(day, at, _)| !done.contains(&(*day, *at)));
+    Ok(())
 }
 
 async fn write(

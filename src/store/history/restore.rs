@@ -80,6 +80,31 @@ pub struct RestoreRow {
     pub email_id: String,
 }
 
+impl RestoreReport {
+    /// What both did, as the later one leaves it.
+    pub fn go_on(&mut self, later: RestoreReport) {
+        let earlier = std::mem::replace(self, later);
+        let restored = |row: &RestoreRow| row.state == RestoreState::Restored;
+        self.rows.extend(earlier.rows.into_iter().filter(restored));
+        self.rows.sort_by(RestoreRow::order);
+        let most = self.rows.len().min(ROWS_MAX);
+        self.left_out += (self.rows.len() - most) as u64;
+        self.rows.truncate(most);
+        self.folders.extend(earlier.folders);
+        self.restored += earlier.restored;
+    }
+}
+
+impl RestoreRow {
+    /// By folder, in the order of their going.
+    fn order(&self, other: &RestoreRow) -> std::cmp::Ordering {
+        let key = |row: &RestoreRow| (row.removed, row.uid);
+        self.folder
+            .cmp(&other.folder)
+            .then(key(self).cmp(&key(other)))
+    }
+}
+
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -203,6 +228,8 @@ impl Work<'_> {
                 self.folders.push((head.mailbox, head.name.clone()));
             }
         }
+        // Outer ones first.
+        self.folders.sort_by(|(_, a), (_, b)| a.cmp(b));
         self.look_at_present(wanted.as_deref()).await?;
         if !self.request.duplicates {
             self.choose();
@@ -333,21 +360,26 @@ impl Work<'_> {
         Ok(())
     }
 
+    async fn subscribe(&self, name: &str, mark: Option<Op>) -> Result<(), StoreError> {
+        let account = self.account.account;
+        let mut ops = vec![Op::SubscriptionSet {
+            account,
+            name: name.to_owned(),
+            subscribed: true,
+        }];
+        ops.extend(mark);
+        let (shard, partition) = (self.shard, &self.partition);
+        shard.turn(partition, &[account]).await?;
+        let ticket = shard.submit(partition, ops, Vec::new(), Class::Change)?;
+        shard.commit(ticket).await
+    }
+
     /// The mailbox of that name; one that is made for it is subscribed.
     async fn folder(&self, name: &str) -> Result<Rc<Mailbox>, StoreError> {
         let account = self.account.account;
         if !self.is_folder(name) {
-            let made = ensure_mailbox(self.shard, &self.partition, account, name).await?;
-            let ops = vec![Op::SubscriptionSet {
-                account,
-                name: made.meta.borrow().name.clone(),
-                subscribed: true,
-            }];
-            self.shard.turn(&self.partition, &[account]).await?;
-            let ticket = self
-                .shard
-                .submit(&self.partition, ops, Vec::new(), Class::Change)?;
-            self.shard.commit(ticket).await?;
+            ensure_mailbox(self.shard, &self.partition, account, name).await?;
+            self.subscribe(name, None).await?;
         }
         ensure_mailbox(self.shard, &self.partition, account, name).await
     }
@@ -506,7 +538,7 @@ impl Work<'_> {
                 email_id: hex(&row.cold.email_id),
             });
         }
-        rows.sort_by(|a, b| (&a.folder, a.removed, a.uid).cmp(&(&b.folder, b.removed, b.uid)));
+        rows.sort_by(RestoreRow::order);
         report.left_out = rows.len().saturating_sub(ROWS_MAX) as u64;
         rows.truncate(ROWS_MAX);
         report.rows = rows;

@@ -162,7 +162,7 @@ fn a_deleted_folder_comes_back_with_all_that_it_had() {
     });
     life(&sim, |store| async move {
         let report = restore(&store, ask(0)).await;
-        assert_eq!(report.folders, ["Work/2026", "Work", "Empty"]);
+        assert_eq!(report.folders, ["Empty", "Work", "Work/2026"]);
         assert_eq!(report.messages, 5);
         let report = restore(&store, ask(2)).await;
         assert_eq!((report.restored, report.messages), (2, 3));
