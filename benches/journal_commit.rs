@@ -76,6 +76,7 @@ async fn run(appenders: u64, records: u64) -> (Duration, Duration, Stats) {
     let cfg = JournalConfig {
         slot_bytes: 16 << 20,
         slots_max: 8,
+        reader_slots_max: 1,
         ..JournalConfig::new(PathBuf::from(dir.path()), 1)
     };
     let recovered = recover(&cfg, &disk).await.expect("recovers");

@@ -277,6 +277,7 @@ key = "{key}"
 connections_per_address_max = 100000
 [auth]
 allow_plaintext = true
+{settings}
 [[listener]]
 protocol = "smtp"
 address = "127.0.0.1:{smtp}"
@@ -298,6 +299,8 @@ address = "127.0.0.1:{metrics}"
 class Palomar(Stack):
     name = "Palomar"
     binary = "target/release/palomar"
+    # More of the configuration.
+    settings = ""
 
     def __enter__(self):
         cert, key = certificate(self.folder)
@@ -313,6 +316,7 @@ class Palomar(Stack):
                 imap=self.imap,
                 imaps=self.imaps,
                 metrics=self.metrics,
+                settings=self.settings,
             )
         )
         users = self.folder / "users.csv"

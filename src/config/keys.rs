@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use super::cidr::Networks;
 use super::declare::section;
-use super::value::{AuthMode, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone};
+use super::value::{
+    AuthMode, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone,
+};
 use crate::base::{BATCH_BYTES_MAX, ByteSize, INLINE_BODY_BYTES_MAX, Span};
 
 section! {
@@ -189,8 +191,17 @@ section! {
         /// Days for which removed messages and folders can be brought back with `palomar restore`.
         /// They count in no mailbox's size. A full disk ends the oldest days early. 0: never.
         undelete_days: u32 = "14", Restart, "0" to "3650";
+        /// How far a reader of the journal (a spare, a backup) may be behind before it loses its place
+        /// and has to begin anew; at most half of all slots.
+        journal_reader_bytes_max: ByteSize = "128MiB", Restart, "0B" to "2TiB";
+        /// Memory on each shard for mailbox indexes. Those of idle sessions are given up first.
+        index_memory_bytes_max: ByteSize = "256MiB", Restart, "16MiB" to "1TiB";
         /// Mailbox size of users for whom none is set. 0: unlimited.
         quota_default: ByteSize = "10GB", Live;
+        /// How message files are written: none or zstd. Those of before are read either way.
+        compression: Compression = "none", Restart;
+        /// Compress the files of before too, in the background, at most 32 a second on each shard.
+        compress_old: bool = "false", Restart;
         /// What a full mailbox answers: defer (452 4.2.2) or reject (552 5.2.2).
         quota_refusal: QuotaRefusal = "defer", Live;
     }

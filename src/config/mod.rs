@@ -28,4 +28,6 @@ pub use error::{ConfigErrors, Fault};
 pub use keys::{Admin, Auth, Config, Dns, Limits, ListenerKeys, Log, Store, Tls, TlsPairKeys};
 pub use listener::{Listener, TlsPair};
 pub use present::{Change, Changes};
-pub use value::{AuthMode, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone};
+pub use value::{
+    AuthMode, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone,
+};

@@ -492,6 +492,13 @@ choices! {
         /// 552 5.2.2: the sender is told at once.
         Reject = "reject",
     }
+    /// How message files are written.
+    Compression: "one of none, zstd" {
+        /// As they came: any Maildir tool reads them.
+        None = "none",
+        /// RFC 8878, as Dovecot's mail_compress reads it too.
+        Zstd = "zstd",
+    }
     /// The least important lines that are logged.
     LogLevel: "one of error, warn, info, debug, trace" {
         Error = "error",

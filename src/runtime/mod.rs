@@ -32,8 +32,8 @@ mod udp;
 
 pub use clock::{now, trace_id, unix_now};
 pub use disk::{
-    DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskOp, Done, Open, SimCounters, SimDisk,
-    Step,
+    Convert, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskOp, Done, FilePart, Open,
+    SimCounters, SimDisk, Step,
 };
 pub use error::RuntimeError;
 pub use gate::{Gate, Pass, spawn_in};

@@ -6,9 +6,9 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
@@ -100,7 +100,10 @@ impl Shards {
 pub fn block_on<T>(fut: impl Future<Output = T> + 'static) -> Result<T, RuntimeError> {
     let shard = ShardId(0);
     let executor = make_executor(shard, None)?;
-    Ok(executor.run(fut))
+    Ok(executor.run(async move {
+        spawn("pulse", pulse());
+        fut.await
+    }))
 }
 
 /// The shard this thread runs; 0 on any other thread.
@@ -128,12 +131,45 @@ pub fn panics() -> u64 {
 
 /// Lets every other ready task of this shard run, and its sockets be polled.
 pub async fn yield_now() {
-    glommio::executor().yield_task_queue_now().await;
+    // Behind those that are ready, and then out of the queue, which is run until it is empty: what
+    // waits for a timer goes on after the next look at timers and sockets.
+    futures_lite::future::yield_now().await;
+    glommio::timer::Timer::new(MOMENT).await;
 }
 
-/// Yields if this task has held the shard for longer than a slice. Long loops call this.
+/// Yields if this shard has run tasks for longer than a slice. Long loops call this.
 pub async fn yield_if_needed() {
-    glommio::yield_if_needed().await;
+    if is_slice_over() {
+        yield_now().await;
+    }
+}
+
+/// Whether a task that could go on for ever should yield now.
+pub(super) fn is_slice_over() -> bool {
+    // Counted since the last such question: any at all is a new round of the executor.
+    let is_new = glommio::executor().executor_stats().scheduler_runs() > 0;
+    match SLICE_BEGAN.get() {
+        Some(began) if !is_new => began.elapsed() >= SLICE,
+        _ => {
+            SLICE_BEGAN.set(Some(Instant::now()));
+            false
+        }
+    }
+}
+
+/// Wakes the waker after the other ready tasks have run and the sockets were looked at.
+pub(super) fn wake_later(waker: Waker) {
+    spawn("yield", async {
+        yield_now().await;
+        waker.wake();
+    });
+}
+
+/// Wakes the executor now and then. See [`PREEMPT`].
+async fn pulse() {
+    loop {
+        super::sleep(PULSE).await;
+    }
 }
 
 pub(super) fn count_panic(name: &'static str, payload: &(dyn Any + Send)) {
@@ -162,7 +198,7 @@ fn make_executor(shard: ShardId, core: Option<usize>) -> Result<LocalExecutor, R
             .name("palomar")
             .io_memory(IO_MEMORY_BYTES)
             .ring_depth(RING_DEPTH)
-            .preempt_timer(SLICE)
+            .preempt_timer(PREEMPT)
             .make()
     };
     match catch_unwind(make) {
@@ -190,7 +226,13 @@ where
     F: Fn(ShardId) -> Fut,
     Fut: Future<Output = ()> + 'static,
 {
-    catch_unwind(AssertUnwindSafe(|| executor.run(body(shard)))).map_err(|payload| {
+    catch_unwind(AssertUnwindSafe(|| {
+        executor.run(async {
+            spawn("pulse", pulse());
+            body(shard).await;
+        })
+    }))
+    .map_err(|payload| {
         count_panic("shard", &*payload);
         RuntimeError::Panicked { shard }
     })
@@ -248,8 +290,19 @@ const SHARDS_MAX: u16 = 256;
 /// Registered buffers count against the limit on locked memory, and we use none of them.
 const IO_MEMORY_BYTES: usize = 64 << 10;
 const RING_DEPTH: usize = 128;
-/// How long a task may run before `yield_if_needed` yields.
+/// Long enough to be in the future when it is first looked at.
+const MOMENT: Duration = Duration::from_micros(20);
+/// How long tasks run before `yield_if_needed` yields.
 const SLICE: Duration = Duration::from_millis(5);
+/// After how long glommio leaves the ready tasks alone and looks at the sockets.
+///
+/// Not shorter: glommio 0.9 arms this timer and then asks whether it has expired, before it runs a
+/// task. Where the thread lost its core in between, for longer than this, it takes the ready tasks
+/// for done and sleeps over them until another event comes. A few milliseconds without a core are
+/// daily bread on a busy host, a tenth of a second is not, and slices are ours (above).
+const PREEMPT: Duration = Duration::from_millis(100);
+/// And should it happen, that event comes after this time at the latest.
+const PULSE: Duration = Duration::from_millis(500);
 /// Only touched pages cost memory; a debug build's deepest MIME walk wants more than 2 MiB.
 const STACK_BYTES: usize = 8 << 20;
 
@@ -257,4 +310,6 @@ static PANICS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static CURRENT: Cell<ShardId> = const { Cell::new(ShardId(0)) };
+    /// When the slice question was first asked in this round of the executor.
+    static SLICE_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }

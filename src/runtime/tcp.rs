@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
 use super::error::io_error;
+use super::shard::{is_slice_over, wake_later};
 use super::{Elapsed, deadline, now, sleep, yield_if_needed};
 use crate::base::Deadline;
 
@@ -190,11 +191,11 @@ fn timed_out(_: Elapsed) -> io::Error {
 /// Pending, and woken again, once the task has used up its slice: a peer that always has another
 /// packet ready must not hold the shard.
 fn poll_slice(cx: &Context<'_>) -> Poll<()> {
-    if glommio::executor().need_preempt() {
-        cx.waker().wake_by_ref();
-        return Poll::Pending;
+    if !is_slice_over() {
+        return Poll::Ready(());
     }
-    Poll::Ready(())
+    wake_later(cx.waker().clone());
+    Poll::Pending
 }
 
 enum AfterError {

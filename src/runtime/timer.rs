@@ -62,6 +62,56 @@ impl<F: Future> Future for Bounded<F> {
     }
 }
 
+/// As [`deadline`], and calls `note` with the time that has passed each time another `every` of it
+/// has.
+pub(super) fn deadline_noting<T>(
+    until: Deadline,
+    every: Duration,
+    note: impl FnMut(Duration) + Unpin,
+    fut: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Elapsed>> {
+    let began = Instant::now();
+    Noting {
+        alarm: Alarm::at(until.min(Deadline::after(began, every))),
+        until,
+        began,
+        every,
+        note,
+        fut,
+    }
+}
+
+struct Noting<N, F> {
+    alarm: Alarm,
+    until: Deadline,
+    began: Instant,
+    every: Duration,
+    note: N,
+    fut: F,
+}
+
+impl<N: FnMut(Duration) + Unpin, F: Future> Future for Noting<N, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: structural pinning of `fut`, as in `Bounded`; all else is `Unpin`.
+        let this = unsafe { self.get_unchecked_mut() };
+        let fut = unsafe { Pin::new_unchecked(&mut this.fut) };
+        if let Poll::Ready(value) = fut.poll(cx) {
+            return Poll::Ready(Ok(value));
+        }
+        while this.alarm.poll(cx).is_ready() {
+            let now = Instant::now();
+            if now >= this.until.0 {
+                return Poll::Ready(Err(Elapsed));
+            }
+            (this.note)(now - this.began);
+            this.alarm = Alarm::at(this.until.min(Deadline::after(now, this.every)));
+        }
+        Poll::Pending
+    }
+}
+
 /// Registers with the shard once, not on each poll of the task it stands in.
 struct Alarm {
     until: Instant,

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::ServerError;
 use crate::base::UnixMs;
-use crate::config::{self, AuthMode, Config, Listener, Protocol, TlsPair};
+use crate::config::{self, AuthMode, Compression, Config, Listener, Protocol, TlsPair};
 use crate::directory::Site;
 use crate::net::{
     Address, AuthRole, CertPair, CertStore, DefaultCert, Limits, ListenerSpec, Networks, Opened,
@@ -18,7 +18,7 @@ use crate::net::{
 };
 use crate::observe::{self, log_event};
 use crate::session::Door;
-use crate::store::StoreConfig;
+use crate::store::{Packing, StoreConfig};
 
 /// Who may open the admin socket: whoever runs the server.
 const ADMIN_MODE: u32 = 0o600;
@@ -188,8 +188,19 @@ pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
     store.journal.slots_max = config.store.journal_slots;
     store.checkpoint_every = config.store.checkpoint_interval.0;
     store.undelete_days = config.store.undelete_days;
+    store.packing = match config.store.compression {
+        Compression::None => Packing::Plain,
+        Compression::Zstd => Packing::Zstd,
+    };
+    store.pack_old = config.store.compress_old;
     let inflight = config.store.inflight_bytes_max.0;
     store.body_memory_bytes_max = usize::try_from(inflight).unwrap_or(usize::MAX);
+    let indexes = config.store.index_memory_bytes_max.0;
+    store.index_memory_bytes_max = usize::try_from(indexes).unwrap_or(usize::MAX);
+    let slot = config.store.journal_slot_bytes.0;
+    let behind = config.store.journal_reader_bytes_max.0 / slot.max(1);
+    store.journal.reader_slots_max = u32::try_from(behind).unwrap_or(u32::MAX);
+    store.progress = super::progress::of_start();
     store
 }
 

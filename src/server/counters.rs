@@ -76,6 +76,8 @@ metrics! {
     shard_gauge OUTBOX = "palomar_store_outbox_waiting";
     /// Files that wait to be written.
     shard_gauge UNSETTLED = "palomar_store_unsettled";
+    /// Message files that were compressed after they were written.
+    counter FILES_PACKED = "palomar_store_files_compressed_total";
     /// Message files that are gone although the index names them.
     counter FILES_MISSING = "palomar_store_files_missing_total";
     /// Settling that had to be put off.
@@ -113,6 +115,7 @@ pub async fn publish(store: Store, gate: Gate) {
         count(&SETTLED, now.settled, before.settled);
         count(&CHECKPOINTS, now.checkpoints, before.checkpoints);
         count(&HANDED_OVER, now.handed_over, before.handed_over);
+        count(&FILES_PACKED, now.packed, before.packed);
         count(&FILES_MISSING, now.files_missing, before.files_missing);
         count(
             &SETTLE_FAILURES,

@@ -16,6 +16,7 @@ mod control;
 mod counters;
 mod error;
 mod offline;
+mod progress;
 mod reload;
 mod restore;
 mod shard;

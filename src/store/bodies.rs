@@ -8,7 +8,7 @@ use super::body::Source;
 use super::journal::{Journal, Location, SlotFiles};
 use super::mailbox::disk_error;
 use super::{Body, Message, StoreError};
-use crate::runtime::{Disk, Open};
+use crate::runtime::{Disk, FilePart, Open};
 
 /// Reads bodies from the journal of this life, or of former ones while they are replayed.
 pub(super) struct Bodies {
@@ -51,6 +51,14 @@ impl Bodies {
         match source {
             Source::Journal(at) => self.read_journal(*at, range).await,
             Source::Spool(path) | Source::File(path) => read_file(&self.disk, path, range).await,
+        }
+    }
+
+    /// Where the body lies while it is recovered, for who reads it on another thread.
+    pub fn part(&self, source: &Source, memory: Option<&Arc<Message>>) -> Option<FilePart> {
+        match (source, memory, &self.from) {
+            (Source::Journal(at), None, From::Recovered(files)) => files.part(*at),
+            _ => None,
         }
     }
 

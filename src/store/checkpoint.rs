@@ -85,7 +85,7 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     }
     shard.journal.release_below(position);
     for cut in &cuts {
-        doom::doom(&shard.disk, &shard.owned, &cut.partition, cut.at).await;
+        doom::doom(&shard.patient, &shard.owned, &cut.partition, cut.at).await;
     }
     shard.spools.sweep().await;
     shard.owned.keeps_no_more.set(false);

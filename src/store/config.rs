@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Packing;
 use super::journal::JournalConfig;
+use super::progress::Progress;
 
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
@@ -21,10 +23,16 @@ pub struct StoreConfig {
     pub index_memory_bytes_max: usize,
     /// Take the lock of the data directory; not on a simulated disk.
     pub lock: bool,
+    /// How message files are written from now on.
+    pub packing: Packing,
+    /// Compress those of before too, in the background.
+    pub pack_old: bool,
     /// How long settling waits for more to do.
     pub settle_after: Duration,
     /// Days for which removed messages can be restored; 0: not at all.
     pub undelete_days: u32,
+    /// Who watches the start.
+    pub progress: Progress,
 }
 
 impl StoreConfig {
@@ -40,8 +48,11 @@ impl StoreConfig {
             body_memory_bytes_max: 64 << 20,
             index_memory_bytes_max: 256 << 20,
             lock: true,
+            packing: Packing::Plain,
+            pack_old: false,
             settle_after: Duration::from_millis(100),
             undelete_days: 14,
+            progress: Progress::default(),
         }
     }
 }

@@ -299,7 +299,7 @@ async fn keep_part(
         return vec![error; files.len()];
     }
     let mut steps = Vec::new();
-    if partition.recovering.get() {
+    if partition.recovering.get().is_some() {
         // A link of a life that did not come to its checkpoint may be to a file that was torn.
         steps.extend(files.iter().map(|(stem, _)| Step::Unlink {
             path: to.join(stem),

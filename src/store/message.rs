@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,11 +10,12 @@ use super::StoreError;
 use super::body::Unsettled;
 use super::mailbox::{Mailbox, NameId, disk_error};
 use super::maildir::{file_name, find_file};
+use super::packed::{Stored, Unreadable};
 use super::partition::Partition;
 use super::shard::Shard;
 use super::spool::{SpoolFile, Spools};
 use crate::base::{Crc32c, Uid, crc32c_append};
-use crate::runtime::{DiskErrorKind, DiskFile, Open};
+use crate::runtime::DiskErrorKind;
 use crate::wire::mime::{Limits, Walker};
 
 /// An immutable message: the one object that crosses shards on the data path.
@@ -163,7 +164,7 @@ pub struct BodyReader {
     apart: Box<[u8]>,
     len: u64,
     /// Open once it is a file, so that an expunge does not end the reading.
-    file: RefCell<Option<DiskFile>>,
+    file: RefCell<Option<Stored>>,
 }
 
 impl BodyReader {
@@ -257,6 +258,10 @@ impl BodyReader {
             return StoreError::Expunged;
         }
         super::owned::count(&self.shard.owned.counters.files_missing);
+        self.damaged()
+    }
+
+    fn damaged(&self) -> StoreError {
         let since = crate::runtime::unix_now();
         StoreError::Damaged {
             partition: self.partition.id,
@@ -284,7 +289,7 @@ impl BodyReader {
                     let dir = folder.path.borrow().clone();
                     let found = self.open(&dir, &stem, letters).await;
                     return match found {
-                        Ok(Some(file)) => Some(read_at(&file, range).await),
+                        Ok(Some(file)) => Some(file.read(range).await),
                         Ok(None) => None,
                         Err(why) => Some(Err(why)),
                     };
@@ -333,40 +338,33 @@ impl BodyReader {
                 file
             }
         };
-        read_at(&file, range).await.map(Some)
+        file.read(range).await.map(Some)
     }
 
     async fn open(
         &self,
-        folder: &std::path::Path,
+        folder: &Path,
         stem: &str,
         letters: u32,
-    ) -> Result<Option<DiskFile>, StoreError> {
-        let how = Open {
-            read: true,
-            ..Open::default()
-        };
+    ) -> Result<Option<Stored>, StoreError> {
         let expected = folder.join("cur").join(file_name(stem, letters));
-        let disk = &self.shard.disk;
-        match disk.open(&expected, how).await {
-            Ok(file) => return Ok(Some(file)),
-            Err(e) if e.kind == DiskErrorKind::NotFound => {}
-            Err(e) => return Err(disk_error(&e)),
+        if let Some(file) = self.open_at(&expected).await? {
+            return Ok(Some(file));
         }
-        let Some(found) = find_file(disk, folder, stem).await? else {
-            return Ok(None);
-        };
-        match disk.open(&found, how).await {
-            Ok(file) => Ok(Some(file)),
-            Err(e) if e.kind == DiskErrorKind::NotFound => Ok(None),
-            Err(e) => Err(disk_error(&e)),
+        match find_file(&self.shard.disk, folder, stem).await? {
+            Some(found) => self.open_at(&found).await,
+            None => Ok(None),
         }
     }
-}
 
-async fn read_at(file: &DiskFile, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
-    let len = (range.end - range.start) as usize;
-    file.read_at(len, range.start)
-        .await
-        .map_err(|e| disk_error(&e))
+    async fn open_at(&self, path: &Path) -> Result<Option<Stored>, StoreError> {
+        let len = self.len - self.apart.len() as u64;
+        let scratch = || self.shard.spools.new_path();
+        match Stored::open(&self.shard.disk, path, len, scratch).await {
+            Ok(file) => Ok(Some(file)),
+            Err(Unreadable::Disk(e)) if e.kind == DiskErrorKind::NotFound => Ok(None),
+            Err(Unreadable::Disk(e)) => Err(disk_error(&e)),
+            Err(Unreadable::Damaged) => Err(self.damaged()),
+        }
+    }
 }

@@ -9,7 +9,7 @@ use super::catalogue::Catalogue;
 use super::journal::{Apply, Committed};
 use super::maildir::Layout;
 use super::partition::Partition;
-use super::{Body, Message, ValueChange};
+use super::{Body, Message, Packing, ValueChange};
 use crate::base::PartitionId;
 use crate::runtime::local::Notify;
 
@@ -21,6 +21,8 @@ type SiteHook = Rc<dyn Fn(&ValueChange)>;
 pub(super) struct Owned {
     pub layout: Layout,
     pub partitions: RefCell<BTreeMap<PartitionId, Rc<Partition>>>,
+    /// How message files are written.
+    pub packing: Cell<Packing>,
     /// Something waits to be settled.
     pub work: Notify,
     /// A queue partition took a message.
@@ -45,6 +47,8 @@ pub(super) struct Counters {
     /// Files that were not where the index has them.
     pub files_missing: Cell<u64>,
     pub settle_failures: Cell<u64>,
+    /// Files that were compressed after they were written.
+    pub packed: Cell<u64>,
     pub handed_over: Cell<u64>,
     /// Removed messages, and entries of the history, that could not be kept.
     pub history_lost: Cell<u64>,
@@ -61,6 +65,7 @@ impl Owned {
         Rc::new(Owned {
             layout,
             partitions: RefCell::default(),
+            packing: Cell::default(),
             work: Notify::new(),
             outbox: Notify::new(),
             counters: Counters::default(),

@@ -46,8 +46,8 @@ pub(super) struct Partition {
     /// Expunged messages up to this record have their names below `removed/`, as a durable
     /// catalogue says.
     pub kept: Cell<PSeq>,
-    /// Start-up: files of an earlier life may lie where ours go.
-    pub recovering: Cell<bool>,
+    /// Start-up: files of an earlier life, of records after this, may lie where ours go.
+    pub recovering: Cell<Option<PSeq>>,
 }
 
 impl Partition {
@@ -67,7 +67,7 @@ impl Partition {
             numbers: Cell::new((0, 0)),
             low_waters: RefCell::default(),
             kept,
-            recovering: Cell::new(false),
+            recovering: Cell::new(None),
         })
     }
 

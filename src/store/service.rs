@@ -8,14 +8,14 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::bodies::Bodies;
-use super::journal::{Journal, Stats};
+use super::journal::{Journal, ReaderStats, Stats};
 use super::maildir::Layout;
 use super::owned::{Owned, count};
 use super::remote::{self, Remote};
 use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
-use super::{StoreConfig, StoreError, checkpoint, history, outbox};
+use super::{StoreConfig, StoreError, checkpoint, history, outbox, repack};
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
 use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
@@ -54,6 +54,8 @@ pub struct StoreStats {
     /// Removed messages that could not be kept, and days that went early for want of room.
     pub history_lost: u64,
     pub history_days_early: u64,
+    /// Files that were compressed after they were written.
+    pub packed: u64,
     /// Tasks that wait to be settled, and messages that wait for their owners.
     pub unsettled: u64,
     pub outbox: u64,
@@ -83,13 +85,14 @@ impl Store {
         };
         let owned = Owned::new(layout.clone());
         owned.keep_days.set(cfg.undelete_days);
+        owned.packing.set(cfg.packing);
         for partition in from.present.iter().filter(|p| p.owner(cfg.shards) == id) {
             let loaded = startup::load_partition(&disk, &layout, *partition).await?;
             // The start removed these already.
             loaded.state.borrow_mut().doomed.clear();
             owned.partitions.borrow_mut().insert(*partition, loaded);
         }
-        let journal = Journal::create(&cfg.journal, disk.clone(), id.0, owned.clone()).await?;
+        let journal = Journal::create(&cfg.journal, disk.patient(), id.0, owned.clone()).await?;
         let memory = cfg.body_memory_bytes_max;
         let shard = Rc::new(Shard {
             id,
@@ -97,6 +100,7 @@ impl Store {
             bodies: Bodies::live(disk.clone(), journal.clone()),
             spools: Spools::new(disk.clone(), &layout, from.epoch, id, memory),
             layout,
+            patient: disk.patient(),
             disk,
             journal,
             owned,
@@ -122,6 +126,9 @@ impl Store {
         );
         spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
         spawn_in(&shard.gate, "store-prune", history::run(shard.clone()));
+        if shard.cfg.pack_old {
+            spawn_in(&shard.gate, "store-repack", repack::run(shard.clone()));
+        }
         Ok(Store {
             shard,
             _recovered: Rc::new(from.clone()),
@@ -159,6 +166,12 @@ impl Store {
     /// Writes every file that is due, without a sync.
     pub async fn settle_all(&self) -> Result<(), StoreError> {
         settle(&self.shard, true).await
+    }
+
+    /// Compresses, now, files that were written plain; what the background does with `pack_old`.
+    #[cfg(test)]
+    pub(super) async fn repack(&self) -> Result<(), StoreError> {
+        repack::pass(&self.shard).await
     }
 
     /// Ends the background tasks, commits what is in flight and makes a last checkpoint.
@@ -217,12 +230,21 @@ impl Store {
             settle_failures: counters.settle_failures.get(),
             history_lost: counters.history_lost.get(),
             history_days_early: counters.history_days_early.get(),
+            packed: counters.packed.get(),
             unsettled: all.iter().map(|p| p.tasks.borrow().len() as u64).sum(),
             outbox: all
                 .iter()
                 .map(|p| p.state.borrow().accepted.len() as u64)
                 .sum(),
         }
+    }
+}
+
+impl Store {
+    /// Who reads the journal, and how far each is.
+    #[must_use]
+    pub fn journal_readers(&self) -> Vec<ReaderStats> {
+        self.shard.journal.readers()
     }
 }
 
@@ -273,7 +295,7 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
         or(or(sleep(every), wanted), shard.gate.closing()).await;
         let dirty = shard.owned.all().iter().any(|p| p.dirty.get());
         let due = now().duration_since(last) >= shard.cfg.checkpoint_every;
-        let full = shard.journal.fill_permille() >= CHECKPOINT_PERMILLE;
+        let full = shard.journal.unreleased_permille() >= CHECKPOINT_PERMILLE;
         // Not left to checkpoints: on a full disk they may wait for just this room.
         shard.spools.sweep().await;
         if shard.gate.is_closed() || shard.is_poisoned() || !(full || (due && dirty)) {

@@ -26,6 +26,8 @@ pub(super) struct Shard {
     pub cfg: StoreConfig,
     pub layout: Layout,
     pub disk: Disk,
+    /// The same for what happens in the background.
+    pub patient: Disk,
     pub journal: Journal,
     pub owned: Rc<Owned>,
     pub bodies: Bodies,
@@ -76,7 +78,7 @@ impl Shard {
 
     pub fn settler(&self) -> Settler<'_> {
         Settler {
-            disk: &self.disk,
+            disk: &self.patient,
             owned: &self.owned,
             bodies: &self.bodies,
         }

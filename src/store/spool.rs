@@ -62,7 +62,8 @@ impl Spools {
         }
     }
 
-    fn new_path(&self) -> PathBuf {
+    /// A name in the spool directory that no other file of this life has.
+    pub fn new_path(&self) -> PathBuf {
         let n = self.shared.next.get();
         self.shared.next.set(n + 1);
         let (epoch, shard) = (self.shared.epoch, self.shared.shard);

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
 use super::bodies::{Bodies, From as BodiesFrom};
 use super::body::Source;
@@ -19,14 +19,15 @@ use super::catalogue::Catalogue;
 use super::checkpoint::{self, Fault};
 use super::doom;
 use super::history::Day;
-use super::journal::{self, BodyPlace, Committed, JournalError};
-use super::mailbox::Mailbox;
-use super::maildir::{Layout, Settler, find_folders};
+use super::journal::{self, JournalError};
+use super::maildir::{Layout, Settler};
 use super::owned::Owned;
 use super::partition::Partition;
+use super::progress::{Stage, Teller};
 use super::remote::{REQUESTS_MAX, Request};
-use super::{Op, Record, StoreConfig, StoreError};
-use crate::base::{AccountId, Epoch, MailboxId, PSeq, PartitionId};
+use super::replay::Replay;
+use super::{StoreConfig, StoreError};
+use crate::base::{Epoch, PSeq, PartitionId};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Inbox, Mesh, Step};
 
 /// What every shard needs to open its part. Clones are handles to the same.
@@ -249,12 +250,14 @@ async fn write_format(disk: &Disk, path: &Path, partitions: u16) -> Result<(), S
     Ok(())
 }
 
-/// Makes the data directory ready to be served.
+/// Makes the data directory ready to be served. However busy others keep the disk: a start has
+/// nothing better to do than to wait.
 pub(super) async fn recover_all(
     cfg: StoreConfig,
     disk: &Disk,
     lock: Option<OwnedFd>,
 ) -> Result<Recovered, StartError> {
+    let disk = &disk.patient();
     let layout = Layout {
         root: cfg.data_dir.clone(),
     };
@@ -270,7 +273,9 @@ pub(super) async fn recover_all(
         done?;
     }
     let partitions = format(&cfg, disk).await?;
-    let mut past = journal::recover(&cfg.journal, disk).await?;
+    let teller = Teller::new(cfg.progress.clone());
+    let reading = |done, all| teller.tell(Stage::Reading, done, all);
+    let mut past = journal::recover_telling(&cfg.journal, disk, &reading).await?;
     for torn in &past.report.torn {
         tracing::warn!(
             ?torn,
@@ -281,6 +286,7 @@ pub(super) async fn recover_all(
     owned.keep_days.set(cfg.undelete_days);
     // A start waits for no room.
     owned.keeps_no_more.set(true);
+    owned.packing.set(cfg.packing);
     let bodies = Bodies {
         disk: disk.clone(),
         from: BodiesFrom::Recovered(past.files.clone()),
@@ -292,35 +298,18 @@ pub(super) async fn recover_all(
     };
     let mut present = list_partitions(disk, root).await?;
     let records = std::mem::take(&mut past.partitions);
-    present.extend(
-        records
-            .keys()
-            .filter(|id| !present.contains(id))
-            .copied()
-            .collect::<Vec<_>>(),
-    );
-    let mut cuts = Vec::new();
-    let mut records = records;
-    for id in &present {
-        let partition = load_partition(disk, &layout, *id).await?;
-        owned.partitions.borrow_mut().insert(*id, partition.clone());
-        let log = records.remove(id).unwrap_or_default();
-        // A catalogue that has all of it may be read from a page cache: its rename was perhaps
-        // never durable. So it is written anew before the journal lets go.
-        let written_anew = !log.is_empty();
-        replay(&settler, &partition, log).await?;
-        if written_anew {
-            cuts.push(checkpoint::cut(&partition));
-        }
-        settler.flush(&partition).await?;
-        unload(&partition);
-    }
+    let known: HashSet<PartitionId> = present.iter().copied().collect();
+    present.extend(records.keys().filter(|id| !known.contains(*id)));
+    let replay = Replay::new(&settler, &teller);
+    let cuts = replay.all(&present, records).await?;
+    teller.tell(Stage::Syncing, 0, 1);
     checkpoint::commit(&settler, &cuts).await?;
     journal::retire(&cfg.journal, disk, &past).await?;
     for partition in owned.all() {
         doom::doom(disk, &owned, &partition, PSeq(u64::MAX)).await;
     }
     clear_leftovers(disk, &layout, &owned).await?;
+    teller.done(&past.report);
     let (mesh, inboxes) = Mesh::new(cfg.shards, REQUESTS_MAX);
     let inboxes = inboxes.into_iter().map(|inbox| {
         let (give, take) = flume::bounded(1);
@@ -364,175 +353,6 @@ pub(super) async fn load_partition(
             Ok(Partition::new(id, Catalogue::default()))
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Applies what the catalogue does not have, and settles it.
-async fn replay(
-    settler: &Settler<'_>,
-    partition: &Rc<Partition>,
-    log: Vec<(Record, Vec<BodyPlace>)>,
-) -> Result<(), StartError> {
-    let applied = partition.state.borrow().applied;
-    let log: Vec<_> = log
-        .into_iter()
-        .filter(|(record, _)| record.pseq > applied)
-        .collect();
-    let Some((first, _)) = log.first() else {
-        return Ok(());
-    };
-    if first.pseq.0 != applied.0 + 1 {
-        let (partition, found) = (partition.id, first.pseq);
-        return Err(StartError::Gap {
-            partition,
-            applied,
-            found,
-        });
-    }
-    partition.recovering.set(true);
-    let moved = find_moved_folders(settler, partition, &log).await?;
-    for (record, bodies) in log {
-        for (account, mailbox) in indexes_needed(&record) {
-            if let Ok(mailbox) = partition.mailbox(account, mailbox) {
-                mailbox.load(settler.disk).await?;
-            }
-        }
-        let committed = Committed {
-            record: Rc::new(record),
-            bodies,
-        };
-        partition.apply(&committed, settler.owned);
-        for op in &committed.record.ops {
-            let Op::MailboxCreated {
-                account, mailbox, ..
-            } = op
-            else {
-                continue;
-            };
-            if let (Some(here), Ok(mailbox)) =
-                (moved.get(account), partition.mailbox(*account, *mailbox))
-            {
-                // It may have been made, renamed and deleted in one life.
-                take_found_path(&mailbox, here);
-            }
-        }
-    }
-    for mailbox in partition.unflushed.borrow().iter() {
-        // An earlier life may have been cut off while it wrote the list of keywords.
-        let index = mailbox.index.borrow();
-        if index
-            .as_ref()
-            .is_some_and(|i| !i.keyword_names().is_empty())
-        {
-            mailbox.keywords_stale.set(true);
-        }
-    }
-    settler.run(partition, PSeq(u64::MAX)).await?;
-    settler.letters(partition).await?;
-    Ok(())
-}
-
-/// Mailboxes whose rows a record changes or copies.
-fn indexes_needed(record: &Record) -> HashSet<(AccountId, MailboxId)> {
-    let needs = |op: &Op| match op {
-        Op::FlagsSet {
-            account, mailbox, ..
-        }
-        | Op::Expunged {
-            account, mailbox, ..
-        } => Some((*account, *mailbox)),
-        Op::Placed {
-            account,
-            body: super::BodyRef::Copy { mailbox, .. },
-            ..
-        } => Some((*account, *mailbox)),
-        _ => None,
-    };
-    record.ops.iter().filter_map(needs).collect()
-}
-
-/// An earlier life may have renamed folders after the checkpoint: their markers say which is which.
-async fn find_moved_folders(
-    settler: &Settler<'_>,
-    partition: &Partition,
-    log: &[(Record, Vec<BodyPlace>)],
-) -> Result<Folders, StartError> {
-    let moved = |op: &Op| match op {
-        Op::MailboxRenamed { account, .. }
-        | Op::MailboxDeleted { account, .. }
-        | Op::AccountPurged { account } => Some(*account),
-        _ => None,
-    };
-    let ops = log.iter().flat_map(|(record, _)| &record.ops);
-    let accounts: HashSet<AccountId> = ops.filter_map(moved).collect();
-    let layout = &settler.owned.layout;
-    let mut folders = Folders::new();
-    for account in accounts {
-        let mut here = find_folders(settler.disk, &layout.account(partition.id, account)).await?;
-        here.extend(find_graves(settler, partition.id, account, log).await?);
-        let mailboxes: Vec<_> = {
-            let state = partition.state.borrow();
-            let of_account = state.accounts.get(&account);
-            of_account
-                .map(|a| a.mailboxes.values().cloned().collect())
-                .unwrap_or_default()
-        };
-        for mailbox in mailboxes {
-            take_found_path(&mailbox, &here);
-        }
-        folders.insert(account, here);
-    }
-    Ok(folders)
-}
-
-/// Where the folders of accounts are, by their markers.
-type Folders = HashMap<AccountId, Vec<(MailboxId, PathBuf)>>;
-
-/// Lets a mailbox lie where an earlier life left its folder, if it did.
-fn take_found_path(mailbox: &Mailbox, here: &[(MailboxId, PathBuf)]) {
-    if let Some((_, path)) = here.iter().find(|(id, _)| *id == mailbox.id) {
-        *mailbox.folder.path.borrow_mut() = path.clone();
-    }
-}
-
-/// Graves that an earlier life dug for folders which the log deletes.
-async fn find_graves(
-    settler: &Settler<'_>,
-    partition: PartitionId,
-    of: AccountId,
-    log: &[(Record, Vec<BodyPlace>)],
-) -> Result<Vec<(MailboxId, PathBuf)>, StartError> {
-    let mut found = Vec::new();
-    for op in log.iter().flat_map(|(record, _)| &record.ops) {
-        let Op::MailboxDeleted {
-            account,
-            mailbox,
-            at,
-        } = op
-        else {
-            continue;
-        };
-        if *account != of {
-            continue;
-        }
-        let grave = Layout::buried_folder(partition, of, *mailbox, Day::of(*at));
-        // Where version 1 dug them.
-        let old = PathBuf::from(format!("removed/P{}A{of}M{mailbox}", partition.0));
-        for grave in [grave, old] {
-            let grave = settler.owned.layout.root.join(grave);
-            if settler.disk.exists(&grave).await? {
-                found.push((*mailbox, grave));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Forgets what replay loaded. The shards read their own.
-fn unload(partition: &Partition) {
-    let state = partition.state.borrow();
-    for mailbox in state.accounts.values().flat_map(|a| a.mailboxes.values()) {
-        mailbox.unload();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The whole store on the simulated disk. Each life of a process is one executor.
 
 mod failures;
+mod files;
 mod formats;
 mod history;
 mod model;

@@ -46,6 +46,8 @@ pub enum DiskOp {
     Truncate,
     SetTimes,
     Stat,
+    /// Work on a pool thread that touches no file.
+    Compute,
 }
 
 impl DiskError {
@@ -120,6 +122,7 @@ impl fmt::Display for DiskOp {
             DiskOp::Truncate => "truncate",
             DiskOp::SetTimes => "set times",
             DiskOp::Stat => "stat",
+            DiskOp::Compute => "compute",
         })
     }
 }

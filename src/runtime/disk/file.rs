@@ -9,9 +9,8 @@ use std::rc::Rc;
 use glommio::io::BufferedFile;
 
 use super::sim::SimFile;
-use super::{DiskError, DiskOp, Real, SimDisk};
+use super::{DiskError, DiskOp, Real, SimDisk, noted};
 use crate::base::Deadline;
-use crate::runtime::deadline;
 use crate::runtime::error::io_error;
 
 /// How to open. Nothing set opens nothing: `read` or `write` must be.
@@ -197,7 +196,7 @@ async fn bounded<T>(
     until: Deadline,
     work: impl Future<Output = io::Result<T>>,
 ) -> Result<T, DiskError> {
-    match deadline(until, work).await {
+    match noted(op, path, until, work).await {
         Ok(outcome) => outcome.map_err(|cause| DiskError::new(op, path, &cause)),
         Err(_) => Err(DiskError::late(op, path)),
     }

@@ -3,7 +3,9 @@
 //! An open file ([`DiskFile`]) is written and synced through the shard's ring: the journal's path.
 //! All else is a trip to the [`Pool`], since the kernel has no way to do it without blocking.
 //! Every operation has the disk deadline; one that misses it is [`DiskErrorKind::Late`] and may
-//! still happen, so whoever gets that on a write treats the object as poisoned.
+//! still happen, so whoever gets that on a write treats the object as poisoned. A disk that others
+//! keep busy is not a broken one: what nobody waits for, or nothing can go on without, asks the
+//! [`patient`](Disk::patient) disk. What takes long is logged while it does.
 //!
 //! Nothing is durable before its sync: data by `fdatasync` or `sync_all` of its file, a name by
 //! `sync_dir` of its directory, everything by `syncfs`. [`SimDisk`] takes this literally.
@@ -23,13 +25,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Pool, PoolError, now};
+use super::timer::deadline_noting;
+use super::{Elapsed, Pool, PoolError, now};
 use crate::base::{Deadline, UnixMs};
 
 pub use error::{DiskError, DiskErrorKind, DiskOp};
 pub use file::{DiskFile, Open};
 pub use sim::{SimCounters, SimDisk};
-pub use step::{Done, Step};
+pub use step::{Convert, Done, FilePart, Step};
 
 /// A handle; clones are the same disk.
 #[derive(Clone)]
@@ -88,6 +91,13 @@ impl Disk {
         self
     }
 
+    /// This disk with a deadline that only a broken one misses. A `syncfs` always has it, since it
+    /// writes what every other program has left in the page cache, too.
+    #[must_use]
+    pub fn patient(&self) -> Disk {
+        self.clone().with_deadline(PATIENCE)
+    }
+
     /// Names the directory whose file system [`syncfs`](Disk::syncfs) and
     /// [`free_bytes`](Disk::free_bytes) are about. Blocks: for the start.
     pub fn with_root(mut self, root: &Path) -> Result<Disk, DiskError> {
@@ -109,6 +119,40 @@ impl Disk {
                 Ok(DiskFile::real(fd, path, real.clone()))
             }
             Kind::Sim(sim) => DiskFile::sim(sim, path, how).await,
+        }
+    }
+
+    /// Opens a file for reading, and tells how long it is: one trip.
+    pub async fn open_sized(&self, path: &Path) -> Result<(DiskFile, u64), DiskError> {
+        match &self.kind {
+            Kind::Real(real) => {
+                let (fd, len) = real.trip(DiskOp::Open, path, real::open_sized).await?;
+                Ok((DiskFile::real(fd, path, real.clone()), len))
+            }
+            Kind::Sim(sim) => {
+                let read = Open {
+                    read: true,
+                    ..Open::default()
+                };
+                let file = DiskFile::sim(sim, path, read).await?;
+                let len = file.len().await?;
+                Ok((file, len))
+            }
+        }
+    }
+
+    /// Computes on a thread that may take its time; a simulated disk does it at once.
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, DiskError> {
+        match &self.kind {
+            Kind::Real(real) => real
+                .pool
+                .run_queued(real.deadline(), work)
+                .await
+                .map_err(|why| lost(DiskError::late(DiskOp::Compute, Path::new("")), why)),
+            Kind::Sim(_) => Ok(work()),
         }
     }
 
@@ -168,9 +212,14 @@ impl Disk {
             Kind::Real(real) => {
                 let late: Vec<_> = steps.iter().map(Step::late).collect();
                 let work = move || steps.iter().map(real::apply).collect();
-                real.pool
-                    .run_queued(real.deadline(), work)
-                    .await
+                let until = real.deadline();
+                let run = real.pool.run_queued(until, work);
+                let outcome = match late.first() {
+                    Some(first) => noted(first.op, &first.path, until, run).await,
+                    None => return Vec::new(),
+                };
+                outcome
+                    .unwrap_or(Err(PoolError::Late))
                     .unwrap_or_else(|why| late.into_iter().map(|e| Err(lost(e, why))).collect())
             }
             Kind::Sim(sim) => {
@@ -209,6 +258,19 @@ impl Disk {
         }
     }
 
+    /// The names in a directory, in order: without a look at each file, of which there may be very
+    /// many.
+    pub async fn names(&self, path: &Path) -> Result<Vec<OsString>, DiskError> {
+        match &self.kind {
+            Kind::Real(real) => real.trip(DiskOp::List, path, real::names).await,
+            Kind::Sim(sim) => {
+                sim.delay().await;
+                let entries = sim.list(path)?;
+                Ok(entries.into_iter().map(|entry| entry.name).collect())
+            }
+        }
+    }
+
     pub async fn exists(&self, path: &Path) -> Result<bool, DiskError> {
         match self.stat(path).await {
             Ok(_) => Ok(true),
@@ -232,8 +294,12 @@ impl Disk {
         match &self.kind {
             Kind::Real(real) => {
                 let root = real.root.clone();
-                real.trip(DiskOp::SyncFs, Path::new("/"), move |_| real::syncfs(root))
-                    .await
+                let patient = Real {
+                    span: real.span.max(PATIENCE),
+                    ..real.clone()
+                };
+                let sync = move |_: &Path| real::syncfs(root);
+                patient.trip(DiskOp::SyncFs, Path::new("/"), sync).await
             }
             Kind::Sim(sim) => {
                 sim.delay().await;
@@ -282,15 +348,32 @@ impl Real {
     ) -> Result<T, DiskError> {
         let owned = path.to_path_buf();
         let work = move || call(&owned);
-        match self.pool.run_queued(self.deadline(), work).await {
-            Ok(outcome) => outcome.map_err(|cause| DiskError::new(op, path, &cause)),
-            Err(why) => Err(lost(DiskError::late(op, path), why)),
+        let until = self.deadline();
+        let run = self.pool.run_queued(until, work);
+        match noted(op, path, until, run).await {
+            Ok(Ok(outcome)) => outcome.map_err(|cause| DiskError::new(op, path, &cause)),
+            Ok(Err(why)) => Err(lost(DiskError::late(op, path), why)),
+            Err(Elapsed) => Err(DiskError::late(op, path)),
         }
     }
 
     fn deadline(&self) -> Deadline {
         Deadline::after(now(), self.span)
     }
+}
+
+/// Waits for an operation, and says so in the log while it takes long.
+fn noted<T>(
+    op: DiskOp,
+    path: &Path,
+    until: Deadline,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Elapsed>> {
+    let note = move |so_far: Duration| {
+        let seconds = so_far.as_secs();
+        tracing::warn!(%op, path = %path.display(), seconds, "the disk has not answered yet");
+    };
+    deadline_noting(until, NOTE_EVERY, note, work)
 }
 
 /// What became of an operation that the pool gave no outcome for.
@@ -306,3 +389,7 @@ fn lost(late: DiskError, why: PoolError) -> DiskError {
 
 /// Longer than a disk's own retries, shorter than a client's patience.
 const DISK_SPAN: Duration = Duration::from_secs(30);
+/// Longer than others can keep a disk busy.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// Between lines in the log about an operation that is under way.
+const NOTE_EVERY: Duration = Duration::from_secs(10);

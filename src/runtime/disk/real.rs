@@ -1,7 +1,9 @@
 //! The blocking calls. Only pool threads and the start come here.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, BufReader, BufWriter, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -10,9 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
-use super::step::APPEND;
+use super::step::{APPEND, Convert, FilePart};
 use super::{DirEntry, DiskError, DiskOp, Done, Open, Step};
 use crate::base::UnixMs;
+
+/// Read and written at once by a conversion.
+const COPY_BYTES: usize = 128 << 10;
 
 pub(super) fn apply(step: &Step) -> Result<Done, DiskError> {
     if let Some((path, at, bytes, how)) = step.as_write() {
@@ -26,10 +31,26 @@ pub(super) fn apply(step: &Step) -> Result<Done, DiskError> {
         tmp,
         to,
         bytes,
+        rest,
+        pack,
         modified,
     } = step
     {
-        return replace(tmp, to, bytes, *modified);
+        let mut whole = Cow::Borrowed(bytes.as_slice());
+        if let Some(rest) = rest {
+            let joined = with_rest(bytes, rest);
+            let failed = |cause| DiskError::new(DiskOp::Read, &rest.path, &cause);
+            whole = Cow::Owned(joined.map_err(failed)?);
+        }
+        if let Some(pack) = pack {
+            whole = Cow::Owned(pack(whole.into_owned()));
+        }
+        return replace(tmp, to, &whole, *modified);
+    }
+    if let Step::Convert { from, to, how } = step {
+        let converted = convert(from, to, *how);
+        let converted = converted.map_err(|cause| DiskError::new(DiskOp::Write, from, &cause));
+        return converted.map(|()| Done::default());
     }
     let (op, path) = step.subject();
     change(step).map_err(|cause| DiskError::new(op, path, &cause))?;
@@ -60,6 +81,25 @@ fn replace(
     Ok(Done::wrote(bytes))
 }
 
+fn convert(from: &Path, to: &Path, how: Convert) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(COPY_BYTES, File::open(from)?);
+    let truncate = Open {
+        truncate: true,
+        ..APPEND
+    };
+    let mut writer = BufWriter::with_capacity(COPY_BYTES, File::from(open(to, truncate)?));
+    how(&mut reader, &mut writer)?;
+    writer.flush()
+}
+
+fn with_rest(head: &[u8], rest: &FilePart) -> io::Result<Vec<u8>> {
+    let mut whole = Vec::with_capacity(head.len() + rest.len);
+    whole.extend_from_slice(head);
+    whole.resize(head.len() + rest.len, 0);
+    File::open(&rest.path)?.read_exact_at(&mut whole[head.len()..], rest.at)?;
+    Ok(whole)
+}
+
 fn set_times(file: &File, at: UnixMs) -> io::Result<()> {
     let at = system_time(at);
     file.set_times(fs::FileTimes::new().set_accessed(at).set_modified(at))
@@ -76,7 +116,10 @@ fn change(step: &Step) -> io::Result<()> {
         Step::SetTimes { path, at } => set_times(&File::open(path)?, *at),
         Step::SyncFile { path } => File::open(path)?.sync_all(),
         Step::SyncDir { path } => Ok(rustix::fs::fsync(open_dir(path)?)?),
-        Step::WriteNew { .. } | Step::Append { .. } | Step::Replace { .. } => {
+        Step::WriteNew { .. }
+        | Step::Append { .. }
+        | Step::Replace { .. }
+        | Step::Convert { .. } => {
             unreachable!("a write is no change")
         }
     }
@@ -92,6 +135,13 @@ pub(super) fn open(path: &Path, how: Open) -> io::Result<OwnedFd> {
         .mode(0o600)
         .open(path)?;
     Ok(file.into())
+}
+
+/// Opens a file to read, and tells how long it is.
+pub(super) fn open_sized(path: &Path) -> io::Result<(OwnedFd, u64)> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    Ok((file.into(), len))
 }
 
 pub(super) fn open_dir(path: &Path) -> io::Result<OwnedFd> {
@@ -117,6 +167,16 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
     }
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
+}
+
+/// Without a look at each file.
+pub(super) fn names(path: &Path) -> io::Result<Vec<OsString>> {
+    let entries = fs::read_dir(path)?;
+    let mut names = entries
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names)
 }
 
 pub(super) fn stat(path: &Path) -> io::Result<(u64, UnixMs)> {

@@ -19,8 +19,8 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 
-use super::step::APPEND;
-use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, Open, Step};
+use super::step::{APPEND, Convert};
+use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, FilePart, Open, Step};
 use crate::base::UnixMs;
 
 mod names;
@@ -174,10 +174,22 @@ impl SimDisk {
             tmp,
             to,
             bytes,
+            rest,
+            pack,
             modified,
         } = step
         {
-            return state.replace(tmp, to, bytes, *modified);
+            let mut whole = bytes.clone();
+            if let Some(rest) = rest {
+                whole.extend(state.part(rest)?);
+            }
+            if let Some(pack) = pack {
+                whole = pack(whole);
+            }
+            return state.replace(tmp, to, &whole, *modified);
+        }
+        if let Step::Convert { from, to, how } = step {
+            return state.convert(from, to, *how);
         }
         match step.as_write() {
             Some((path, offset, bytes, how)) => state.write_path(path, offset, bytes, how),
@@ -354,6 +366,30 @@ impl State {
         Ok(done)
     }
 
+    fn convert(&mut self, from: &Path, to: &Path, how: Convert) -> Result<Done, DiskError> {
+        self.begin(DiskOp::Read, from)?;
+        let file = self.file(from).map_err(at(DiskOp::Read, from))?;
+        let bytes = file.read(0, usize::MAX);
+        let mut converted = Vec::new();
+        how(&mut bytes.as_slice(), &mut converted)
+            .map_err(|cause| DiskError::new(DiskOp::Write, from, &cause))?;
+        let done = self.write_path(to, 0, &converted, APPEND)?;
+        let (path, len) = (to.to_path_buf(), converted.len() as u64);
+        self.change(&Step::Truncate { path, len })?;
+        Ok(done)
+    }
+
+    fn part(&mut self, part: &FilePart) -> Result<Vec<u8>, DiskError> {
+        let path = &part.path;
+        self.begin(DiskOp::Read, path)?;
+        let file = self.file(path).map_err(at(DiskOp::Read, path))?;
+        let bytes = file.read(part.at, part.len);
+        match bytes.len() == part.len {
+            true => Ok(bytes),
+            false => Err(at(DiskOp::Read, path)(Errno::IO)),
+        }
+    }
+
     /// A step other than a write.
     fn change(&mut self, step: &Step) -> Result<Done, DiskError> {
         let (op, path) = step.subject();
@@ -394,7 +430,8 @@ impl State {
             Step::SyncFile { .. }
             | Step::WriteNew { .. }
             | Step::Append { .. }
-            | Step::Replace { .. } => unreachable!("done by the caller"),
+            | Step::Replace { .. }
+            | Step::Convert { .. } => unreachable!("done by the caller"),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One change to a directory tree, as a value, so that hundreds go to the pool in one trip.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{DiskError, DiskOp, Open};
@@ -24,8 +25,18 @@ pub enum Step {
         tmp: PathBuf,
         to: PathBuf,
         bytes: Vec<u8>,
+        /// What of another file follows the bytes.
+        rest: Option<FilePart>,
+        /// Makes of the whole what is written.
+        pack: Option<fn(Vec<u8>) -> Vec<u8>>,
         /// When the content was last changed, for those who ask; now where it is not said.
         modified: Option<UnixMs>,
+    },
+    /// Reads `from` through `how` into `to`, which is made or cut to nothing before.
+    Convert {
+        from: PathBuf,
+        to: PathBuf,
+        how: Convert,
     },
     Rename {
         from: PathBuf,
@@ -61,6 +72,16 @@ pub enum Step {
     },
 }
 
+/// Makes one stream of octets of another: pure, and with bounded memory.
+pub type Convert = fn(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<()>;
+/// Part of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    pub path: PathBuf,
+    pub at: u64,
+    pub len: usize,
+}
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
@@ -74,6 +95,7 @@ impl Step {
         match self {
             Step::WriteNew { path, .. } | Step::Append { path, .. } => (DiskOp::Write, path),
             Step::Replace { tmp, .. } => (DiskOp::Write, tmp),
+            Step::Convert { to, .. } => (DiskOp::Write, to),
             Step::Rename { from, .. } => (DiskOp::Rename, from),
             Step::Link { to, .. } => (DiskOp::Link, to),
             Step::Unlink { path } => (DiskOp::Unlink, path),

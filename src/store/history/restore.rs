@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::marks::Marks;
 use super::read::{Gone, Past, Reader};
 use crate::base::{BATCH_BYTES_MAX, Deadline, INLINE_BODY_BYTES_MAX, MailboxId, Uid, UnixMs};
-use crate::runtime::{Open, now, unix_now, yield_if_needed};
+use crate::runtime::{DiskErrorKind, now, unix_now, yield_if_needed};
 use crate::store::account::{ensure_account, ensure_mailbox};
 use crate::store::journal::Class;
 use crate::store::mailbox::{Mailbox, disk_error};
+use crate::store::packed::{Stored, Unreadable};
 use crate::store::partition::Partition;
 use crate::store::shard::Shard;
 use crate::store::{
@@ -423,27 +424,26 @@ impl Work<'_> {
     async fn body(&self, n: usize) -> Result<Option<(Arc<Message>, Vec<u8>)>, StoreError> {
         let Gone { row, file, .. } = &self.plan[n].gone;
         let Some(path) = file else { return Ok(None) };
-        let how = Open {
-            read: true,
-            ..Open::default()
-        };
-        let Ok(file) = self.shard.disk.open(path, how).await else {
-            return Ok(None);
-        };
-        let len = file.len().await.map_err(|e| disk_error(&e))?;
         let apart = row.extra.as_ref().map(|e| e.prefix.to_vec());
         let mut prefix = apart.unwrap_or_default();
+        let outside = u64::from(row.cold.bare_newlines) + prefix.len() as u64;
+        let len = row.size.saturating_sub(outside);
+        let scratch = || self.shard.spools.new_path();
+        let file = match Stored::open(&self.shard.disk, path, len, scratch).await {
+            Ok(file) => file,
+            Err(Unreadable::Disk(e)) if e.kind != DiskErrorKind::NotFound => {
+                return Err(disk_error(&e));
+            }
+            Err(_) => return Ok(None),
+        };
         let in_file = u64::from(row.cold.prefix_bytes).saturating_sub(prefix.len() as u64);
-        if in_file > 0 {
-            let head = file.read_at(in_file.min(len) as usize, 0).await;
-            prefix.extend(head.map_err(|e| disk_error(&e))?);
-        }
+        let in_file = in_file.min(len);
+        prefix.extend(file.read(0..in_file).await?);
         let mut incoming = Incoming::new(self.shard.spools.clone(), INLINE_BODY_BYTES_MAX);
         let mut at = in_file;
         while at < len {
             let piece = (len - at).min(PIECE_BYTES);
-            let bytes = file.read_at(piece as usize, at).await;
-            let bytes = bytes.map_err(|e| disk_error(&e))?;
+            let bytes = file.read(at..at + piece).await?;
             if bytes.is_empty() {
                 break;
             }

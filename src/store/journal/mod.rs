@@ -14,6 +14,7 @@
 mod batch;
 mod epoch;
 mod error;
+mod readers;
 mod recover;
 mod repair;
 mod ring;
@@ -29,9 +30,13 @@ use std::time::Duration;
 
 use super::Record;
 use crate::base::BATCH_BYTES_MAX;
+use writer::Core;
 
 pub use error::JournalError;
-pub use recover::{Recorded, Recovered, Report, SlotFiles, TornTail, recover, retire};
+pub use readers::{LostPlace, Reader, ReaderStats};
+pub use recover::{
+    Recorded, Recovered, Report, SlotFiles, TornTail, recover, recover_telling, retire,
+};
 pub use repair::{Loss, cut, losses};
 pub use writer::{Journal, Stats, Ticket};
 
@@ -50,6 +55,9 @@ pub struct JournalConfig {
     pub slot_bytes: u64,
     /// Slot files of one stream, at most; they are made as they are needed.
     pub slots_max: u32,
+    /// Slots that a reader may be behind before it loses its place; never above half of
+    /// `slots_max`.
+    pub reader_slots_max: u32,
     /// Streams of this start, one a shard.
     pub streams: u16,
     /// Largest batch; [`BATCH_BYTES_MAX`] but for tests.
@@ -66,6 +74,7 @@ impl JournalConfig {
             root,
             slot_bytes: 64 << 20,
             slots_max: 16,
+            reader_slots_max: 4,
             streams,
             batch_bytes_max: BATCH_BYTES_MAX,
             seal_after: Duration::from_secs(1),

@@ -14,7 +14,7 @@ use super::epoch::{self, Epochs};
 use super::slot::{self, Found};
 use super::{BLOCK, BodyPlace, JournalConfig, JournalError, Location};
 use crate::base::{Crc32c, Epoch, PartitionId};
-use crate::runtime::{Disk, DiskError, DiskErrorKind, DiskFile, Open};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, DiskFile, FilePart, Open};
 use crate::store::codec::{self, CodecError, Decoded};
 use crate::store::{Body, Record, StoreError};
 
@@ -40,6 +40,8 @@ pub struct Report {
     pub slots: u64,
     pub batches: u64,
     pub records: u64,
+    /// Of the slots that were read.
+    pub bytes: u64,
     pub torn: Vec<TornTail>,
 }
 
@@ -59,6 +61,15 @@ pub struct SlotFiles {
 }
 
 impl SlotFiles {
+    /// The file of a body, and where in it.
+    #[must_use]
+    pub fn part(&self, at: Location) -> Option<FilePart> {
+        let path = self.paths.get(&(at.stream, at.slot))?;
+        let (at, len) = at.part(0..u64::MAX);
+        let path = path.clone();
+        Some(FilePart { path, at, len })
+    }
+
     /// As [`Journal::read`](super::Journal::read).
     pub async fn read(
         &self,
@@ -96,21 +107,37 @@ const ASIDE_MAX: usize = 16;
 
 /// Reads every stream and raises the epoch. Before any shard serves.
 pub async fn recover(cfg: &JournalConfig, disk: &Disk) -> Result<Recovered, JournalError> {
+    recover_telling(cfg, disk, &|_, _| {}).await
+}
+
+/// As [`recover`], and tells how many octets it has read of how many.
+pub async fn recover_telling(
+    cfg: &JournalConfig,
+    disk: &Disk,
+    tell: &dyn Fn(u64, u64),
+) -> Result<Recovered, JournalError> {
     let root = &cfg.root;
     let before = epoch::read(disk, root).await?;
     let retired = before.map_or(Epoch(0), |epochs| epochs.retired);
     let mut found = Gathered::default();
+    let mut streams = Vec::new();
     for stream in slot::streams(disk, root).await? {
-        found.report.streams += 1;
         let mut slots = slot::scan(disk, root, stream).await?;
         if before.is_none() && !slots.is_empty() {
             let path = epoch::path(root);
             return Err(JournalError::Epoch { path });
         }
         slots.retain(|slot| slot.header.epoch > retired);
+        streams.push((stream, slots));
+    }
+    let slots = streams.iter().flat_map(|(_, slots)| slots);
+    let all = slots.map(|slot| slot.header.slot_bytes).sum();
+    for (stream, slots) in streams {
+        found.report.streams += 1;
         // Slot sequences rise across chains too, so chains stand one after the other.
         for chain in slots.chunk_by(|a, b| a.header.epoch == b.header.epoch) {
             follow(disk, root, stream, chain, &mut found).await?;
+            tell(found.report.bytes, all);
         }
     }
     let partitions = found.in_order()?;
@@ -257,7 +284,9 @@ async fn follow(
             continue;
         }
         let mut window = Window::open(disk, slot).await?;
-        if let End::Here(offset) = chain.walk(&mut window, root).await? {
+        let end = chain.walk(&mut window, root).await?;
+        found.report.bytes += window.start + window.bytes.len() as u64;
+        if let End::Here(offset) = end {
             ended = true;
             chain.refuse_later(disk, &slots[index..], offset).await?;
             found

@@ -15,6 +15,7 @@ use crate::store::{Body, Message, Op, StoreError};
 
 mod damage;
 mod power;
+mod readers;
 mod ring;
 
 const ROOT: &str = "/data";
@@ -26,6 +27,7 @@ fn config(streams: u16) -> JournalConfig {
     JournalConfig {
         slot_bytes: 64 << 10,
         slots_max: 4,
+        reader_slots_max: 1,
         batch_bytes_max: 16 << 10,
         seal_after: Duration::from_secs(60),
         ..JournalConfig::new(PathBuf::from(ROOT), streams)

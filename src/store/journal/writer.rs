@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use super::batch::{self, Kind};
 use super::epoch;
+use super::readers::{Reader, ReaderStats, Readers};
 use super::ring::{Ring, Slot};
 use super::{
     Apply, BLOCK, BodyPlace, Class, Committed, JournalConfig, JournalError, Location, Position,
@@ -57,6 +58,8 @@ pub struct Stats {
     pub bytes: u64,
     pub slots: u64,
     pub slots_recycled: u64,
+    /// Readers that lost their place.
+    pub readers_lost: u64,
 }
 
 /// The fate of one batch, for all who wait for it.
@@ -91,7 +94,7 @@ struct Tail {
     oldest: u64,
 }
 
-struct Core {
+pub(super) struct Core {
     cfg: JournalConfig,
     stream: u16,
     ring: Ring,
@@ -103,6 +106,7 @@ struct Core {
     tail: RefCell<Tail>,
     /// Slots below are covered by a checkpoint.
     released: Cell<u64>,
+    pub(super) readers: Readers,
     in_flight: Cell<bool>,
     /// The last batch is a seal, or there is none.
     sealed: Cell<bool>,
@@ -209,6 +213,20 @@ impl Journal {
         self.core.position()
     }
 
+    /// Registers who reads what is written from now on. Slots stay until it has moved on, or is
+    /// [`JournalConfig::reader_slots_max`] behind.
+    #[must_use]
+    pub fn reader(&self, name: &'static str) -> Reader {
+        Reader::new(self.core.clone(), name)
+    }
+
+    /// The readers there are.
+    #[must_use]
+    pub fn readers(&self) -> Vec<ReaderStats> {
+        let core = &self.core;
+        core.readers.stats(core.position(), core.cfg.slot_bytes)
+    }
+
     /// A checkpoint covers everything below `position`: slots wholly below may be recycled.
     pub fn release_below(&self, position: Position) {
         let core = &self.core;
@@ -228,6 +246,13 @@ impl Journal {
     #[must_use]
     pub fn fill_permille(&self) -> u32 {
         u32::try_from(self.core.fill_permille()).unwrap_or(u32::MAX)
+    }
+
+    /// How much of the ring a checkpoint would release, in thousandths.
+    #[must_use]
+    pub fn unreleased_permille(&self) -> u32 {
+        let permille = self.core.used_permille(self.core.released.get());
+        u32::try_from(permille).unwrap_or(u32::MAX)
     }
 
     /// Returns when everything appended so far is durable, applied and sealed.
@@ -277,6 +302,7 @@ impl Journal {
         Stats {
             slots,
             slots_recycled,
+            readers_lost: self.core.readers.lost(),
             ..self.core.stats.get()
         }
     }
@@ -291,10 +317,7 @@ struct Reading<'a> {
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         self.slot = None;
-        let oldest = self.core.tail.borrow().oldest;
-        if self.core.ring.oldest() < Some(oldest) {
-            self.core.ring.free_below(oldest);
-        }
+        self.core.free();
     }
 }
 
@@ -371,6 +394,7 @@ impl Core {
             queued_bytes: Cell::new(0),
             spare: RefCell::default(),
             released: Cell::new(slot.sequence),
+            readers: Readers::default(),
             tail: RefCell::new(Tail {
                 offset: BLOCK as u64,
                 sequence: 0,
@@ -609,7 +633,9 @@ impl Core {
         if oldest == self.released.get() && kind != Kind::End {
             self.seal_now.set(false);
         }
-        self.ring.free_below(oldest);
+        let behind = u64::from(self.cfg.reader_slots_max.min(self.cfg.slots_max / 2));
+        self.readers.overtake(start.slot.saturating_sub(behind));
+        self.free();
         self.keep(buffer);
         Ok(start)
     }
@@ -633,7 +659,19 @@ impl Core {
         }
     }
 
-    fn position(&self) -> Position {
+    /// Frees what a durable batch says no restart needs, and no reader does.
+    pub(super) fn free(&self) {
+        let oldest = self.tail.borrow().oldest;
+        let below = self
+            .readers
+            .low_water()
+            .map_or(oldest, |low| low.min(oldest));
+        if self.ring.oldest() < Some(below) {
+            self.ring.free_below(below);
+        }
+    }
+
+    pub(super) fn position(&self) -> Position {
         let tail = self.tail.borrow();
         Position {
             slot: tail.slot.sequence,
@@ -642,8 +680,15 @@ impl Core {
     }
 
     fn fill_permille(&self) -> u64 {
+        let released = self.released.get();
+        let low = self.readers.low_water();
+        self.used_permille(low.map_or(released, |low| low.min(released)))
+    }
+
+    /// What the slots from `oldest` on are of the whole ring.
+    fn used_permille(&self, oldest: u64) -> u64 {
         let position = self.position();
-        let slots = position.slot.saturating_sub(self.released.get());
+        let slots = position.slot.saturating_sub(oldest);
         let used = slots * self.cfg.slot_bytes
             + u64::from(position.offset)
             + self.queued_bytes.get() as u64;

@@ -373,6 +373,13 @@ impl Mailbox {
         free
     }
 
+    /// Forgets the index although names lack letters: the next `load` finds out which do.
+    pub fn give_up(&self) {
+        assert!(self.views.get() == 0 && self.flight.get() == 0, "in use");
+        self.stale_names.borrow_mut().clear();
+        *self.index.borrow_mut() = None;
+    }
+
     /// True when the next checkpoint should write the index anew.
     pub fn wants_snapshot(&self) -> bool {
         let rows = u64::from(self.meta.borrow().weight.messages);

@@ -9,7 +9,8 @@ use super::history::Day;
 use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 
 pub(super) use names::{
-    canonical, file_name, flag_letters, folder, is_good, new_stem, parse, row_letters, stem,
+    canonical, file_name, flag_letters, folder, is_good, new_stem, parse, placed_by, row_letters,
+    stem,
 };
 pub(super) use settle::{Settler, Task, find_file, find_folders};
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::base::{MAILBOX_NAME_BYTES_MAX, UnixMs};
+use crate::base::{MAILBOX_NAME_BYTES_MAX, PSeq, UnixMs};
 use crate::store::Flags;
 use crate::store::mailbox::{Cold, Extra, Index, KEYWORD_LETTERS_MAX, NameId};
 
@@ -175,10 +175,17 @@ pub(in crate::store) fn parse(file_name: &str) -> (&str, u32) {
     (stem, letters)
 }
 
+/// The record that placed the message, where the stem is one of ours.
+pub(in crate::store) fn placed_by(stem: &str) -> Option<PSeq> {
+    let (place, _) = stem.split_once('.')?.1.split_once(".palomar")?;
+    let (pseq, _) = place.split_once('Q')?.1.split_once('N')?;
+    pseq.parse().ok().map(PSeq)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{PSeq, PartitionId};
+    use crate::base::PartitionId;
     use crate::store::mailbox::CacheRef;
 
     #[test]
@@ -224,5 +231,7 @@ mod tests {
         let name = file_name(&stem, letters);
         assert_eq!(name, "1700000000.P3Q7N1.palomar,S=40,W=42:2,RSTa");
         assert_eq!(parse(&name), (stem.as_str(), letters));
+        assert_eq!(placed_by(&stem), Some(PSeq(7)));
+        assert_eq!(placed_by("1700000000.M1P2.other,S=1"), None);
     }
 }

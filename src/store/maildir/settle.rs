@@ -9,17 +9,18 @@ use std::rc::Rc;
 
 use hashbrown::HashMap;
 
-use super::{Layout, file_name, marked, marker, parse, row_letters};
+use super::{Layout, file_name, marked, marker, parse, placed_by, row_letters};
 use crate::base::{AccountId, PSeq, Uid, UnixMs};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
-use crate::store::StoreError;
 use crate::store::bodies::Bodies;
 use crate::store::body::{Source, Unsettled};
 use crate::store::doom::Doomed;
 use crate::store::history::Day;
 use crate::store::mailbox::{Folder, LogOp, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
+use crate::store::packed::pack;
 use crate::store::partition::Partition;
+use crate::store::{Packing, StoreError};
 
 /// Placements that go to the pool in one trip.
 const PLACES_MAX: usize = 128;
@@ -170,7 +171,7 @@ impl Settler<'_> {
         if from == to {
             return Ok(());
         }
-        if partition.recovering.get() && moves_again(partition, mailbox) {
+        if partition.recovering.get().is_some() && moves_again(partition, mailbox) {
             // An earlier life may have come so far that another folder has the name by now.
             let taken = self.disk.exists(&to).await.map_err(|e| disk_error(&e))?;
             if taken {
@@ -214,7 +215,7 @@ impl Settler<'_> {
             .root
             .join(Layout::buried_account(partition.id, account, pseq));
         let gone = self.disk.exists(&to).await.map_err(|e| disk_error(&e))?;
-        if gone && partition.recovering.get() {
+        if gone && partition.recovering.get().is_some() {
             // What replay made anew of it goes at once.
             return match self.disk.remove_dir_all(&from).await {
                 Err(e) if e.kind != DiskErrorKind::NotFound => Err(disk_error(&e)),
@@ -279,14 +280,14 @@ impl Settler<'_> {
             let key = (pseq, name.ordinal);
             let unsettled = partition.unsettled.borrow().get(&key).cloned();
             let file = mailbox.path().join("cur").join(file_name(&stem, letters));
-            if partition.recovering.get() {
+            if let Some(after) = partition.recovering.get() {
                 // A link of an earlier life may be to a file that was torn; a body is written
                 // under the same name anew.
                 let keep = match unsettled {
                     Some(Unsettled::Link { .. }) => None,
                     _ => Some(file.as_path()),
                 };
-                self.clear_old(&mailbox.folder, &stem, keep, &mut steps)
+                self.clear_old(&mailbox.folder, &stem, keep, after, &mut steps)
                     .await?;
             }
             let body_from = steps.len();
@@ -316,7 +317,18 @@ impl Settler<'_> {
                     let tmp = mailbox.path().join("tmp").join(&stem);
                     let size = self.bodies.size(&source, memory.as_ref()).await?;
                     if size > PIECE_BYTES {
-                        self.write_large(&tmp, &prefix, &source, size).await?;
+                        if self.owned.packing.get() == Packing::Zstd {
+                            let plain = tmp.with_extension("plain");
+                            self.write_large(&plain, &prefix, &source, size).await?;
+                            steps.push(Step::Convert {
+                                from: plain.clone(),
+                                to: tmp.clone(),
+                                how: pack,
+                            });
+                            steps.push(Step::Unlink { path: plain });
+                        } else {
+                            self.write_large(&tmp, &prefix, &source, size).await?;
+                        }
                         steps.push(Step::SetTimes {
                             path: tmp.clone(),
                             at: date,
@@ -326,17 +338,21 @@ impl Settler<'_> {
                             to: file,
                         });
                     } else {
-                        let body = self.bodies.read(&source, memory.as_ref(), 0..size).await?;
-                        let mut whole = Vec::with_capacity(prefix.len() + body.len());
-                        whole.extend_from_slice(&prefix);
-                        whole.extend_from_slice(&body);
-                        bytes += whole.len();
+                        let mut whole = prefix.to_vec();
+                        let rest = self.bodies.part(&source, memory.as_ref());
+                        if rest.is_none() {
+                            let body = self.bodies.read(&source, memory.as_ref(), 0..size).await?;
+                            whole.extend_from_slice(&body);
+                        }
+                        bytes += size as usize + prefix.len();
                         // A name is given to a whole file only: a copy that is settled later
                         // takes what is under it.
                         steps.push(Step::Replace {
                             tmp,
                             to: file,
                             bytes: whole,
+                            rest,
+                            pack: self.owned.packing.get().of_bytes(),
                             modified: Some(date),
                         });
                     }
@@ -458,16 +474,18 @@ impl Settler<'_> {
         folder: &Folder,
         stem: &str,
         keep: Option<&Path>,
+        after: PSeq,
         steps: &mut Vec<Step>,
     ) -> Result<(), StoreError> {
         let cur = folder.path.borrow().join("cur");
         if folder.listing.borrow().is_none() {
             let mut names = HashMap::new();
             for name in list(self.disk, &cur).await? {
-                names
-                    .entry(parse(&name).0.to_owned())
-                    .or_insert_with(Vec::new)
-                    .push(name);
+                let stem = parse(&name).0;
+                if placed_by(stem).is_some_and(|by| by > after) {
+                    let names = names.entry(stem.to_owned()).or_insert_with(Vec::new);
+                    names.push(name);
+                }
             }
             *folder.listing.borrow_mut() = Some(names);
         }
@@ -488,27 +506,35 @@ impl Settler<'_> {
     pub async fn letters(&self, partition: &Partition) -> Result<(), StoreError> {
         let mailboxes = partition.unflushed.borrow().clone();
         for mailbox in mailboxes {
-            if mailbox.keywords_stale.get() && !mailbox.deleted.get() {
-                // Which letter a keyword has is known from the index alone.
-                mailbox.load(self.disk).await?;
-            }
-            loop {
-                let stale = {
-                    let mut stale = mailbox.stale_names.borrow_mut();
-                    let keep = stale.len().saturating_sub(RENAMES_MAX);
-                    stale.split_off(keep)
-                };
-                if stale.is_empty() || mailbox.deleted.get() {
-                    break;
-                }
-                if !self.rename_letters(partition, &mailbox, stale).await? {
-                    break;
-                }
-                yield_if_needed().await;
-            }
-            self.keyword_names(&mailbox).await?;
+            self.letters_of(partition, &mailbox).await?;
         }
         Ok(())
+    }
+
+    pub async fn letters_of(
+        &self,
+        partition: &Partition,
+        mailbox: &Mailbox,
+    ) -> Result<(), StoreError> {
+        if mailbox.keywords_stale.get() && !mailbox.deleted.get() {
+            // Which letter a keyword has is known from the index alone.
+            mailbox.load(self.disk).await?;
+        }
+        loop {
+            let stale = {
+                let mut stale = mailbox.stale_names.borrow_mut();
+                let keep = stale.len().saturating_sub(RENAMES_MAX);
+                stale.split_off(keep)
+            };
+            if stale.is_empty() || mailbox.deleted.get() {
+                break;
+            }
+            if !self.rename_letters(partition, mailbox, stale).await? {
+                break;
+            }
+            yield_if_needed().await;
+        }
+        self.keyword_names(mailbox).await
     }
 
     /// False when nothing of it can be done now.
@@ -637,6 +663,8 @@ impl Settler<'_> {
                 tmp,
                 to,
                 bytes: text.into_bytes(),
+                rest: None,
+                pack: None,
                 modified: None,
             }])
             .await;
@@ -732,10 +760,10 @@ fn moves_again(partition: &Partition, mailbox: &Mailbox) -> bool {
 }
 
 async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {
-    match disk.list(dir).await {
-        Ok(entries) => Ok(entries
+    match disk.names(dir).await {
+        Ok(names) => Ok(names
             .into_iter()
-            .filter_map(|e| e.name.into_string().ok())
+            .filter_map(|name| name.into_string().ok())
             .collect()),
         Err(e) if e.kind == DiskErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(disk_error(&e)),

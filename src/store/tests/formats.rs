@@ -308,6 +308,7 @@ fn small() -> JournalConfig {
     JournalConfig {
         slot_bytes: 64 << 10,
         slots_max: 3,
+        reader_slots_max: 1,
         batch_bytes_max: 16 << 10,
         ..config(1).journal
     }

@@ -10,7 +10,7 @@ use crate::store::{
     StoreError, View,
 };
 
-async fn deliver(store: &Store, to: u64, mailbox: &str, text: &str) -> Uid {
+pub(super) async fn deliver(store: &Store, to: u64, mailbox: &str, text: &str) -> Uid {
     let remote = store.remote();
     let body = message(&remote, text).await;
     let targets = vec![target(to, mailbox)];
@@ -23,7 +23,7 @@ async fn deliver(store: &Store, to: u64, mailbox: &str, text: &str) -> Uid {
     }
 }
 
-async fn open(account: &Account, name: &str) -> View {
+pub(super) async fn open(account: &Account, name: &str) -> View {
     let id = account.find(name).expect("the mailbox is there");
     account
         .select(id, Access::ReadWrite)
@@ -31,7 +31,7 @@ async fn open(account: &Account, name: &str) -> View {
         .expect("selects")
 }
 
-async fn text(view: &View, uid: Uid) -> String {
+pub(super) async fn text(view: &View, uid: Uid) -> String {
     let body = view.body(uid).await.expect("a body");
     let bytes = body.read(0..body.len()).await.expect("reads");
     String::from_utf8(bytes).expect("text")

@@ -1,0 +1,340 @@
+//! Replay: what catalogues do not have yet is applied again and settled, partition by partition.
+//!
+//! Some partitions go on at the same time, so that the disk always has something to do. A mailbox
+//! is read only where a record changes or copies its rows, and given up again when too many are.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use hashbrown::{HashMap, HashSet};
+
+use super::checkpoint::{self, Cut};
+use super::history::Day;
+use super::journal::{BodyPlace, Committed, Recorded};
+use super::mailbox::Mailbox;
+use super::maildir::{Layout, Settler, find_folders};
+use super::partition::Partition;
+use super::progress::{Stage, Teller};
+use super::startup::{StartError, load_partition};
+use super::{BodyRef, Op, Record};
+use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
+use crate::runtime::{sleep, yield_if_needed};
+
+/// Partitions that are replayed at the same time.
+const WIDTH: usize = 4;
+/// Indexes that one partition's replay keeps loaded.
+const INDEX_BYTES_MAX: usize = 64 << 20;
+const TELL_EVERY: Duration = Duration::from_millis(250);
+
+/// What one start replays.
+pub(super) struct Replay<'s> {
+    settler: &'s Settler<'s>,
+    teller: &'s Teller,
+}
+
+/// Where the folders of accounts are, by their markers.
+type Folders = HashMap<AccountId, Vec<(MailboxId, PathBuf)>>;
+type Log = Vec<(Record, Vec<BodyPlace>)>;
+
+impl<'s> Replay<'s> {
+    pub fn new(settler: &'s Settler<'s>, teller: &'s Teller) -> Self {
+        Replay { settler, teller }
+    }
+
+    /// Brings every partition up to date; answers what has to be made durable.
+    pub async fn all(
+        &self,
+        present: &[PartitionId],
+        mut logs: BTreeMap<PartitionId, Vec<Recorded>>,
+    ) -> Result<Vec<Cut>, StartError> {
+        let ops = logs.values().flatten().flat_map(|(record, _)| &record.ops);
+        let all = ops.filter(|op| matches!(op, Op::Placed { .. })).count() as u64;
+        let mut cuts = Vec::new();
+        let jobs = present.iter().map(|&id| {
+            let log = logs.remove(&id).unwrap_or_default();
+            self.one(id, log)
+        });
+        let work = together(jobs, |cut| cuts.extend(cut));
+        let tell = async {
+            loop {
+                let done = self.settler.owned.counters.settled.get();
+                self.teller.tell(Stage::Settling, done, all);
+                sleep(TELL_EVERY).await;
+            }
+        };
+        or(work, tell).await?;
+        Ok(cuts)
+    }
+
+    async fn one(&self, id: PartitionId, log: Log) -> Result<Option<Cut>, StartError> {
+        let owned = self.settler.owned;
+        let partition = load_partition(self.settler.disk, &owned.layout, id).await?;
+        owned.partitions.borrow_mut().insert(id, partition.clone());
+        // A catalogue that has all of it may be read from a page cache: its rename was perhaps
+        // never durable. So it is written anew before the journal lets go.
+        let written_anew = !log.is_empty();
+        self.replay(&partition, log).await?;
+        let cut = written_anew.then(|| checkpoint::cut(&partition));
+        self.settler.flush(&partition).await?;
+        Ok(cut)
+    }
+
+    /// Applies what the catalogue does not have, and settles it.
+    async fn replay(&self, partition: &Rc<Partition>, mut log: Log) -> Result<(), StartError> {
+        let applied = partition.state.borrow().applied;
+        log.retain(|(record, _)| record.pseq > applied);
+        let Some((first, _)) = log.first() else {
+            return Ok(());
+        };
+        if first.pseq.0 != applied.0 + 1 {
+            let (partition, found) = (partition.id, first.pseq);
+            return Err(StartError::Gap {
+                partition,
+                applied,
+                found,
+            });
+        }
+        partition.recovering.set(Some(applied));
+        let moved = self.find_moved_folders(partition, &log).await?;
+        let mut loaded = Loaded::default();
+        for (record, bodies) in log {
+            let needed = indexes_needed(&record);
+            loaded.make_room(&needed);
+            for (account, mailbox) in needed {
+                if let Ok(mailbox) = partition.mailbox(account, mailbox) {
+                    mailbox.load(self.settler.disk).await?;
+                    loaded.add(&mailbox);
+                }
+            }
+            let committed = Committed {
+                record: Rc::new(record),
+                bodies,
+            };
+            partition.apply(&committed, self.settler.owned);
+            Self::find_made_folders(partition, &committed.record, &moved);
+            yield_if_needed().await;
+        }
+        self.settler.run(partition, PSeq(u64::MAX)).await?;
+        self.write_letters(partition, &loaded).await
+    }
+
+    /// Names of files and lists of keywords, one mailbox after the other.
+    async fn write_letters(
+        &self,
+        partition: &Partition,
+        loaded: &Loaded,
+    ) -> Result<(), StartError> {
+        let mailboxes = partition.unflushed.borrow().clone();
+        for mailbox in mailboxes {
+            if loaded.given_up.contains(&(mailbox.account, mailbox.id)) && !mailbox.deleted.get() {
+                mailbox.load(self.settler.disk).await?;
+            }
+            note_keywords(&mailbox);
+            self.settler.letters_of(partition, &mailbox).await?;
+            mailbox.unload();
+        }
+        Ok(())
+    }
+
+    /// An earlier life may have renamed folders after the checkpoint: their markers say which is
+    /// which.
+    async fn find_moved_folders(
+        &self,
+        partition: &Partition,
+        log: &Log,
+    ) -> Result<Folders, StartError> {
+        let moved = |op: &Op| match op {
+            Op::MailboxRenamed { account, .. }
+            | Op::MailboxDeleted { account, .. }
+            | Op::AccountPurged { account } => Some(*account),
+            _ => None,
+        };
+        let ops = log.iter().flat_map(|(record, _)| &record.ops);
+        let accounts: HashSet<AccountId> = ops.filter_map(moved).collect();
+        let layout = &self.settler.owned.layout;
+        let mut folders = Folders::new();
+        for account in accounts {
+            let root = layout.account(partition.id, account);
+            let mut here = find_folders(self.settler.disk, &root).await?;
+            here.extend(self.find_graves(partition.id, account, log).await?);
+            let mailboxes: Vec<_> = {
+                let state = partition.state.borrow();
+                let of_account = state.accounts.get(&account);
+                of_account
+                    .map(|a| a.mailboxes.values().cloned().collect())
+                    .unwrap_or_default()
+            };
+            for mailbox in mailboxes {
+                Self::take_found_path(&mailbox, &here);
+            }
+            folders.insert(account, here);
+        }
+        Ok(folders)
+    }
+
+    /// As [`find_moved_folders`](Replay::find_moved_folders), for those the record makes: they may
+    /// have been made, renamed and deleted in one life.
+    fn find_made_folders(partition: &Partition, record: &Record, moved: &Folders) {
+        for op in &record.ops {
+            let Op::MailboxCreated {
+                account, mailbox, ..
+            } = op
+            else {
+                continue;
+            };
+            if let (Some(here), Ok(mailbox)) =
+                (moved.get(account), partition.mailbox(*account, *mailbox))
+            {
+                Self::take_found_path(&mailbox, here);
+            }
+        }
+    }
+
+    /// Graves that an earlier life dug for folders which the log deletes.
+    async fn find_graves(
+        &self,
+        partition: PartitionId,
+        of: AccountId,
+        log: &Log,
+    ) -> Result<Vec<(MailboxId, PathBuf)>, StartError> {
+        let mut found = Vec::new();
+        for op in log.iter().flat_map(|(record, _)| &record.ops) {
+            let Op::MailboxDeleted {
+                account,
+                mailbox,
+                at,
+            } = op
+            else {
+                continue;
+            };
+            if *account != of {
+                continue;
+            }
+            let grave = Layout::buried_folder(partition, of, *mailbox, Day::of(*at));
+            // Where version 1 dug them.
+            let old = PathBuf::from(format!("removed/P{}A{of}M{mailbox}", partition.0));
+            for grave in [grave, old] {
+                let grave = self.settler.owned.layout.root.join(grave);
+                if self.settler.disk.exists(&grave).await? {
+                    found.push((*mailbox, grave));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Lets a mailbox lie where an earlier life left its folder, if it did.
+    fn take_found_path(mailbox: &Mailbox, here: &[(MailboxId, PathBuf)]) {
+        if let Some((_, path)) = here.iter().find(|(id, _)| *id == mailbox.id) {
+            *mailbox.folder.path.borrow_mut() = path.clone();
+        }
+    }
+}
+
+/// Mailboxes that a partition's replay has read, the longest unused first.
+#[derive(Default)]
+struct Loaded {
+    mailboxes: Vec<Rc<Mailbox>>,
+    /// Unloaded before their names had all their letters.
+    given_up: HashSet<(AccountId, MailboxId)>,
+}
+
+impl Loaded {
+    fn add(&mut self, mailbox: &Rc<Mailbox>) {
+        self.mailboxes.retain(|other| !Rc::ptr_eq(other, mailbox));
+        self.mailboxes.push(mailbox.clone());
+    }
+
+    /// Gives up others than the needed until they fit.
+    fn make_room(&mut self, needed: &HashSet<(AccountId, MailboxId)>) {
+        let size = |m: &Rc<Mailbox>| m.index.borrow().as_ref().map_or(0, |i| i.bytes());
+        let mut bytes: usize = self.mailboxes.iter().map(size).sum();
+        let given_up = &mut self.given_up;
+        self.mailboxes.retain(|mailbox| {
+            let key = (mailbox.account, mailbox.id);
+            if bytes <= INDEX_BYTES_MAX || needed.contains(&key) {
+                return true;
+            }
+            bytes -= size(mailbox);
+            note_keywords(mailbox);
+            given_up.insert(key);
+            mailbox.give_up();
+            false
+        });
+    }
+}
+
+/// An earlier life may have been cut off while it wrote the list of keywords.
+fn note_keywords(mailbox: &Mailbox) {
+    let index = mailbox.index.borrow();
+    if index
+        .as_ref()
+        .is_some_and(|i| !i.keyword_names().is_empty())
+    {
+        mailbox.keywords_stale.set(true);
+    }
+}
+
+/// Mailboxes whose rows a record changes or copies.
+fn indexes_needed(record: &Record) -> HashSet<(AccountId, MailboxId)> {
+    let needs = |op: &Op| match op {
+        Op::FlagsSet {
+            account, mailbox, ..
+        }
+        | Op::Expunged {
+            account, mailbox, ..
+        } => Some((*account, *mailbox)),
+        Op::Placed {
+            account,
+            body: BodyRef::Copy { mailbox, .. },
+            ..
+        } => Some((*account, *mailbox)),
+        _ => None,
+    };
+    record.ops.iter().filter_map(needs).collect()
+}
+
+/// Does the jobs, [`WIDTH`] at a time. The first that fails ends it.
+async fn together<T, F: Future<Output = Result<T, StartError>>>(
+    mut jobs: impl Iterator<Item = F>,
+    mut take: impl FnMut(T),
+) -> Result<(), StartError> {
+    let mut running: Vec<Pin<Box<F>>> = Vec::new();
+    std::future::poll_fn(|cx| {
+        loop {
+            while running.len() < WIDTH
+                && let Some(job) = jobs.next()
+            {
+                running.push(Box::pin(job));
+            }
+            let before = running.len();
+            let mut failed = None;
+            running.retain_mut(|job| match job.as_mut().poll(cx) {
+                Poll::Pending => true,
+                Poll::Ready(Ok(done)) => {
+                    take(done);
+                    false
+                }
+                Poll::Ready(Err(why)) => {
+                    failed = Some(why);
+                    false
+                }
+            });
+            if let Some(why) = failed {
+                return Poll::Ready(Err(why));
+            }
+            if running.is_empty() && before == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if running.len() == before {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}
