@@ -46,6 +46,8 @@ pub(super) enum Doomed {
     },
     /// All that is kept of a purged account.
     Kept(AccountId),
+    /// A frame of a history file that was written anew without a purged account.
+    Frame { day: Day, at: u64, bytes: u64 },
 }
 
 impl Doomed {
@@ -91,6 +93,12 @@ impl Doomed {
                 w.u8(6);
                 w.u64(account.0);
             }
+            Doomed::Frame { day, at, bytes } => {
+                w.u8(7);
+                w.u32(day.0);
+                w.u64(*at);
+                w.u64(*bytes);
+            }
         }
     }
 
@@ -119,6 +127,11 @@ impl Doomed {
                 day: Day(r.u32()?),
             },
             6 => Doomed::Kept(AccountId(r.u64()?)),
+            7 => Doomed::Frame {
+                day: Day(r.u32()?),
+                at: r.u64()?,
+                bytes: r.u64()?,
+            },
             _ => return Err(Malformed),
         })
     }
@@ -396,7 +409,21 @@ pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto
                 of_step.push(n);
                 steps.push(Step::RemoveDirAll { path });
             }
+            Doomed::Frame { day, .. } if !partition.state.borrow().history.has(*day) => {}
+            Doomed::Frame { day, at, bytes } => {
+                of_step.push(n);
+                steps.push(Step::Append {
+                    path: history::day_file(&owned.layout, partition.id, *day),
+                    at: *at,
+                    bytes: vec![0; *bytes as usize],
+                });
+            }
             Doomed::Kept(account) => {
+                let erased = history::erase(disk, &owned.layout, partition, *account).await;
+                if let Err(why) = erased {
+                    tracing::warn!(?why, "history of a purged account is still there");
+                    left.insert(n);
+                }
                 for day in history::kept_days(disk, &owned.layout).await {
                     of_step.push(n);
                     let path = history::kept_account(&owned.layout, day, partition.id, *account);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::bodies::Bodies;
+use super::doom::Doomed;
 use super::journal::{Journal, ReaderStats, Stats};
 use super::maildir::Layout;
 use super::owned::{Owned, count};
@@ -88,8 +89,12 @@ impl Store {
         owned.packing.set(cfg.packing);
         for partition in from.present.iter().filter(|p| p.owner(cfg.shards) == id) {
             let loaded = startup::load_partition(&disk, &layout, *partition).await?;
-            // The start removed these already.
-            loaded.state.borrow_mut().doomed.clear();
+            // The start removed the others already; these write to the history.
+            let mut state = loaded.state.borrow_mut();
+            let to_history = |d: &Doomed| matches!(d, Doomed::Kept(_) | Doomed::Frame { .. });
+            state.doomed.retain(|(_, doomed)| to_history(doomed));
+            loaded.dirty.set(!state.doomed.is_empty());
+            drop(state);
             owned.partitions.borrow_mut().insert(*partition, loaded);
         }
         let journal = Journal::create(&cfg.journal, disk.patient(), id.0, owned.clone()).await?;

@@ -142,6 +142,27 @@ impl Entry {
         })
     }
 
+    pub fn encode(&self, w: &mut Writer) {
+        match self {
+            Entry::Expunged { head, rows } => {
+                head.encode(EXPUNGED, w);
+                w.count(rows.len());
+                rows.iter().for_each(|row| row.encode(w));
+            }
+            Entry::Deleted {
+                head,
+                messages,
+                generation,
+                log_end,
+            } => {
+                head.encode(DELETED, w);
+                w.u32(*messages);
+                w.u32(*generation);
+                w.u64(*log_end);
+            }
+        }
+    }
+
     pub fn head(&self) -> &Head {
         match self {
             Entry::Expunged { head, .. } | Entry::Deleted { head, .. } => head,

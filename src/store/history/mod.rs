@@ -24,10 +24,11 @@ use std::sync::Arc;
 
 use super::StoreError;
 use super::bytes::{Malformed, Reader, Writer};
+use super::doom::Doomed;
 use super::maildir::{Layout, Settler};
 use super::partition::Partition;
 use crate::base::{AccountId, MailboxId, PartitionId, UnixMs};
-use crate::runtime::{DiskError, DiskErrorKind, Step};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, Step};
 
 pub(super) use entry::{Head, Rows};
 #[cfg(test)]
@@ -113,7 +114,7 @@ fn kept_partition(layout: &Layout, day: Day, partition: PartitionId) -> PathBuf 
     root.join(format!("removed/{day}/{}", partition.0))
 }
 
-fn day_file(layout: &Layout, partition: PartitionId, day: Day) -> PathBuf {
+pub(super) fn day_file(layout: &Layout, partition: PartitionId, day: Day) -> PathBuf {
     let root = &layout.root;
     root.join(format!("history/{}/{day}", partition.0))
 }
@@ -166,6 +167,10 @@ impl History {
         self.ends.iter().map(|(day, end)| (*day, *end)).collect()
     }
 
+    pub fn has(&self, day: Day) -> bool {
+        self.ends.contains_key(&day)
+    }
+
     pub fn forget(&mut self, day: Day) -> bool {
         self.open.remove(&day);
         self.waiting.retain(|(of, ..)| *of != day);
@@ -214,6 +219,43 @@ pub(super) async fn flush(settler: &Settler<'_>, partition: &Partition) -> Resul
     let mut state = partition.state.borrow_mut();
     let all = &mut state.history.waiting;
     all.retain(|(day, at, _)| !done.contains(&(*day, *at)));
+    Ok(())
+}
+
+/// Takes an account out of the day files: a frame that tells of it is written anew without it, and
+/// doomed. Until the next checkpoint both are there, which readers bear.
+pub(super) async fn erase(
+    disk: &Disk,
+    layout: &Layout,
+    partition: &Partition,
+    account: AccountId,
+) -> Result<(), StoreError> {
+    let days = partition.state.borrow().history.days();
+    for (day, end) in days {
+        let path = day_file(layout, partition.id, day);
+        let mut frames = Vec::new();
+        read::walk(disk, &path, end, |at, mut entries| {
+            let all = entries.len();
+            entries.retain(|entry| entry.head().account != account);
+            if entries.len() < all {
+                frames.push((at, entries));
+            }
+        })
+        .await?;
+        let mut state = partition.state.borrow_mut();
+        let applied = state.applied;
+        for (at, entries) in frames {
+            let mut w = Writer::default();
+            entries.iter().for_each(|entry| entry.encode(&mut w));
+            if !entries.is_empty() {
+                state.history.push(day, &w.out);
+            }
+            let bytes = at.end - at.start;
+            let at = at.start;
+            let frame = Doomed::Frame { day, at, bytes };
+            state.doomed.push_back((applied, frame));
+        }
+    }
     Ok(())
 }
 

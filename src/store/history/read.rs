@@ -1,6 +1,7 @@
 //! What the day files tell of one account, and where the bodies are.
 
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use hashbrown::{HashMap, HashSet};
@@ -92,57 +93,13 @@ impl Reader<'_> {
         end: u64,
         damaged: &mut u64,
     ) -> Result<Vec<Entry>, StoreError> {
-        let path = day_file(self.layout, self.partition.id, day);
-        let how = Open {
-            read: true,
-            ..Open::default()
-        };
-        let file = match self.disk.open(&path, how).await {
-            Ok(file) => file,
-            Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(disk_error(&error)),
-        };
         let mut found = Vec::new();
-        let (mut window, mut from, mut at) = (Vec::new(), 0, 0);
-        while at < end {
-            let rest = window.get((at - from) as usize..).unwrap_or_default();
-            if rest.len() < file::HEAD_BYTES {
-                window = read(&file, at, end.min(at + WINDOW_BYTES)).await?;
-                from = at;
-                if window.len() < file::HEAD_BYTES {
-                    break;
-                }
-                continue;
-            }
-            let Found::Frame(head) = file::look(rest) else {
-                at += ALIGN;
-                continue;
-            };
-            let len = head.frame_bytes();
-            let whole;
-            let frame = match rest.get(..len) {
-                Some(frame) => frame,
-                None => {
-                    whole = read(&file, at, end.min(at + len as u64)).await?;
-                    &whole
-                }
-            };
-            match head.entries(frame) {
-                Ok(entries) => {
-                    found.extend(
-                        entries
-                            .into_iter()
-                            .filter(|e| e.head().account == self.account),
-                    );
-                    at += len as u64;
-                }
-                Err(_) => {
-                    *damaged += 1;
-                    at += ALIGN;
-                }
-            }
-            yield_if_needed().await;
-        }
+        let path = day_file(self.layout, self.partition.id, day);
+        *damaged += walk(self.disk, &path, end, |_, entries| {
+            let mine = entries.into_iter();
+            found.extend(mine.filter(|entry| entry.head().account == self.account));
+        })
+        .await?;
         Ok(found)
     }
 
@@ -215,7 +172,7 @@ impl Reader<'_> {
     }
 
     /// The names in a directory by what stands before `:2,`.
-    async fn names(&self, dir: &std::path::Path) -> Result<HashMap<String, String>, StoreError> {
+    async fn names(&self, dir: &Path) -> Result<HashMap<String, String>, StoreError> {
         let entries = match self.disk.list(dir).await {
             Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(HashMap::new()),
             entries => entries.map_err(|e| disk_error(&e))?,
@@ -227,6 +184,64 @@ impl Reader<'_> {
             .map(|name| (parse(&name).0.to_owned(), name))
             .collect())
     }
+}
+
+/// Shows `each` every frame of a day file up to `end`: where it stands, with its padding, and what
+/// it holds. Answers how many are damaged.
+pub(super) async fn walk(
+    disk: &Disk,
+    path: &Path,
+    end: u64,
+    mut each: impl FnMut(Range<u64>, Vec<Entry>),
+) -> Result<u64, StoreError> {
+    let how = Open {
+        read: true,
+        ..Open::default()
+    };
+    let file = match disk.open(path, how).await {
+        Ok(file) => file,
+        Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(disk_error(&error)),
+    };
+    let mut damaged = 0;
+    let (mut window, mut from, mut at) = (Vec::new(), 0, 0);
+    while at < end {
+        let rest = window.get((at - from) as usize..).unwrap_or_default();
+        if rest.len() < file::HEAD_BYTES {
+            window = read(&file, at, end.min(at + WINDOW_BYTES)).await?;
+            from = at;
+            if window.len() < file::HEAD_BYTES {
+                break;
+            }
+            continue;
+        }
+        let Found::Frame(head) = file::look(rest) else {
+            at += ALIGN;
+            continue;
+        };
+        let len = head.frame_bytes();
+        let whole;
+        let frame = match rest.get(..len) {
+            Some(frame) => frame,
+            None => {
+                whole = read(&file, at, end.min(at + len as u64)).await?;
+                &whole
+            }
+        };
+        match head.entries(frame) {
+            Ok(entries) => {
+                let next = at + len as u64;
+                each(at..next, entries);
+                at = next;
+            }
+            Err(_) => {
+                damaged += 1;
+                at += ALIGN;
+            }
+        }
+        yield_if_needed().await;
+    }
+    Ok(damaged)
 }
 
 async fn read(file: &DiskFile, from: u64, to: u64) -> Result<Vec<u8>, StoreError> {

@@ -606,6 +606,11 @@ fn catalogue(version: u32) -> Catalogue {
                 day,
             },
             Doomed::Kept(account),
+            Doomed::Frame {
+                day,
+                at: 512,
+                bytes: 1024,
+            },
         ];
         all.doomed.extend(more.map(|d| (PSeq(40), d)));
         for (day, entries) in [(20_600, b"one"), (20_601, b"two")] {

@@ -309,6 +309,13 @@ fn nothing_is_kept_where_it_is_off_or_purged_or_over() {
         store.checkpoint().await.expect("a checkpoint");
         assert_eq!(names(&disk, &removed.join("1")).await.len(), 0);
         assert_eq!(restore(&store, ask(0)).await.messages, 0);
+        store.checkpoint().await.expect("a checkpoint");
+        let history = disk
+            .read(&Path::new(&history).join(today.to_string()))
+            .await;
+        let history = history.expect("is there");
+        let told = history.windows(8).any(|octets| octets == b"PALHIS01");
+        assert!(!told && !history.is_empty());
     });
     let sim = SimDisk::new(6);
     let disk = Disk::sim(sim.clone());
