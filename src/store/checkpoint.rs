@@ -60,6 +60,7 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
         settler.run(&partition, PSeq(u64::MAX)).await?;
         settler.letters(&partition).await?;
         new_generations(&settler, &partition).await?;
+        history::compress(&shard.disk, &partition).await;
     }
     let position = shard.journal.position();
     // Looked up only now: a partition that came to be meanwhile has its records below `position`.

@@ -102,6 +102,41 @@ impl Doomed {
         }
     }
 
+    /// What ends it, where that is one step and is due.
+    fn end(&self, owned: &Owned, partition: &Partition) -> Option<Step> {
+        let root = &owned.layout.root;
+        match self {
+            Doomed::Message { .. } | Doomed::Kept(_) => None,
+            Doomed::File(path) => {
+                let path = root.join(path);
+                (!is_live_index(partition, &path)).then_some(Step::Unlink { path })
+            }
+            Doomed::Tree(path) => {
+                let path = root.join(path);
+                Some(Step::RemoveDirAll { path })
+            }
+            Doomed::Folder {
+                account,
+                mailbox,
+                day,
+            } => {
+                let keeps = owned.keep_days.get() > 0 && *day != Day::UNKNOWN;
+                let grave = Layout::buried_folder(partition.id, *account, *mailbox, *day);
+                let path = root.join(grave);
+                (!keeps).then_some(Step::RemoveDirAll { path })
+            }
+            Doomed::Frame { day, at, bytes } => {
+                let path = history::day_file(&owned.layout, partition.id, *day);
+                let there = partition.state.borrow().history.has(*day);
+                there.then(|| Step::Append {
+                    path,
+                    at: *at,
+                    bytes: vec![0; *bytes as usize],
+                })
+            }
+        }
+    }
+
     pub fn decode(r: &mut Reader<'_>) -> Result<Doomed, Malformed> {
         let path = |r: &mut Reader<'_>| {
             use std::os::unix::ffi::OsStrExt;
@@ -369,11 +404,10 @@ pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto
     }
     partition.dirty.set(true);
     let mut messages: BTreeMap<(AccountId, MailboxId), Vec<Named>> = BTreeMap::new();
-    let mut steps = Vec::new();
-    // By place in the list: what is to be tried again.
+    // By place in the list: what is done, and what is to be tried again.
     let mut of_step = Vec::new();
+    let mut steps = Vec::new();
     let mut left = BTreeSet::new();
-    let keeps = owned.keep_days.get() > 0;
     for (n, (_, doomed)) in doomed.iter().enumerate() {
         match doomed {
             Doomed::Message {
@@ -385,38 +419,7 @@ pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto
             } => {
                 let of_mailbox = messages.entry((*account, *mailbox)).or_default();
                 of_mailbox.push((n, stem.clone(), *letters));
-            }
-            Doomed::File(path) => {
-                let path = owned.layout.root.join(path);
-                if !is_live_index(partition, &path) {
-                    of_step.push(n);
-                    steps.push(Step::Unlink { path });
-                }
-            }
-            Doomed::Tree(path) => {
-                let path = owned.layout.root.join(path);
-                of_step.push(n);
-                steps.push(Step::RemoveDirAll { path });
-            }
-            Doomed::Folder { day, .. } if keeps && *day != Day::UNKNOWN => {}
-            Doomed::Folder {
-                account,
-                mailbox,
-                day,
-            } => {
-                let grave = Layout::buried_folder(partition.id, *account, *mailbox, *day);
-                let path = owned.layout.root.join(grave);
-                of_step.push(n);
-                steps.push(Step::RemoveDirAll { path });
-            }
-            Doomed::Frame { day, .. } if !partition.state.borrow().history.has(*day) => {}
-            Doomed::Frame { day, at, bytes } => {
-                of_step.push(n);
-                steps.push(Step::Append {
-                    path: history::day_file(&owned.layout, partition.id, *day),
-                    at: *at,
-                    bytes: vec![0; *bytes as usize],
-                });
+                continue;
             }
             Doomed::Kept(account) => {
                 let erased = history::erase(disk, &owned.layout, partition, *account).await;
@@ -425,12 +428,13 @@ pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto
                     left.insert(n);
                 }
                 for day in history::kept_days(disk, &owned.layout).await {
-                    of_step.push(n);
                     let path = history::kept_account(&owned.layout, day, partition.id, *account);
                     steps.push(Step::RemoveDirAll { path });
                 }
             }
+            other => steps.extend(other.end(owned, partition)),
         }
+        of_step.resize(steps.len(), n);
     }
     for (n, outcome) in of_step.into_iter().zip(disk.batch(steps).await) {
         if let Err(error) = outcome

@@ -264,6 +264,7 @@ async fn settle(shard: &Shard, letters: bool) -> Result<(), StoreError> {
         if letters {
             settler.letters(&partition).await?;
         }
+        history::compress(&shard.disk, &partition).await;
         yield_if_needed().await;
     }
     Ok(())

@@ -126,6 +126,8 @@ pub(super) struct History {
     /// checkpoint, and is overwritten.
     ends: BTreeMap<Day, u64>,
     open: BTreeMap<Day, Vec<u8>>,
+    /// Full chunks that are not compressed yet.
+    full: VecDeque<(Day, Arc<Vec<u8>>)>,
     waiting: VecDeque<(Day, u64, Arc<[u8]>)>,
 }
 
@@ -139,28 +141,33 @@ impl History {
         }
     }
 
-    /// Gives what was gathered for a day its place in the file.
     fn close(&mut self, day: Day) {
-        let raw = self.open.remove(&day).unwrap_or_default();
-        if raw.is_empty() {
-            return;
+        let chunk = self.open.remove(&day).unwrap_or_default();
+        if !chunk.is_empty() {
+            self.full.push_back((day, Arc::new(chunk)));
         }
-        let frame = file::frame(&raw);
+    }
+
+    /// Gives a chunk its place in the file.
+    fn place(&mut self, day: Day, frame: Vec<u8>) {
         let end = self.ends.entry(day).or_default();
-        self.waiting.push_back((day, *end, Arc::from(frame)));
-        let (_, at, frame) = self.waiting.back().expect("was pushed");
-        *end = at + frame.len() as u64;
+        let at = *end;
+        *end += frame.len() as u64;
+        self.waiting.push_back((day, at, Arc::from(frame)));
     }
 
     /// Everything noted has its place: before the catalogue is encoded.
     pub fn seal(&mut self) {
         let days: Vec<Day> = self.open.keys().copied().collect();
         days.into_iter().for_each(|day| self.close(day));
+        while let Some((day, chunk)) = self.full.pop_front() {
+            self.place(day, file::frame(&chunk));
+        }
     }
 
     /// Something is noted that no file has.
     pub fn is_pending(&self) -> bool {
-        !self.open.is_empty() || !self.waiting.is_empty()
+        !self.open.is_empty() || !self.full.is_empty() || !self.waiting.is_empty()
     }
 
     pub fn days(&self) -> Vec<(Day, u64)> {
@@ -173,6 +180,7 @@ impl History {
 
     pub fn forget(&mut self, day: Day) -> bool {
         self.open.remove(&day);
+        self.full.retain(|(of, _)| *of != day);
         self.waiting.retain(|(of, ..)| *of != day);
         self.ends.remove(&day).is_some()
     }
@@ -193,6 +201,25 @@ impl History {
             ends,
             ..History::default()
         })
+    }
+}
+
+/// Compresses full chunks, off the shard. What it does not come to, the next checkpoint does.
+pub(super) async fn compress(disk: &Disk, partition: &Partition) {
+    loop {
+        let first = partition.state.borrow().history.full.front().cloned();
+        let Some((day, chunk)) = first else { return };
+        let bytes = chunk.clone();
+        let Ok(frame) = disk.compute(move || file::frame(&bytes)).await else {
+            return;
+        };
+        let history = &mut partition.state.borrow_mut().history;
+        let is_first = |(_, first): &(Day, Arc<Vec<u8>>)| Arc::ptr_eq(first, &chunk);
+        // Unless a checkpoint was faster.
+        if history.full.front().is_some_and(is_first) {
+            history.full.pop_front();
+            history.place(day, frame);
+        }
     }
 }
 
