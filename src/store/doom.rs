@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use super::StoreError;
 use super::bytes::{Malformed, Reader, Writer};
 use super::history::{self, Day, Head, Rows};
-use super::mailbox::Change;
+use super::mailbox::{Change, Mailbox};
 use super::maildir::{Layout, Settler, Task, file_name, parse};
 use super::owned::Owned;
 use super::partition::Partition;
@@ -271,6 +271,29 @@ impl Partition {
                 },
             ));
         }
+    }
+}
+
+impl Settler<'_> {
+    /// Puts a deleted folder where it is kept, or waits for its end.
+    pub async fn bury(&self, mailbox: &Mailbox, day: Day) -> Result<(), StoreError> {
+        let layout = &self.owned.layout;
+        let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id, day);
+        let (from, to) = (mailbox.path(), layout.root.join(grave));
+        if from == to {
+            return Ok(());
+        }
+        // The way there must not be lost either.
+        let above: Vec<&Path> = to.ancestors().skip(1).take(4).collect();
+        let path = above[0].to_path_buf();
+        let mut steps = vec![Step::CreateDirAll { path }];
+        steps.extend(above[1..].iter().map(|path| Step::SyncDir {
+            path: path.to_path_buf(),
+        }));
+        self.steps(steps).await?;
+        self.move_dir(&from, &to).await?;
+        *mailbox.folder.path.borrow_mut() = to;
+        Ok(())
     }
 }
 

@@ -99,7 +99,7 @@ impl Settler<'_> {
         }
     }
 
-    async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
+    pub async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
         for done in self.disk.batch(steps).await {
             done.map_err(|e| disk_error(&e))?;
         }
@@ -130,7 +130,7 @@ impl Settler<'_> {
     }
 
     /// Moves a directory so that the new name is durable before anything takes the old one.
-    async fn move_dir(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+    pub async fn move_dir(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
         let parent = |path: &Path| path.parent().map(Path::to_path_buf).unwrap_or_default();
         self.disk
             .create_dir_all(&parent(to))
@@ -178,26 +178,6 @@ impl Settler<'_> {
                 return Ok(());
             }
         }
-        self.move_dir(&from, &to).await?;
-        *mailbox.folder.path.borrow_mut() = to;
-        Ok(())
-    }
-
-    async fn bury(&self, mailbox: &Mailbox, day: Day) -> Result<(), StoreError> {
-        let layout = &self.owned.layout;
-        let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id, day);
-        let (from, to) = (mailbox.path(), layout.root.join(grave));
-        if from == to {
-            return Ok(());
-        }
-        // The way there must not be lost either.
-        let above: Vec<&Path> = to.ancestors().skip(1).take(4).collect();
-        let path = above[0].to_path_buf();
-        let mut steps = vec![Step::CreateDirAll { path }];
-        steps.extend(above[1..].iter().map(|path| Step::SyncDir {
-            path: path.to_path_buf(),
-        }));
-        self.steps(steps).await?;
         self.move_dir(&from, &to).await?;
         *mailbox.folder.path.borrow_mut() = to;
         Ok(())
