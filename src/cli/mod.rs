@@ -30,6 +30,7 @@ mod print;
 mod quota;
 mod repair;
 mod scrub;
+mod restore;
 mod serve;
 mod settle;
 #[cfg(test)]
@@ -113,6 +114,8 @@ enum Command {
     Scrub(scrub::Scrub),
     /// Make index and cache of a user anew from what is left; shows first what it will do
     Repair(repair::Repair),
+    /// Bring back removed messages and folders; shows first what it would do
+    Restore(restore::Restore),
     /// Look at the journal, check it, or repair that of a stopped server that refuses to start
     #[command(subcommand)]
     Journal(journal::Journal),
@@ -171,6 +174,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Mailbox(mailbox) => mailbox.run(&site),
         Command::Scrub(scrub) => scrub.run(&site),
         Command::Repair(repair) => repair.run(&site),
+        Command::Restore(restore) => restore.run(&site),
         Command::Journal(journal) => journal.run(&site),
     }
 }

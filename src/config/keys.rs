@@ -191,6 +191,9 @@ section! {
         inflight_bytes_max: ByteSize = "64MiB", Restart, "4MiB" to "4GiB";
         /// Longest time between checkpoints, which free journal slots.
         checkpoint_interval: Span = "10s", Restart, "100ms" to "10m";
+        /// Days for which removed messages and folders can be brought back with `palomar restore`.
+        /// They count in no mailbox's size. A full disk ends the oldest days early. 0: never.
+        undelete_days: u32 = "14", Restart, "0" to "3650";
         /// How far a reader of the journal (a spare, a backup) may be behind before it loses its place
         /// and has to begin anew; at most half of all slots.
         journal_reader_bytes_max: ByteSize = "128MiB", Restart, "0B" to "2TiB";

@@ -8,13 +8,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::control::{self, Control};
-use super::inspect;
-use super::mend;
+use super::{inspect, mend, restore};
 use crate::base::{Deadline, ShardId};
 use crate::directory::{Command, Directory, DirectoryError};
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Mesh};
-use crate::store::{AccountRef, FolderSize};
+use crate::store::{AccountRef, FolderSize, Remote};
 use crate::web::import::Importer;
 use crate::web::{AdminError, AdminHandler, AdminReply, AdminRequest};
 
@@ -23,10 +22,16 @@ const COMMAND_SPAN: Duration = Duration::from_secs(120);
 
 /// The handler of the admin socket.
 #[must_use]
-pub fn handler(directory: Directory, mesh: Mesh<Control>, importer: Importer) -> AdminHandler {
+pub fn handler(
+    directory: Directory,
+    mesh: Mesh<Control>,
+    remote: Remote,
+    importer: Importer,
+) -> AdminHandler {
     Rc::new(move |request| {
-        let (directory, mesh, importer) = (directory.clone(), mesh.clone(), importer.clone());
-        Box::pin(async move { handle(request, &directory, &mesh, &importer).await })
+        let (directory, mesh) = (directory.clone(), mesh.clone());
+        let (remote, importer) = (remote.clone(), importer.clone());
+        Box::pin(async move { handle(request, &directory, &mesh, &remote, &importer).await })
     })
 }
 
@@ -34,6 +39,7 @@ async fn handle(
     request: AdminRequest,
     directory: &Directory,
     mesh: &Mesh<Control>,
+    remote: &Remote,
     importer: &Importer,
 ) -> AdminReply {
     log_event!(INFO, event::COMMAND_RUN, command = name(&request));
@@ -103,6 +109,9 @@ async fn handle(
             Err(silent) => silence(&silent),
         },
         AdminRequest::Repair { user, order } => mend::repair(directory, mesh, &user, order).await,
+        AdminRequest::Restore { user, request } => {
+            restore::restore(directory, remote, &user, request).await
+        }
         AdminRequest::Settle => match control::settle_all(mesh).await {
             Ok(true) => done(&json!({ "settled": true })),
             Ok(false) => failed("not everything could be written; see the log", true),
@@ -144,6 +153,7 @@ fn name(request: &AdminRequest) -> &'static str {
         AdminRequest::Scrub { .. } => "scrub",
         AdminRequest::ScrubStatus => "scrub-status",
         AdminRequest::Repair { .. } => "repair",
+        AdminRequest::Restore { .. } => "restore",
         AdminRequest::Settle => "settle",
         AdminRequest::Import(_) => "import",
     }

@@ -208,6 +208,7 @@ pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
     store.archives = config.store.archives.clone();
     store.archive_cache_bytes_max = config.store.archive_cache_bytes_max.0;
     store.checkpoint_every = config.store.checkpoint_interval.0;
+    store.undelete_days = config.store.undelete_days;
     store.packing = match config.store.compression {
         Compression::None => Packing::Plain,
         Compression::Zstd => Packing::Zstd,

@@ -92,6 +92,10 @@ metrics! {
     counter ORPHANS_TAKEN = "palomar_store_orphans_taken_total";
     /// Settling that had to be put off.
     counter SETTLE_FAILURES = "palomar_store_settle_failures_total";
+    /// Removed messages, and parts of their history, that could not be kept for `palomar restore`.
+    counter HISTORY_LOST = "palomar_store_history_lost_total";
+    /// Days of removed messages that went early because the disk was full.
+    counter HISTORY_DAYS_EARLY = "palomar_store_history_days_early_total";
 }
 
 /// Scrapers come every fifteen seconds or so; an idle server hardly wakes.
@@ -148,6 +152,12 @@ pub async fn publish(store: Store, gate: Gate) {
             &SETTLE_FAILURES,
             now.settle_failures,
             before.settle_failures,
+        );
+        count(&HISTORY_LOST, now.history_lost, before.history_lost);
+        count(
+            &HISTORY_DAYS_EARLY,
+            now.history_days_early,
+            before.history_days_early,
         );
         FILL.set(u64::from(now.journal_fill_permille));
         OUTBOX.set(now.outbox);

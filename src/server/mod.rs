@@ -20,6 +20,7 @@ mod mend;
 mod offline;
 mod progress;
 mod reload;
+mod restore;
 mod shard;
 mod start;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{ServerError, admin, build, inspect, mend};
+use super::{ServerError, admin, build, inspect, mend, restore};
 use crate::base::{Deadline, ShardId};
 use crate::config::Config;
 use crate::directory::Directory;
@@ -112,6 +112,9 @@ async fn one(
         }
         AdminRequest::Directory(command) => admin::execute(directory, command).await,
         AdminRequest::Import(query) => importer.ask(query).await,
+        AdminRequest::Restore { user, request } => {
+            restore::restore_all(directory, &store.remote(), &user, request).await
+        }
         AdminRequest::Quotas { user } => match inspect::quotas_wanted(directory, user.as_deref()) {
             Ok(wanted) => {
                 let accounts: Vec<_> = wanted.iter().map(|one| one.account).collect();

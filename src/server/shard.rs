@@ -17,7 +17,7 @@ use crate::net::{AddressCounts, Conn, Opened, Refusal, Tls, accept_loop};
 use crate::observe::{self, event, log_event};
 use crate::runtime::{self, Disk, Gate, Inbox, Mesh, Pool, Stop};
 use crate::session::{Arrival, Arrivals, Door, Errand, LoginDesk, Roster, imap, pop3, smtp};
-use crate::store::{Recovered, Store};
+use crate::store::{Recovered, Remote, Store};
 use crate::web::import::Importer;
 use crate::web::{self, Readiness};
 
@@ -109,6 +109,7 @@ struct Gates {
 
 /// What the protocols of this shard are served by.
 struct Services {
+    remote: Remote,
     imap: Rc<imap::Service>,
     pop3: Rc<pop3::Service>,
     smtp: Rc<smtp::Service>,
@@ -205,9 +206,10 @@ fn services(
         arrivals,
         stop.clone(),
     );
-    let intake = Intake::new(remote, directory);
+    let intake = Intake::new(remote.clone(), directory);
     let smtp = smtp::Service::new(intake, desk, roster, stop);
     Rc::new(Services {
+        remote,
         imap,
         pop3: Rc::new(pop3),
         smtp: Rc::new(smtp),
@@ -338,7 +340,8 @@ fn serve_metrics(one: Opened, door: Door, shared: &Shared, gates: &Gates) {
 fn serve_admin(one: Opened, shared: &Shared, gates: &Gates, store: &Store) {
     let directory = shared.directory.clone();
     let importer = Importer::new(store.remote(), directory.clone());
-    let handler = admin::handler(directory, shared.control.clone(), importer.clone());
+    let control = shared.control.clone();
+    let handler = admin::handler(directory, control, store.remote(), importer.clone());
     match one.into_listener() {
         Ok(listener) => {
             let serve = web::serve_admin(listener, gates.background.clone(), handler, importer);

@@ -4,7 +4,6 @@
 //! "Catalogue"); the rename that puts it in place is what commits the checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +11,8 @@ use hashbrown::HashMap;
 
 use super::body::{Accepted, Source};
 use super::bytes::{Malformed, Reader, Writer};
+use super::doom::Doomed;
+use super::history::History;
 use super::mailbox::{CacheRef, Mailbox, Meta, NameId, Weight};
 use super::{AccountRef, Flags, Quota, SpecialUse, Target, archive, cache, maildir};
 use crate::base::{
@@ -19,7 +20,9 @@ use crate::base::{
     UnixMs, crc32c,
 };
 
-const MAGIC: &[u8; 8] = b"PALCAT01";
+const MAGIC: &[u8; 8] = b"PALCAT02";
+/// Without history.
+const MAGIC_1: &[u8; 8] = b"PALCAT01";
 
 #[derive(Default)]
 pub(super) struct Catalogue {
@@ -35,22 +38,7 @@ pub(super) struct Catalogue {
     /// Messages on their way to several owners (queue partitions).
     pub accepted: BTreeMap<PSeq, Accepted>,
     pub doomed: VecDeque<(PSeq, Doomed)>,
-}
-
-/// What is to be removed once a checkpoint covers the record that removed it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Doomed {
-    /// A message's file.
-    Message {
-        account: AccountId,
-        mailbox: MailboxId,
-        stem: String,
-        letters: u32,
-    },
-    /// A file; relative to the data directory, as are the others.
-    File(PathBuf),
-    /// A directory with all below it.
-    Tree(PathBuf),
+    pub history: History,
 }
 
 #[derive(Default)]
@@ -161,8 +149,9 @@ impl Catalogue {
         w.count(self.doomed.len());
         for (pseq, doomed) in &self.doomed {
             w.u64(pseq.0);
-            put_doomed(&mut w, doomed);
+            doomed.encode(&mut w);
         }
+        self.history.encode(&mut w);
         let crc = crc32c(&w.out);
         w.u32(crc.0);
         w.out
@@ -179,7 +168,8 @@ impl Catalogue {
             return Err(Malformed);
         }
         let mut r = Reader::new(body);
-        if r.take(8)? != MAGIC || r.u16()? != partition.0 {
+        let magic = r.take(8)?;
+        if (magic != MAGIC && magic != MAGIC_1) || r.u16()? != partition.0 {
             return Err(Malformed);
         }
         let mut catalogue = Catalogue {
@@ -208,7 +198,10 @@ impl Catalogue {
         }
         for _ in 0..r.count(9)? {
             let pseq = PSeq(r.u64()?);
-            catalogue.doomed.push_back((pseq, doomed(&mut r)?));
+            catalogue.doomed.push_back((pseq, Doomed::decode(&mut r)?));
+        }
+        if magic == MAGIC {
+            catalogue.history = History::decode(&mut r)?;
         }
         if r.is_empty() {
             Ok(catalogue)
@@ -410,52 +403,5 @@ fn accepted(
             })
             .collect::<Result<_, _>>()?,
         memory: None,
-    })
-}
-
-fn put_doomed(w: &mut Writer, doomed: &Doomed) {
-    let path = |w: &mut Writer, path: &Path| {
-        use std::os::unix::ffi::OsStrExt;
-        w.bytes(path.as_os_str().as_bytes());
-    };
-    match doomed {
-        Doomed::Message {
-            account,
-            mailbox,
-            stem,
-            letters,
-        } => {
-            w.u8(1);
-            w.u64(account.0);
-            w.u64(mailbox.0);
-            w.str(stem);
-            w.u32(*letters);
-        }
-        Doomed::File(file) => {
-            w.u8(2);
-            path(w, file);
-        }
-        Doomed::Tree(tree) => {
-            w.u8(3);
-            path(w, tree);
-        }
-    }
-}
-
-fn doomed(r: &mut Reader<'_>) -> Result<Doomed, Malformed> {
-    let path = |r: &mut Reader<'_>| {
-        use std::os::unix::ffi::OsStrExt;
-        Ok(PathBuf::from(std::ffi::OsStr::from_bytes(r.bytes()?)))
-    };
-    Ok(match r.u8()? {
-        1 => Doomed::Message {
-            account: AccountId(r.u64()?),
-            mailbox: MailboxId(r.u64()?),
-            stem: r.str()?.to_owned(),
-            letters: r.u32()?,
-        },
-        2 => Doomed::File(path(r)?),
-        3 => Doomed::Tree(path(r)?),
-        _ => return Err(Malformed),
     })
 }

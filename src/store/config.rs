@@ -37,6 +37,8 @@ pub struct StoreConfig {
     pub scrub_bytes_per_second: u64,
     /// How long settling waits for more to do.
     pub settle_after: Duration,
+    /// Days for which removed messages can be restored; 0: not at all.
+    pub undelete_days: u32,
     /// Who watches the start.
     pub progress: Progress,
 }
@@ -61,6 +63,7 @@ impl StoreConfig {
             scrub_every: None,
             scrub_bytes_per_second: 20_000_000,
             settle_after: Duration::from_millis(100),
+            undelete_days: 14,
             progress: Progress::default(),
         }
     }

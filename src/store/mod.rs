@@ -23,8 +23,10 @@ mod checkpoint;
 mod codec;
 mod config;
 mod deliver;
+mod doom;
 mod error;
 mod flags;
+mod history;
 mod import;
 pub mod journal;
 mod mailbox;
@@ -58,6 +60,7 @@ pub use adopt::{
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
+pub use history::{RestoreReport, RestoreRequest, RestoreRow, RestoreState};
 pub use import::ROWS_MAX;
 pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};

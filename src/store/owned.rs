@@ -41,6 +41,10 @@ pub(super) struct Owned {
     pub repairs: RefCell<VecDeque<IndexRepair>>,
     pub orphans: Orphans,
     pub quota: Watch,
+    /// Days for which removed messages are kept; 0 keeps none.
+    pub keep_days: Cell<u32>,
+    /// The disk is full and nothing kept is left to make room: what cannot be kept goes.
+    pub keeps_no_more: Cell<bool>,
     site_hooks: RefCell<Vec<SiteHook>>,
     bodies_bytes: Cell<usize>,
 }
@@ -68,6 +72,10 @@ pub(super) struct Counters {
     pub messages_damaged: Cell<u64>,
     /// Files without a row that were taken in as new messages.
     pub orphans_taken: Cell<u64>,
+    /// Removed messages, and entries of the history, that could not be kept.
+    pub history_lost: Cell<u64>,
+    /// Days of removed messages that went early because the disk was full.
+    pub history_days_early: Cell<u64>,
 }
 
 pub(super) fn count(counter: &Cell<u64>) {
@@ -88,6 +96,8 @@ impl Owned {
             repairs: RefCell::default(),
             orphans: Orphans::default(),
             quota: Watch::default(),
+            keep_days: Cell::new(0),
+            keeps_no_more: Cell::new(false),
             site_hooks: RefCell::default(),
             bodies_bytes: Cell::new(0),
         })

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::body::{Accepted, Source, Unsettled};
-use super::catalogue::{Catalogue, Doomed};
+use super::catalogue::Catalogue;
+use super::doom::Doomed;
 use super::journal::{BodyPlace, Committed};
-use super::mailbox::{Change, Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
-use super::maildir::{Layout, OwnName, Task, flag_letters, stem};
+use super::mailbox::{Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
+use super::maildir::{OwnName, Task, flag_letters, stem};
 use super::overlay::Overlay;
 use super::owned::Owned;
 use super::{
@@ -46,6 +47,9 @@ pub(super) struct Partition {
     pub low_waters: RefCell<HashMap<PartitionId, PSeq>>,
     /// Odd while files of expunged messages are being removed.
     pub dooms: Cell<u64>,
+    /// Expunged messages up to this record have their names below `removed/`, as a durable
+    /// catalogue says.
+    pub kept: Cell<PSeq>,
     /// Start-up: files of an earlier life, of records after this, may lie where ours go.
     pub recovering: Cell<Option<PSeq>>,
 }
@@ -53,6 +57,7 @@ pub(super) struct Partition {
 impl Partition {
     pub fn new(id: PartitionId, state: Catalogue) -> Rc<Partition> {
         let flight = Overlay::after(state.applied);
+        let kept = Cell::new(state.applied);
         Rc::new(Partition {
             id,
             state: RefCell::new(state),
@@ -65,6 +70,7 @@ impl Partition {
             dirty: Cell::new(false),
             numbers: Cell::new((0, 0)),
             low_waters: RefCell::default(),
+            kept,
             dooms: Cell::new(0),
             recovering: Cell::new(None),
         })
@@ -211,8 +217,10 @@ impl Partition {
                 self.task(pseq, *account, *mailbox, |m| Task::Move(m, name));
             }
             Op::MailboxDeleted {
-                account, mailbox, ..
-            } => self.apply_deleted(pseq, *account, *mailbox),
+                account,
+                mailbox,
+                at,
+            } => self.apply_deleted((pseq, *at), *account, *mailbox, owned),
             Op::SubscriptionSet {
                 account,
                 name,
@@ -243,9 +251,10 @@ impl Partition {
                 mailbox,
                 modseq,
                 uids,
-                at: _,
+                at,
             } => {
-                self.apply_expunged(pseq, *account, *mailbox, *modseq, uids);
+                let target = (*account, *mailbox);
+                self.apply_expunged((pseq, *at), target, *modseq, uids, owned);
             }
             Op::AccountPurged { account } => self.apply_purged(pseq, *account),
             Op::ValueSet {
@@ -342,48 +351,6 @@ impl Partition {
         state.uidvalidity_last = state.uidvalidity_last.max(uidvalidity.0);
         state.mailbox_last = state.mailbox_last.max(mailbox.0);
         state.accounts.entry(*account).or_default().insert(new);
-    }
-
-    fn apply_deleted(&self, pseq: PSeq, account: AccountId, id: MailboxId) {
-        let mut state = self.state.borrow_mut();
-        let Some(of_account) = state.accounts.get_mut(&account) else {
-            return;
-        };
-        let Some(mailbox) = of_account.remove(id) else {
-            return;
-        };
-        let weight = mailbox.meta.borrow().weight;
-        if !mailbox.archive.get() {
-            of_account.bytes = of_account.bytes.saturating_sub(weight.size);
-            of_account.messages = of_account.messages.saturating_sub(weight.messages.into());
-        }
-        let grave = Layout::buried_folder(self.id, account, id);
-        state.doomed.push_back((pseq, Doomed::Tree(grave)));
-        drop(state);
-        mailbox.deleted.set(true);
-        mailbox.feed.tell(Change::Added, mailbox.views.get());
-        self.tasks
-            .borrow_mut()
-            .push_back((pseq, Task::Bury(mailbox)));
-    }
-
-    fn apply_purged(&self, pseq: PSeq, account: AccountId) {
-        let mut state = self.state.borrow_mut();
-        state.values.insert(purged(account), Arc::from([]));
-        let Some(gone) = state.accounts.remove(&account) else {
-            return;
-        };
-        let grave = Layout::buried_account(self.id, account, pseq);
-        state.doomed.push_back((pseq, Doomed::Tree(grave)));
-        drop(state);
-        for mailbox in gone.mailboxes.into_values() {
-            mailbox.deleted.set(true);
-            mailbox.feed.tell(Change::Added, mailbox.views.get());
-        }
-        self.caches.borrow_mut().remove(&account);
-        self.tasks
-            .borrow_mut()
-            .push_back((pseq, Task::BuryAccount(account)));
     }
 
     fn apply_placed(&self, committed: &Committed, ordinal: u16, op: &Op, owned: &Owned) {
@@ -637,43 +604,6 @@ impl Partition {
         self.caches.borrow_mut().insert(account);
     }
 
-    fn apply_expunged(
-        &self,
-        pseq: PSeq,
-        account: AccountId,
-        mailbox: MailboxId,
-        modseq: ModSeq,
-        uids: &[Uid],
-    ) {
-        let Ok(target) = self.mailbox(account, mailbox) else {
-            return;
-        };
-        let removed = target.apply_expunged(modseq, uids);
-        self.queue(&target);
-        let mut state = self.state.borrow_mut();
-        let bytes: u64 = removed.iter().map(|r| r.size).sum();
-        if let Some(of_account) = state
-            .accounts
-            .get_mut(&account)
-            .filter(|_| !target.archive.get())
-        {
-            of_account.bytes = of_account.bytes.saturating_sub(bytes);
-            of_account.messages = of_account.messages.saturating_sub(removed.len() as u64);
-        }
-        for row in removed.into_iter().filter(|row| !row.archived) {
-            let (stem, letters) = (row.stem, row.letters);
-            state.doomed.push_back((
-                pseq,
-                Doomed::Message {
-                    account,
-                    mailbox,
-                    stem,
-                    letters,
-                },
-            ));
-        }
-    }
-
     fn apply_value(&self, change: &ValueChange, owned: &Owned) {
         {
             let mut state = self.state.borrow_mut();
@@ -766,7 +696,7 @@ impl Partition {
 }
 
 /// The value of the partition that says that an account was purged.
-fn purged(account: AccountId) -> (String, Vec<u8>) {
+pub(super) fn purged(account: AccountId) -> (String, Vec<u8>) {
     ("purged".to_owned(), account.0.to_le_bytes().to_vec())
 }
 

@@ -15,7 +15,8 @@ use super::import;
 use super::journal::Class;
 use super::shard::Shard;
 use super::{
-    Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, StoreError, quota,
+    Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, RestoreReport,
+    RestoreRequest, StoreError, history, quota,
 };
 use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, Uid, UnixMs};
 use crate::observe::{event, log_event};
@@ -79,6 +80,11 @@ pub(super) enum Request {
         account: AccountRef,
         step: import::Step,
         reply: Reply<Result<import::Stepped, StoreError>>,
+    },
+    Restore {
+        account: AccountRef,
+        request: RestoreRequest,
+        reply: Reply<Result<RestoreReport, StoreError>>,
     },
 }
 
@@ -332,6 +338,24 @@ impl Remote {
         .await?
     }
 
+    /// Tells what of an account's removed mail could be restored, and restores it as asked.
+    pub async fn restore(
+        &self,
+        account: AccountRef,
+        request: RestoreRequest,
+        until: Deadline,
+    ) -> Result<RestoreReport, StoreError> {
+        if self.is_mine(account.partition) {
+            return history::restore(&self.shard, account, &request).await;
+        }
+        let request = |reply| Request::Restore {
+            account,
+            request,
+            reply,
+        };
+        self.ask(account.partition, until, request).await?
+    }
+
     /// Hands outbox entries to the owner of `partition`.
     pub(super) async fn hand_over(
         &self,
@@ -510,6 +534,13 @@ async fn answer(shard: &Rc<Shard>, request: Request) {
             step,
             reply,
         } => import::answer(shard, account, step, reply).await,
+        Request::Restore {
+            account,
+            request,
+            reply,
+        } => {
+            reply.send(history::restore(shard, account, &request).await);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use futures_lite::future::or;
 use hashbrown::{HashMap, HashSet};
 
 use super::checkpoint::{self, Cut};
+use super::history::Day;
 use super::journal::{BodyPlace, Committed, Recorded};
 use super::mailbox::Mailbox;
 use super::maildir::{Layout, Settler, find_folders};
@@ -115,8 +116,7 @@ impl<'s> Replay<'s> {
                 bodies,
             };
             partition.apply(&committed, self.settler.owned);
-            self.find_made_folders(partition, &committed.record, &moved)
-                .await?;
+            Self::find_made_folders(partition, &committed.record, &moved);
             yield_if_needed().await;
         }
         self.settler.run(partition, PSeq(u64::MAX)).await?;
@@ -178,6 +178,7 @@ impl<'s> Replay<'s> {
             for grave in graves {
                 here.extend(find_folders(self.settler.disk, &grave).await?);
             }
+            here.extend(self.find_graves(partition.id, account, log).await?);
             let mailboxes: Vec<_> = {
                 let state = partition.state.borrow();
                 let of_account = state.accounts.get(&account);
@@ -186,7 +187,7 @@ impl<'s> Replay<'s> {
                     .unwrap_or_default()
             };
             for mailbox in mailboxes {
-                self.take_found_path(&mailbox, &here).await?;
+                Self::take_found_path(&mailbox, &here);
             }
             folders.insert(account, here);
         }
@@ -195,12 +196,7 @@ impl<'s> Replay<'s> {
 
     /// As [`find_moved_folders`](Replay::find_moved_folders), for those the record makes: they may
     /// have been made, renamed and deleted in one life.
-    async fn find_made_folders(
-        &self,
-        partition: &Partition,
-        record: &Record,
-        moved: &Folders,
-    ) -> Result<(), StartError> {
+    fn find_made_folders(partition: &Partition, record: &Record, moved: &Folders) {
         for op in &record.ops {
             let Op::MailboxCreated {
                 account, mailbox, ..
@@ -211,27 +207,49 @@ impl<'s> Replay<'s> {
             if let (Some(here), Ok(mailbox)) =
                 (moved.get(account), partition.mailbox(*account, *mailbox))
             {
-                self.take_found_path(&mailbox, here).await?;
+                Self::take_found_path(&mailbox, here);
             }
         }
-        Ok(())
+    }
+
+    /// Graves that an earlier life dug for folders which the log deletes.
+    async fn find_graves(
+        &self,
+        partition: PartitionId,
+        of: AccountId,
+        log: &Log,
+    ) -> Result<Vec<(MailboxId, PathBuf)>, StartError> {
+        let mut found = Vec::new();
+        for op in log.iter().flat_map(|(record, _)| &record.ops) {
+            let Op::MailboxDeleted {
+                account,
+                mailbox,
+                at,
+            } = op
+            else {
+                continue;
+            };
+            if *account != of {
+                continue;
+            }
+            let grave = Layout::buried_folder(partition, of, *mailbox, Day::of(*at));
+            // Where version 1 dug them.
+            let old = PathBuf::from(format!("removed/P{}A{of}M{mailbox}", partition.0));
+            for grave in [grave, old] {
+                let grave = self.settler.owned.layout.root.join(grave);
+                if self.settler.disk.exists(&grave).await? {
+                    found.push((*mailbox, grave));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Lets a mailbox lie where an earlier life left its folder, if it did.
-    async fn take_found_path(
-        &self,
-        mailbox: &Mailbox,
-        here: &[(MailboxId, PathBuf)],
-    ) -> Result<(), StartError> {
-        let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id);
-        let grave = self.settler.owned.layout.root.join(grave);
-        let path = match here.iter().find(|(id, _)| *id == mailbox.id) {
-            Some((_, path)) => path.clone(),
-            None if self.settler.disk.exists(&grave).await? => grave,
-            None => return Ok(()),
-        };
-        *mailbox.folder.path.borrow_mut() = path;
-        Ok(())
+    fn take_found_path(mailbox: &Mailbox, here: &[(MailboxId, PathBuf)]) {
+        if let Some((_, path)) = here.iter().find(|(id, _)| *id == mailbox.id) {
+            *mailbox.folder.path.borrow_mut() = path.clone();
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use futures_lite::future::or;
 
 use super::archive::Looks;
 use super::bodies::Bodies;
+use super::doom::Doomed;
 use super::journal::{Journal, ReaderStats, Stats};
 use super::maildir::Layout;
 use super::owned::{Owned, count};
@@ -18,8 +19,8 @@ use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
 use super::{
-    AccountRef, MailboxRepair, RepairOrder, StoreConfig, StoreError, adopt, checkpoint, outbox,
-    repack, repair,
+    AccountRef, MailboxRepair, RepairOrder, StoreConfig, StoreError, adopt, checkpoint, history,
+    outbox, repack, repair,
 };
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
@@ -61,6 +62,9 @@ pub struct StoreStats {
     pub digests_damaged: u64,
     pub messages_damaged: u64,
     pub orphans_taken: u64,
+    /// Removed messages that could not be kept, and days that went early for want of room.
+    pub history_lost: u64,
+    pub history_days_early: u64,
     /// Files that were compressed after they were written.
     pub packed: u64,
     /// Tasks that wait to be settled, and messages that wait for their owners.
@@ -92,11 +96,16 @@ impl Store {
         };
         let owned = Owned::new(layout.clone());
         owned.epoch.set(from.epoch);
+        owned.keep_days.set(cfg.undelete_days);
         owned.packing.set(cfg.packing);
         for partition in from.present.iter().filter(|p| p.owner(cfg.shards) == id) {
             let loaded = startup::load_partition(&disk, &layout, *partition).await?;
-            // The start removed these already.
-            loaded.state.borrow_mut().doomed.clear();
+            // The start removed the others already; these write to the history.
+            let mut state = loaded.state.borrow_mut();
+            let to_history = |d: &Doomed| matches!(d, Doomed::Kept(_) | Doomed::Frame { .. });
+            state.doomed.retain(|(_, doomed)| to_history(doomed));
+            loaded.dirty.set(!state.doomed.is_empty());
+            drop(state);
             owned.quota.look_through(&loaded);
             owned.partitions.borrow_mut().insert(*partition, loaded);
         }
@@ -138,6 +147,7 @@ impl Store {
         spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
         spawn_in(&shard.gate, "store-orphans", repair::run(shard.clone()));
         spawn_in(&shard.gate, "store-scrub", scrub::run(shard.clone()));
+        spawn_in(&shard.gate, "store-prune", history::run(shard.clone()));
         if shard.cfg.pack_old {
             spawn_in(&shard.gate, "store-repack", repack::run(shard.clone()));
         }
@@ -234,6 +244,13 @@ impl Store {
             .map_err(|_| StoreError::Late)?
     }
 
+    /// Forgets the removed mail of days that are over on day `today`.
+    #[cfg(test)]
+    pub(super) async fn prune(&self, today: history::Day) {
+        let pruned = history::prune(&self.shard, today).await;
+        pruned.expect("nothing fails");
+    }
+
     /// True once a disk failure has ended all acknowledging.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
@@ -273,6 +290,8 @@ impl Store {
             digests_damaged: counters.digests_damaged.get(),
             messages_damaged: counters.messages_damaged.get(),
             orphans_taken: counters.orphans_taken.get(),
+            history_lost: counters.history_lost.get(),
+            history_days_early: counters.history_days_early.get(),
             packed: counters.packed.get(),
             unsettled: all.iter().map(|p| p.tasks.borrow().len() as u64).sum(),
             outbox: all
@@ -302,6 +321,7 @@ async fn settle(shard: &Shard, letters: bool) -> Result<(), StoreError> {
         if letters {
             settler.letters(&partition).await?;
         }
+        history::compress(&shard.disk, &partition).await;
         yield_if_needed().await;
     }
     Ok(())
@@ -323,6 +343,7 @@ async fn settle_loop(shard: Rc<Shard>) {
         if let Err(why) = settle(&shard, false).await {
             count(&shard.owned.counters.settle_failures);
             tracing::warn!(?why, "settling put off");
+            make_room(&shard, &why).await;
             or(sleep(RETRY_AFTER), shard.gate.closing()).await;
         }
     }
@@ -348,9 +369,27 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
             Ok(()) => forget_idle(&shard),
             Err(why) => {
                 tracing::warn!(?why, "checkpoint put off");
+                make_room(&shard, &why).await;
                 or(sleep(RETRY_AFTER), shard.gate.closing()).await;
             }
         }
+    }
+}
+
+/// What is kept of removed mail goes before anything waits for room.
+async fn make_room(shard: &Shard, why: &StoreError) {
+    if *why != StoreError::Full {
+        return;
+    }
+    if !history::free(&shard.disk, &shard.owned).await {
+        shard.owned.keeps_no_more.set(true);
+        return;
+    }
+    // Some file systems give room back only then.
+    if let Err(error) = shard.disk.syncfs().await {
+        tracing::error!(%error, "sync failed, no more acknowledgements");
+        shard.sync_failed.store(true, Ordering::Release);
+        shard.poisoned.notify_all();
     }
 }
 

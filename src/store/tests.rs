@@ -7,6 +7,7 @@ mod failures;
 mod faults;
 mod files;
 mod formats;
+mod history;
 mod import;
 mod outbox;
 mod quota;

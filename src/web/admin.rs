@@ -17,6 +17,7 @@ use super::import::{ImportQuery, Importer, Pieces};
 use crate::directory;
 use crate::runtime::{Gate, Listener, spawn_in};
 use crate::store::RepairOrder;
+use crate::store::RestoreRequest;
 
 /// What may be asked of a running server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +43,11 @@ pub enum AdminRequest {
     ScrubStatus,
     /// Makes anew what is derived of one user's mail, or tells what that would do.
     Repair { user: String, order: RepairOrder },
+    /// What of a user's removed mail is kept; restores it as asked.
+    Restore {
+        user: String,
+        request: RestoreRequest,
+    },
     /// Settles and checkpoints everything, so that any Maildir tool reads the present state.
     Settle,
     /// What an import asks before and after.

@@ -18,7 +18,7 @@ use super::{UidlFormat, is_under_way, run};
 use crate::base::{AccountId, Deadline, MailboxId, PartitionId, Uid};
 use crate::observe::{event, log_event};
 use crate::runtime::{Step, now, sleep, trace_id, unix_now};
-use crate::store::catalogue::Doomed;
+use crate::store::doom::Doomed;
 use crate::store::journal::Class;
 use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::maildir::{Task, said_size};

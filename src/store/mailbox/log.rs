@@ -11,7 +11,7 @@ use crate::store::Flags;
 use crate::store::bytes::{Malformed, Reader, Writer};
 
 /// The first append after a checkpoint begins at a multiple of this (a disk sector).
-pub(super) const ALIGN: u64 = 512;
+pub(in crate::store) const ALIGN: u64 = 512;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,18 +47,7 @@ impl LogOp {
         w.u64(0);
         match self {
             LogOp::Added(row) => {
-                w.u8(if row.extra.is_some() { 5 } else { 1 });
-                w.u32(row.uid.0);
-                w.u8(row.flags.0);
-                put_keywords(&mut w, &row.keywords);
-                w.u64(row.modseq.0);
-                w.i64(row.internal_date.0);
-                w.i64(row.saved.0);
-                w.u64(row.size);
-                row.cold.encode(&mut w);
-                if let Some(extra) = &row.extra {
-                    extra.encode(&mut w);
-                }
+                row.encode(&mut w);
             }
             LogOp::Flags { modseq, entries } => {
                 w.u8(2);
@@ -110,20 +99,7 @@ impl LogOp {
     pub fn decode(payload: &[u8]) -> Result<LogOp, Malformed> {
         let mut r = Reader::new(payload);
         let op = match r.u8()? {
-            kind @ (1 | 5) => LogOp::Added(NewRow {
-                uid: Uid(r.u32()?),
-                flags: Flags(r.u8()?),
-                keywords: keywords(&mut r)?,
-                modseq: ModSeq(r.u64()?),
-                internal_date: UnixMs(r.i64()?),
-                saved: UnixMs(r.i64()?),
-                size: r.u64()?,
-                cold: Cold::decode(&mut r)?,
-                extra: match kind {
-                    5 => Some(Box::new(Extra::decode(&mut r)?)),
-                    _ => None,
-                },
-            }),
+            kind @ (1 | 5) => LogOp::Added(NewRow::of_kind(kind, &mut r)?),
             2 => {
                 let modseq = ModSeq(r.u64()?);
                 let entries = (0..r.count(7)?)
@@ -158,6 +134,51 @@ impl LogOp {
             _ => return Err(Malformed),
         };
         if r.is_empty() { Ok(op) } else { Err(Malformed) }
+    }
+}
+
+impl NewRow {
+    /// The least that a row takes.
+    pub const BYTES_MIN: usize = 1 + 4 + 1 + 2 + 8 * 4 + Cold::BYTES;
+
+    /// As the log has it, with its kind.
+    pub fn encode(&self, w: &mut Writer) {
+        w.u8(if self.extra.is_some() { 5 } else { 1 });
+        w.u32(self.uid.0);
+        w.u8(self.flags.0);
+        put_keywords(w, &self.keywords);
+        w.u64(self.modseq.0);
+        w.i64(self.internal_date.0);
+        w.i64(self.saved.0);
+        w.u64(self.size);
+        self.cold.encode(w);
+        if let Some(extra) = &self.extra {
+            extra.encode(w);
+        }
+    }
+
+    pub fn decode(r: &mut Reader<'_>) -> Result<NewRow, Malformed> {
+        match r.u8()? {
+            kind @ (1 | 5) => NewRow::of_kind(kind, r),
+            _ => Err(Malformed),
+        }
+    }
+
+    fn of_kind(kind: u8, r: &mut Reader<'_>) -> Result<NewRow, Malformed> {
+        Ok(NewRow {
+            uid: Uid(r.u32()?),
+            flags: Flags(r.u8()?),
+            keywords: keywords(r)?,
+            modseq: ModSeq(r.u64()?),
+            internal_date: UnixMs(r.i64()?),
+            saved: UnixMs(r.i64()?),
+            size: r.u64()?,
+            cold: Cold::decode(r)?,
+            extra: match kind {
+                5 => Some(Box::new(Extra::decode(r)?)),
+                _ => None,
+            },
+        })
     }
 }
 

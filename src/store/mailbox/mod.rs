@@ -25,9 +25,7 @@ use crate::runtime::{Disk, DiskErrorKind, now, unix_now};
 pub(super) use extra::Extra;
 pub(super) use feed::{Change, Feed};
 pub(super) use index::{CacheRef, Cold, Index, KEYWORD_LETTERS_MAX, NameId, NewRow, Weight};
-#[cfg(test)]
-pub(super) use log::replay;
-pub(super) use log::{LogOp, align, apply as apply_entry};
+pub(super) use log::{ALIGN, LogOp, align, apply as apply_entry, replay};
 pub(super) use salvage::{Salvage, salvage};
 
 /// An index whose log is longer than this, and than half its rows, is written anew.
@@ -260,7 +258,13 @@ impl Mailbox {
         self.feed.tell(Change::Flags(uids), self.views.get());
     }
 
-    pub fn apply_expunged(&self, modseq: ModSeq, uids: &[Uid]) -> Vec<Removed> {
+    /// `each` sees every row before it goes.
+    pub fn apply_expunged(
+        &self,
+        modseq: ModSeq,
+        uids: &[Uid],
+        each: &mut dyn FnMut(&Index, usize),
+    ) -> Vec<Removed> {
         let mut removed = Vec::with_capacity(uids.len());
         {
             let mut index = self.index.borrow_mut();
@@ -276,6 +280,7 @@ impl Mailbox {
                     meta.recent = meta.recent.saturating_sub(1);
                 }
                 positions.push(at);
+                each(index, at);
                 removed.push(Removed {
                     stem: index.stem(at),
                     letters: index.cold(at).letters,

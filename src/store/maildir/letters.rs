@@ -11,7 +11,7 @@ use super::{file_name, parse, row_letters};
 use crate::base::Uid;
 use crate::runtime::{DiskErrorKind, Step, yield_if_needed};
 use crate::store::StoreError;
-use crate::store::catalogue::Doomed;
+use crate::store::doom::Doomed;
 use crate::store::mailbox::{Index, LogOp, Mailbox, disk_error};
 use crate::store::owned::count;
 use crate::store::partition::Partition;

@@ -8,6 +8,7 @@ mod uidlist;
 
 use std::path::{Path, PathBuf};
 
+use super::history::Day;
 use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 
 pub(super) use foreign::{Foreign, Naming, keyword_names, read_name, said_size};
@@ -58,9 +59,14 @@ impl Layout {
         self.root.join("spool")
     }
 
-    /// Where a deleted folder waits for its end. Relative to the data directory.
-    pub fn buried_folder(partition: PartitionId, account: AccountId, id: MailboxId) -> PathBuf {
-        PathBuf::from(format!("removed/P{}A{account}M{id}", partition.0))
+    /// Where a deleted folder is kept, or waits for its end. Relative to the data directory.
+    pub fn buried_folder(
+        partition: PartitionId,
+        account: AccountId,
+        id: MailboxId,
+        day: Day,
+    ) -> PathBuf {
+        PathBuf::from(format!("removed/{day}/{}/{account}/F{id}", partition.0))
     }
 
     /// Where a purged account waits for its end. Relative to the data directory.

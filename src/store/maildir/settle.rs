@@ -15,6 +15,7 @@ use crate::base::{AccountId, Crc32c, PSeq, UnixMs, crc32c_append};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
 use crate::store::bodies::Bodies;
 use crate::store::body::{Source, Unsettled};
+use crate::store::history::Day;
 use crate::store::mailbox::{Folder, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
 use crate::store::packed::pack;
@@ -35,8 +36,8 @@ pub(in crate::store) enum Task {
     Make(Rc<Mailbox>),
     /// Give the folder the name.
     Move(Rc<Mailbox>, String),
-    /// Put the folder out of sight; it is removed after a checkpoint.
-    Bury(Rc<Mailbox>),
+    /// Put the folder out of sight, under the day of its end.
+    Bury(Rc<Mailbox>, Day),
     BuryAccount(AccountId),
     /// Write or link the file of a placement.
     Place {
@@ -80,7 +81,7 @@ impl Settler<'_> {
             match task {
                 Task::Make(mailbox) => self.make(&mailbox).await?,
                 Task::Move(mailbox, name) => self.rename(partition, &mailbox, &name).await?,
-                Task::Bury(mailbox) => self.bury(&mailbox).await?,
+                Task::Bury(mailbox, day) => self.bury(&mailbox, day).await?,
                 Task::BuryAccount(account) => self.bury_account(partition, account, pseq).await?,
                 Task::Take {
                     mailbox,
@@ -97,7 +98,7 @@ impl Settler<'_> {
         }
     }
 
-    pub(super) async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
+    pub async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
         for done in self.disk.batch(steps).await {
             done.map_err(|e| disk_error(&e))?;
         }
@@ -128,7 +129,7 @@ impl Settler<'_> {
     }
 
     /// Moves a directory so that the new name is durable before anything takes the old one.
-    async fn move_dir(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+    pub async fn move_dir(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
         let parent = |path: &Path| path.parent().map(Path::to_path_buf).unwrap_or_default();
         self.disk
             .create_dir_all(&parent(to))
@@ -175,20 +176,6 @@ impl Settler<'_> {
             if taken {
                 return Ok(());
             }
-        }
-        // Whoever looks for the files meanwhile would find them nowhere.
-        let _turn = mailbox.files_turn().await?;
-        self.move_dir(&from, &to).await?;
-        *mailbox.folder.path.borrow_mut() = to;
-        Ok(())
-    }
-
-    async fn bury(&self, mailbox: &Mailbox) -> Result<(), StoreError> {
-        let layout = &self.owned.layout;
-        let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id);
-        let (from, to) = (mailbox.path(), layout.root.join(grave));
-        if from == to {
-            return Ok(());
         }
         // Whoever looks for the files meanwhile would find them nowhere.
         let _turn = mailbox.files_turn().await?;
@@ -608,7 +595,7 @@ impl Settler<'_> {
 fn moves_again(partition: &Partition, mailbox: &Mailbox) -> bool {
     let tasks = partition.tasks.borrow();
     tasks.iter().skip(1).any(|(_, task)| match task {
-        Task::Move(later, _) | Task::Bury(later) => later.id == mailbox.id,
+        Task::Move(later, _) | Task::Bury(later, _) => later.id == mailbox.id,
         Task::BuryAccount(account) => *account == mailbox.account,
         Task::Make(_) | Task::Place { .. } | Task::Take { .. } => false,
     })

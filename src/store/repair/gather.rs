@@ -9,7 +9,7 @@ use crate::base::{AccountId, PartitionId, Uid, UnixMs};
 use crate::runtime::{Disk, DiskErrorKind, Open, yield_if_needed};
 use crate::store::StoreError;
 use crate::store::cache::{self, Known};
-use crate::store::catalogue::Doomed;
+use crate::store::doom::Doomed;
 use crate::store::mailbox::{Mailbox, Salvage, disk_error, salvage};
 use crate::store::maildir::{OwnName, Task, parse};
 use crate::store::owned::Owned;

@@ -12,7 +12,7 @@ use super::{IndexRepair, provisional_id};
 use crate::base::{ModSeq, PSeq, PartitionId, Uid, UnixMs};
 use crate::runtime::unix_now;
 use crate::store::Flags;
-use crate::store::catalogue::Doomed;
+use crate::store::doom::Doomed;
 use crate::store::mailbox::{
     CacheRef, Cold, Extra, Index, KEYWORD_LETTERS_MAX, LogOp, Mailbox, NameId, NewRow, Weight,
     apply_entry,

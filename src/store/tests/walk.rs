@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{ROOT, account, letter, life, message, names, soon, target};
 use crate::base::{ModSeq, Uid};
 use crate::runtime::{Disk, SimDisk, trace_id, unix_now};
+use crate::store::history::Day;
 use crate::store::{
     Access, Account, Delivered, FlagChange, FlagMode, Flags, NewMessage, SpecialUse, Store,
     StoreError, View,
@@ -202,12 +203,9 @@ fn folders_are_renamed_and_deleted_with_their_files() {
         assert_eq!(view.status(), Err(StoreError::MailboxGone));
         assert_eq!(ana.delete("INBOX").await, Err(StoreError::NotAllowed));
         store.checkpoint().await.expect("a checkpoint");
-        assert_eq!(
-            names(&disk, Path::new(&format!("{ROOT}/removed")))
-                .await
-                .len(),
-            0
-        );
+        let grave = format!("{ROOT}/removed/{}/1/1", Day::of(unix_now()));
+        let kept = names(&disk, Path::new(&grave)).await;
+        assert!(kept.len() == 1 && kept[0].starts_with('F'), "{kept:?}");
         ana.rename("INBOX", "Everything")
             .await
             .expect("moves the messages");
