@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::directory::{Account, Directory};
 use crate::server;
 use crate::store::{
-    AccountRef, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, Store, UidlFormat,
+    AccountRef, AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, Store,
+    UidlFormat,
 };
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
