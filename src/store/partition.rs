@@ -766,7 +766,7 @@ impl Partition {
 }
 
 /// The value of the partition that says that an account was purged.
-fn purged(account: AccountId) -> (String, Vec<u8>) {
+pub(super) fn purged(account: AccountId) -> (String, Vec<u8>) {
     ("purged".to_owned(), account.0.to_le_bytes().to_vec())
 }
 
