@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::directory::{Account, Directory};
 use crate::server;
 use crate::store::{
-    AccountRef, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, Store, UidlFormat,
+    AccountRef, AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, Store,
+    UidlFormat,
 };
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
@@ -76,6 +77,8 @@ struct Outcome {
     report: Option<AdoptReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// One of many accounts, and there is no tree for it.
+    skipped: bool,
 }
 
 fn uidl(text: &str) -> Result<UidlFormat, String> {
@@ -204,11 +207,13 @@ impl Adopt {
         let remote = store.remote();
         let adopted = remote.adopt(reference, &request, &mut tell).await;
         bar.finish_and_clear();
+        let skipped = self.all && matches!(adopted, Err(AdoptError::NoTree(_)));
         let (report, error) = match adopted {
             Ok(report) => (Some(report), None),
             Err(error) => (None, Some(error.to_string())),
         };
         Outcome {
+            skipped,
             address: account.address.clone(),
             dir,
             report,
@@ -234,9 +239,8 @@ fn same_owner(data_dir: &Path) -> Result<(), CliError> {
 impl Outcome {
     fn is_good(&self) -> bool {
         let is_bad = |f: &FolderReport| f.unreadable > 0 || f.differing.is_some_and(|n| n > 0);
-        self.report
-            .as_ref()
-            .is_some_and(|report| !report.folders.iter().any(is_bad))
+        let report = self.report.as_ref();
+        self.skipped || report.is_some_and(|report| !report.folders.iter().any(is_bad))
     }
 }
 
@@ -277,7 +281,10 @@ impl Outcome {
         let address = &self.address;
         let Some(report) = &self.report else {
             let why = self.error.as_deref().unwrap_or_default();
-            return format!("{address}: not adopted: {why}");
+            return match self.skipped {
+                true => format!("{address}: passed over: {why}"),
+                false => format!("{address}: not adopted: {why}"),
+            };
         };
         let all = sum(report);
         let what = match (dry_run, report.copied) {

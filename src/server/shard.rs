@@ -17,7 +17,7 @@ use crate::net::{AddressCounts, Conn, Opened, Refusal, Tls, accept_loop};
 use crate::observe::{self, event, log_event};
 use crate::runtime::{self, Disk, Gate, Inbox, Mesh, Pool, Stop};
 use crate::session::{Arrival, Arrivals, Door, Errand, LoginDesk, Roster, imap, pop3, smtp};
-use crate::store::{Recovered, Remote, Store};
+use crate::store::{Recovered, Store};
 use crate::web::import::Importer;
 use crate::web::{self, Readiness};
 
@@ -109,7 +109,6 @@ struct Gates {
 
 /// What the protocols of this shard are served by.
 struct Services {
-    remote: Remote,
     imap: Rc<imap::Service>,
     pop3: Rc<pop3::Service>,
     smtp: Rc<smtp::Service>,
@@ -209,7 +208,6 @@ fn services(
     let intake = Intake::new(remote.clone(), directory);
     let smtp = smtp::Service::new(intake, desk, roster, stop);
     Rc::new(Services {
-        remote,
         imap,
         pop3: Rc::new(pop3),
         smtp: Rc::new(smtp),

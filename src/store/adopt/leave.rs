@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::{is_under_way, plan};
 use crate::base::AccountId;
-use crate::runtime::{Step, yield_if_needed};
+use crate::runtime::{DiskErrorKind, Step, yield_if_needed};
 use crate::store::StoreError;
 use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::maildir::{Entry, UidList, folder};
@@ -145,8 +145,9 @@ async fn replace(
         pack: None,
         modified: None,
     };
-    for done in shard.disk.batch(vec![step]).await {
-        done.map_err(|e| disk_error(&e))?;
+    match shard.disk.batch(vec![step]).await.remove(0) {
+        // The folder was renamed or deleted meanwhile.
+        Err(e) if e.kind == DiskErrorKind::NotFound => Ok(()),
+        outcome => outcome.map(drop).map_err(|e| disk_error(&e)),
     }
-    Ok(())
 }

@@ -119,6 +119,8 @@ pub struct FolderReport {
 pub enum AdoptError {
     Store(StoreError),
     Disk(DiskError),
+    /// Nothing is there, and no earlier run took it.
+    NoTree(PathBuf),
     /// Neither `cur` nor any folder there.
     NotAMaildir(PathBuf),
     /// A folder that is a plain directory: Dovecot's LAYOUT=fs.
@@ -169,6 +171,7 @@ impl fmt::Display for AdoptError {
                  run it again"
             ),
             AdoptError::Disk(error) => write!(f, "{error}; run it again when that is mended"),
+            AdoptError::NoTree(path) => write!(f, "{} is not there", path.display()),
             AdoptError::NotAMaildir(path) => write!(
                 f,
                 "{} has neither cur nor folders: give the directory that mail_location names",

@@ -51,6 +51,9 @@ impl Plan {
     /// Looks at the tree; changes nothing.
     pub async fn of(disk: &Disk, request: &AdoptRequest) -> Result<Plan, AdoptError> {
         let from = &request.from;
+        if !disk.exists(from).await? {
+            return Err(AdoptError::NoTree(from.clone()));
+        }
         let entries = list(disk, from).await?;
         let dirs: Vec<&DirEntry> = entries.iter().filter(|entry| entry.is_dir).collect();
         let mut found = Vec::new();

@@ -16,7 +16,7 @@ use crate::store::checkpoint::checkpoint;
 use crate::store::journal::Class;
 use crate::store::mailbox::Mailbox;
 use crate::store::maildir::folder;
-use crate::store::partition::Partition;
+use crate::store::partition::{Partition, purged};
 use crate::store::shard::Shard;
 use crate::store::{AccountRef, AdoptedRow, Op, Remote, StoreError};
 
@@ -170,6 +170,14 @@ impl Adoption<'_> {
                     return Err(StoreError::Busy.into());
                 }
                 ops.push(Op::AccountPurged { account: id });
+                // It comes back at once.
+                let (namespace, key) = purged(id);
+                ops.push(Op::ValueSet {
+                    account: None,
+                    namespace,
+                    key,
+                    value: None,
+                });
                 // What is not mail stays.
                 let set =
                     |((namespace, key), value): (&(String, Vec<u8>), &std::sync::Arc<[u8]>)| {

@@ -113,8 +113,12 @@ fn entry(line: &str, has_fields: bool) -> Option<Entry> {
 mod tests {
     use super::*;
 
+    /// UID, UIDL, base name.
+    type Line<'l> = (u32, Option<&'l str>, &'l str);
+
+    /// UIDVALIDITY, UIDNEXT, entries, unread lines.
     #[track_caller]
-    fn check(file: &str, want: Option<(u32, u32, &[(u32, Option<&str>, &str)], u32)>) {
+    fn check(file: &str, want: Option<(u32, u32, &[Line<'_>], u32)>) {
         let got = UidList::parse(file.as_bytes());
         let got = got.map(|l| {
             let entry = |e: Entry| (e.uid, e.uidl, e.base);
@@ -122,7 +126,7 @@ mod tests {
             (l.uidvalidity, l.uidnext, entries, l.unread)
         });
         let want = want.map(|(v, n, entries, unread)| {
-            let entry = |e: &(u32, Option<&str>, &str)| (e.0, e.1.map(str::to_owned), e.2.into());
+            let entry = |e: &Line<'_>| (e.0, e.1.map(str::to_owned), e.2.into());
             (v, n, entries.iter().map(entry).collect(), unread)
         });
         assert_eq!(got, want, "{file}");

@@ -314,10 +314,7 @@ fn what_cannot_be_adopted_is_left_alone() {
             try_one("/vmail/none").await,
             AdoptError::NotAMaildir(_)
         ));
-        assert!(matches!(
-            try_one("/nowhere").await,
-            AdoptError::NotAMaildir(_)
-        ));
+        assert!(matches!(try_one("/nowhere").await, AdoptError::NoTree(_)));
         assert!(matches!(try_one("/data/mail").await, AdoptError::Inside(_)));
         let place = format!("{ROOT}/mail/1/1/cur/1");
         write(&disk, &place, b"x", None).await;
@@ -350,7 +347,7 @@ fn cut(seed: u64, stop: u64, copy: bool) -> bool {
             let is_done = match &done {
                 Ok(_) => true,
                 // The record that ends it was perhaps the last thing to be made durable.
-                Err(AdoptError::NotAMaildir(_) | AdoptError::NotEmpty { .. }) => true,
+                Err(AdoptError::NoTree(_) | AdoptError::NotEmpty { .. }) => true,
                 Err(_) => false,
             };
             let _ = tell.send(is_done);

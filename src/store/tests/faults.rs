@@ -75,15 +75,13 @@ fn a_read_that_fails_harms_what_is_read_alone() {
     });
     life(&sim, move |store| async move {
         disk.fail(DiskOp::Read, "/palomar.log.", 1, EIO);
-        assert!(is_damaged(&select(&store).await));
-        let view = select(&store).await.expect("the next one reads it");
+        let view = select(&store).await.expect("the index is made anew");
         disk.fail(DiskOp::Read, "/cur/", 1, EIO);
         assert!(is_damaged(&read(&view, 2).await));
         assert!(read(&view, 1).await.expect("reads").ends_with(&letter(1)));
         assert!(read(&view, 2).await.expect("reads").ends_with(&letter(2)));
         disk.fail(DiskOp::Read, "/palomar.cache", 1, EIO);
-        assert!(is_damaged(&view.digest(Uid(1)).await));
-        assert!(view.digest(Uid(1)).await.is_ok());
+        assert!(view.digest(Uid(1)).await.is_ok(), "made anew");
         deliver(&store, 4).await.expect("delivers");
         assert!(!store.is_poisoned());
     });

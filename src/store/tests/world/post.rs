@@ -77,11 +77,8 @@ impl Postman {
                 (to.account.account.0, Rc::from(text))
             })
             .collect();
-        let mut intents = self.post.borrow_mut();
-        intents
-            .on_its_way
-            .extend(keys.iter().map(|key| (key.clone(), false)));
-        drop(intents);
+        let intents = keys.iter().map(|key| (key.clone(), false));
+        self.post.borrow_mut().on_its_way.extend(intents);
         let sent = remote
             .deliver(message, targets, unix_now(), trace_id(), soon())
             .await;
