@@ -15,7 +15,9 @@ use super::print::{counted, out, out_json, out_table, shown};
 use crate::config::Config;
 use crate::directory::{Account, Directory};
 use crate::server;
-use crate::store::{AdoptProgress, AdoptReport, AdoptRequest, FolderReport, Store, UidlFormat};
+use crate::store::{
+    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, Store, UidlFormat,
+};
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
 
