@@ -491,7 +491,8 @@ async fn remove_doomed(disk: &Disk, owned: &Owned, partition: &Partition, upto: 
             continue;
         };
         for part in files.chunks(FILES_MAX) {
-            if let Err(error) = unlink_messages(disk, &mailbox.path(), part).await {
+            let several = partition.recovering.get().is_some();
+            if let Err(error) = unlink_messages(disk, &mailbox.path(), part, several).await {
                 tracing::warn!(%error, "expunged messages not removed");
                 left.extend(part.iter().map(|(n, ..)| *n));
             }
@@ -518,7 +519,13 @@ fn is_live_index(partition: &Partition, path: &Path) -> bool {
 /// A doomed message: its place in the list, its stem and its letters.
 type Named = (usize, String, u32);
 
-async fn unlink_messages(disk: &Disk, folder: &Path, files: &[Named]) -> Result<(), DiskError> {
+/// Removes messages' files; `several`: a power cut may have left them under several names.
+async fn unlink_messages(
+    disk: &Disk,
+    folder: &Path,
+    files: &[Named],
+    several: bool,
+) -> Result<(), DiskError> {
     let cur = folder.join("cur");
     let unlink = |(_, stem, letters): &Named| Step::Unlink {
         path: cur.join(file_name(stem, *letters)),
@@ -534,6 +541,9 @@ async fn unlink_messages(disk: &Disk, folder: &Path, files: &[Named]) -> Result<
             Err(error) => trouble = Some(error),
             Ok(_) => {}
         }
+    }
+    if several {
+        lost.extend(files.iter().map(|(_, stem, _)| (stem.as_str(), ())));
     }
     if lost.is_empty() {
         return trouble.map_or(Ok(()), Err);

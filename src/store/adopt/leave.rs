@@ -5,10 +5,16 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::{is_under_way, plan};
+<<<<<<< HEAD
 use crate::base::AccountId;
 use crate::runtime::{DiskErrorKind, Step, yield_if_needed};
+=======
+use crate::base::{AccountId, Deadline};
+use crate::runtime::{Step, now, yield_if_needed};
+>>>>>>> adopt
 use crate::store::StoreError;
 use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::maildir::{Entry, UidList, folder};
@@ -16,6 +22,8 @@ use crate::store::own_uidl;
 use crate::store::partition::Partition;
 use crate::store::shard::Shard;
 
+/// Longest wait for settling and checkpoints.
+const TURN_WAIT: Duration = Duration::from_secs(300);
 const UIDLIST: &str = "dovecot-uidlist";
 const SUBSCRIPTIONS: &str = "subscriptions";
 
@@ -48,6 +56,10 @@ async fn write_uidlist(
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
 ) -> Result<(), StoreError> {
+    // One settles at a time: names of files change here.
+    let until = Deadline::after(now(), TURN_WAIT);
+    let settling = shard.settling.acquire(1, until).await;
+    let _settling = settling.map_err(|_| StoreError::Late)?;
     if mailbox.deleted.get() || !mailbox.made.get() {
         return Ok(());
     }

@@ -179,6 +179,12 @@ fn mix(mut z: u64) -> u64 {
 
 impl NewRow {
     pub fn weight(&self) -> Weight {
+        // The index holds a set: a keyword that a client names twice is there once.
+        let is_first = |(n, name): &(usize, &String)| {
+            let before = &self.keywords[..*n];
+            !before.iter().any(|other| other.eq_ignore_ascii_case(name))
+        };
+        let keywords = self.keywords.iter().enumerate().filter(is_first);
         Weight {
             messages: 1,
             unseen: u32::from(!self.flags.contains(Flags::SEEN)),
@@ -187,7 +193,7 @@ impl NewRow {
             checksum: row_sum(
                 self.uid,
                 self.flags,
-                self.keywords.iter().map(String::as_str),
+                keywords.map(|(_, name)| name.as_str()),
                 self.modseq,
                 &self.cold.email_id,
             ),
