@@ -16,12 +16,8 @@ use crate::config::Config;
 use crate::directory::{Account, Directory};
 use crate::server;
 use crate::store::{
-<<<<<<< HEAD
     AccountRef, AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, Store,
     UidlFormat,
-=======
-    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, Store, UidlFormat,
->>>>>>> adopt
 };
 
 const BAR_EVERY: Duration = Duration::from_millis(200);

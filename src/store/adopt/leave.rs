@@ -8,13 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{is_under_way, plan};
-<<<<<<< HEAD
-use crate::base::AccountId;
-use crate::runtime::{DiskErrorKind, Step, yield_if_needed};
-=======
 use crate::base::{AccountId, Deadline};
-use crate::runtime::{Step, now, yield_if_needed};
->>>>>>> adopt
+use crate::runtime::{DiskErrorKind, Step, now, yield_if_needed};
 use crate::store::StoreError;
 use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::maildir::{Entry, UidList, folder};
