@@ -9,11 +9,12 @@ use std::sync::Arc;
 use futures_lite::future::or;
 use hashbrown::HashSet;
 
+use super::WAIT;
 use super::gather::{File, doomed, list_messages, unsettled};
-use crate::base::{AccountId, MailboxId, Uid, UnixMs};
+use crate::base::{AccountId, Deadline, MailboxId, Uid, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime::local::Notify;
-use crate::runtime::{Step, yield_if_needed};
+use crate::runtime::{Step, now, yield_if_needed};
 use crate::store::account::next_uid_after;
 use crate::store::journal::Class;
 use crate::store::mailbox::{Mailbox, disk_error};
@@ -112,12 +113,16 @@ pub(in crate::store) async fn find_orphans(
     Ok(files.into_iter().map(|file| file.stem).collect())
 }
 
-/// Takes in every orphan of a mailbox; answers how many.
+/// Takes in every orphan of a mailbox; answers how many. One does at a time, and nothing settles
+/// meanwhile: what is no row now is none when its record says that it is one.
 pub(super) async fn adopt(
     shard: &Rc<Shard>,
     partition: &Rc<Partition>,
     mailbox: &Rc<Mailbox>,
 ) -> Result<u32, StoreError> {
+    let until = Deadline::after(now(), WAIT);
+    let settling = shard.settling.acquire(1, until).await;
+    let _settling = settling.map_err(|_| StoreError::Busy)?;
     let files = find(shard, partition, mailbox).await?;
     let mut taken = 0;
     let mut rows = Vec::new();
@@ -193,23 +198,21 @@ async fn read(
         return Ok(None);
     };
     let (bytes, size) = (measured.digest.bytes(), measured.digest.crlf_bytes());
-    let stem = match own {
-        None => file.stem.clone(),
+    // The file is the durable body: whoever wrote it may not have synced it.
+    let (stem, steps) = match own {
+        None => (file.stem.clone(), vec![Step::SyncFile { path }]),
         Some(own) => {
             // Its name says a UID that it will not have.
             let id = data_encoding::HEXLOWER.encode(&measured.email_id);
             let stem = format!("{}.{id}.orphan,S={bytes},W={size}", own.saved_secs);
             let to = cur.join(file_name(&stem, file.letters));
-            let renamed = shard
-                .disk
-                .batch(vec![Step::Rename { from: path, to }])
-                .await;
-            for done in renamed {
-                done.map_err(|e| disk_error(&e))?;
-            }
-            stem
+            let sync = Step::SyncFile { path: to.clone() };
+            (stem, vec![Step::Rename { from: path, to }, sync])
         }
     };
+    for done in shard.disk.batch(steps).await {
+        done.map_err(|e| disk_error(&e))?;
+    }
     let words = keyword_letters(file.letters);
     let names = {
         let index = mailbox.index.borrow();
