@@ -23,6 +23,8 @@ use crate::store::partition::Partition;
 use crate::store::repair;
 use crate::store::{Packing, StoreError};
 
+/// ext4 gives a file 65,000 names.
+const TOO_MANY_LINKS: DiskErrorKind = DiskErrorKind::Io(rustix::io::Errno::MLINK.raw_os_error());
 /// Placements that go to the pool in one trip.
 const PLACES_MAX: usize = 128;
 /// And their bytes.
@@ -375,6 +377,22 @@ impl Settler<'_> {
             let Err(error) = outcome else { continue };
             match (&unsettled, error.kind) {
                 (Some(Unsettled::Link { .. }), DiskErrorKind::Exists) => {}
+                (
+                    Some(Unsettled::Link {
+                        folder,
+                        stem,
+                        letters,
+                        ..
+                    }),
+                    kind,
+                ) if kind == TOO_MANY_LINKS => {
+                    let from = folder
+                        .path
+                        .borrow()
+                        .join("cur")
+                        .join(file_name(stem, *letters));
+                    self.copy(partition, &from, place).await?;
+                }
                 (Some(Unsettled::Link { folder, stem, .. }), DiskErrorKind::NotFound) => {
                     self.link_found(partition, folder, stem, place).await?;
                 }
@@ -415,9 +433,39 @@ impl Settler<'_> {
             .join("cur")
             .join(file_name(&place.stem, letters));
         match self.disk.link(&found, &to).await {
+            Err(e) if e.kind == TOO_MANY_LINKS => self.copy(partition, &found, place).await,
             Err(e) if e.kind != DiskErrorKind::Exists => Err(disk_error(&e)),
             _ => Ok(()),
         }
+    }
+
+    /// A file of its own for a copy that the file system gives no further name to.
+    async fn copy(
+        &self,
+        partition: &Partition,
+        from: &Path,
+        place: &Place,
+    ) -> Result<(), StoreError> {
+        let task = partition.tasks.borrow().front().cloned();
+        let Some((_, Task::Place { letters, date, .. })) = task else {
+            return Ok(());
+        };
+        let folder = place.mailbox.path();
+        let tmp = folder.join("tmp").join(&place.stem);
+        let to = folder.join("cur").join(file_name(&place.stem, letters));
+        self.steps(vec![
+            Step::Convert {
+                from: from.to_path_buf(),
+                to: tmp.clone(),
+                how: |from, to| std::io::copy(from, to).map(drop),
+            },
+            Step::SetTimes {
+                path: tmp.clone(),
+                at: date,
+            },
+            Step::Rename { from: tmp, to },
+        ])
+        .await
     }
 
     /// A body that is not what was taken in is written all the same: it is the best there is.

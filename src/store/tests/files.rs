@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::walk::{deliver, open, text};
 use super::{ROOT, account, config, message, names, soon, target};
 use crate::base::ShardId;
-use crate::runtime::{Disk, SimDisk, block_on, trace_id, unix_now};
+use crate::runtime::{Disk, DiskOp, SimDisk, block_on, trace_id, unix_now};
 use crate::store::{Account, Delivered, Packing, Store, StoreConfig};
 
 fn life_of<F>(sim: &SimDisk, cfg: StoreConfig, body: impl FnOnce(Store, Disk) -> F + 'static)
@@ -160,5 +160,32 @@ fn plain_files_are_compressed_later() {
         disk.truncate(&file, len - 1).await.expect("cuts it");
         let body = view.body(uid).await.expect("a row");
         assert!(body.read(0..100).await.is_err());
+    });
+}
+
+#[test]
+fn a_copy_beyond_the_last_name_that_a_file_can_have_gets_a_file_of_its_own() {
+    let sim = SimDisk::new(64);
+    let inner = sim.clone();
+    life_of(&sim, config(1), |store, disk| async move {
+        let uid = deliver(&store, 1, "INBOX", &long(10)).await;
+        store.settle_all().await.expect("settles");
+        let of = ana(&store).await;
+        let view = open(&of, "INBOX").await;
+        let id = of.find("Archive").expect("is there");
+        let errno = rustix::io::Errno::MLINK.raw_os_error();
+        inner.fail(DiskOp::Link, "/cur/", 1, errno);
+        let copied = view.copy(&[uid], id).await.expect("copies");
+        store.settle_all().await.expect("is not held up");
+        assert_eq!(store.stats().unsettled, 0);
+        let archive = open(&of, "Archive").await;
+        let want = format!("Delivered-To: 1\r\n{}", long(10));
+        assert_eq!(text(&archive, copied.to[0]).await, want);
+        let cur = Path::new(ROOT).join("mail/1/1/.Archive/cur");
+        assert_eq!(names(&disk, &cur).await.len(), 1);
+        // And on from here.
+        view.copy(&[uid], id).await.expect("copies");
+        store.settle_all().await.expect("settles");
+        assert_eq!(names(&disk, &cur).await.len(), 2);
     });
 }
