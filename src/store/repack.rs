@@ -56,7 +56,11 @@ pub(super) async fn pass(shard: &Shard) -> Result<(), StoreError> {
             all.cloned().collect()
         };
         for mailbox in mailboxes {
-            one_mailbox(shard, &partition, &mailbox).await?;
+            match one_mailbox(shard, &partition, &mailbox).await {
+                // One file that cannot be read does not keep the others plain.
+                Err(StoreError::Damaged { .. }) => {}
+                outcome => outcome?,
+            }
             mailbox.unload();
         }
     }
