@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput};
 use palomar::base::{AccountId, Deadline, PartitionId, ShardId, Uid};
 use palomar::runtime::{Disk, SimDisk, block_on, now, trace_id, unix_now};
-use palomar::store::{Access, Account, AccountRef, Flags, Store, StoreConfig, Target};
+use palomar::store::{Access, Account, AccountRef, Flags, Quota, Store, StoreConfig, Target};
 
 const ROWS: usize = 100_000;
 const SCANNED: usize = 10_000;
@@ -22,7 +22,7 @@ const LETTERS: u64 = 500;
 const ANA: AccountRef = AccountRef {
     account: AccountId(1),
     partition: PartitionId(1),
-    quota: None,
+    quota: Quota::NONE,
 };
 
 /// One shard that settles only when it is told.

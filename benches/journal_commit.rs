@@ -39,6 +39,7 @@ fn delivery(pseq: u64, message: &Arc<Message>) -> Record {
             saved: UnixMs(1_700_000_000_000),
             body: BodyRef::New(0),
             prefix: b"Return-Path: <a@example.org>\r\n".to_vec(),
+            apart: false,
             origin: None,
             trace: None,
         }],

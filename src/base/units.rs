@@ -23,6 +23,25 @@ pub enum UnitError {
     TooLarge,
 }
 
+impl ByteSize {
+    /// For people: three digits at most before the unit, one after the point.
+    #[must_use]
+    pub fn rounded(self) -> String {
+        let mut units = ["B", "KB", "MB", "GB", "TB"].into_iter();
+        let (mut unit, mut tenths) = (units.next().unwrap_or_default(), u128::from(self.0) * 10);
+        for next in units {
+            if tenths < 9_995 {
+                break;
+            }
+            (unit, tenths) = (next, (tenths + 500) / 1_000);
+        }
+        match tenths % 10 {
+            0 => format!("{} {unit}", tenths / 10),
+            tenth => format!("{}.{tenth} {unit}", tenths / 10),
+        }
+    }
+}
+
 const SIZES: [(&str, u64); 9] = [
     ("B", 1),
     ("KB", 1_000),
@@ -137,6 +156,19 @@ mod tests {
         assert_eq!(ByteSize(100_000_000).to_string(), "100MB");
         assert_eq!(ByteSize(1 << 30).to_string(), "1GiB");
         assert_eq!(ByteSize(0).to_string(), "0B");
+    }
+
+    #[test]
+    fn sizes_are_rounded_for_people() {
+        let check = |bytes, want| assert_eq!(ByteSize(bytes).rounded(), want);
+        check(0, "0 B");
+        check(999, "999 B");
+        check(1_000, "1 KB");
+        check(1_540, "1.5 KB");
+        check(999_950, "1 MB");
+        check(2_000_000_000, "2 GB");
+        check(10_737_418_240, "10.7 GB");
+        check(u64::MAX, "18446744.1 TB");
     }
 
     #[test]

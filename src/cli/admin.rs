@@ -1,6 +1,7 @@
 //! The way to the server: its admin socket, or, where no server runs, the data directory.
 
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
@@ -19,6 +20,9 @@ use crate::web::{AdminReply, AdminRequest};
 /// A batch of an import, with a password to hash in every row, takes longest.
 const ANSWER_SPAN: Duration = Duration::from_secs(150);
 
+/// Settling everything after a busy hour writes many files.
+const SETTLE_SPAN: Duration = Duration::from_secs(630);
+
 /// A listing of every account of a large site.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
@@ -32,7 +36,10 @@ pub fn ask(config: &Config, request: AdminRequest) -> Result<Value, CliError> {
     let socket = config.admin_socket();
     let reply = match reply_of(&socket, &request)? {
         Some(reply) => reply,
-        None => server::offline(config, request).map_err(|error| offline_error(config, error))?,
+        None => {
+            refuse_other_user(&config.data_dir)?;
+            server::offline(config, request).map_err(|error| offline_error(config, error))?
+        }
     };
     value_of(reply)
 }
@@ -80,6 +87,9 @@ fn offline_all(
     commands: Vec<Command>,
     mut each: impl FnMut(&Command) + 'static,
 ) -> (Vec<Answer>, Option<CliError>) {
+    if let Err(error) = refuse_other_user(&config.data_dir) {
+        return (Vec::new(), Some(error));
+    }
     let done = commands.clone();
     let requests = commands.into_iter().map(AdminRequest::Directory).collect();
     let replies = server::offline_all(config, requests, move |n| each(&done[n]));
@@ -100,6 +110,27 @@ fn offline_all(
         }
     }
     (answers, None)
+}
+
+/// Several requests one after the other, up to the first that fails; `each` is told the number of
+/// every one that is done.
+pub fn ask_all(
+    config: &Config,
+    requests: Vec<AdminRequest>,
+    mut each: impl FnMut(usize) + 'static,
+) -> Result<Vec<Value>, CliError> {
+    if !is_running(config) {
+        refuse_other_user(&config.data_dir)?;
+        let replies = server::offline_all(config, requests, each);
+        let replies = replies.map_err(|error| offline_error(config, error))?;
+        return replies.into_iter().map(value_of).collect();
+    }
+    let mut answers = Vec::with_capacity(requests.len());
+    for (number, request) in requests.into_iter().enumerate() {
+        answers.push(ask(config, request)?);
+        each(number);
+    }
+    Ok(answers)
 }
 
 /// True where somebody listens on the admin socket.
@@ -134,7 +165,7 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// `None`: nobody listens.
-fn connect(socket: &Path) -> Result<Option<UnixStream>, CliError> {
+pub(super) fn connect(socket: &Path) -> Result<Option<UnixStream>, CliError> {
     match UnixStream::connect(socket) {
         Ok(stream) => Ok(Some(stream)),
         Err(error) => match error.kind() {
@@ -150,7 +181,25 @@ fn connect(socket: &Path) -> Result<Option<UnixStream>, CliError> {
     }
 }
 
-fn offline_error(config: &Config, error: ServerError) -> CliError {
+/// Files made by another user than the server's would stop its next start.
+pub(super) fn refuse_other_user(path: &Path) -> Result<(), CliError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => {
+            Err(CliError::OtherUser {
+                path: path.to_owned(),
+                uid: metadata.uid(),
+            })
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CliError::File {
+            path: path.to_owned(),
+            error,
+        }),
+        // What is not there yet is made by whoever comes first.
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn offline_error(config: &Config, error: ServerError) -> CliError {
     match error {
         ServerError::Store(StartError::InUse { .. }) => CliError::Held {
             socket: config.admin_socket(),
@@ -160,7 +209,7 @@ fn offline_error(config: &Config, error: ServerError) -> CliError {
     }
 }
 
-fn value_of(reply: AdminReply) -> Result<Value, CliError> {
+pub(super) fn value_of(reply: AdminReply) -> Result<Value, CliError> {
     match reply {
         AdminReply::Done(value) => Ok(value),
         AdminReply::Failed(error) => Err(CliError::Refused(error)),
@@ -172,10 +221,14 @@ fn exchange(
     socket: &Path,
     request: &AdminRequest,
 ) -> Result<AdminReply, CliError> {
+    let span = match request {
+        AdminRequest::Settle => SETTLE_SPAN,
+        _ => ANSWER_SPAN,
+    };
     let broken = |error: io::Error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CliError::SocketSilent {
             socket: socket.to_owned(),
-            waited: ANSWER_SPAN,
+            waited: span,
         },
         _ => CliError::Socket {
             socket: socket.to_owned(),
@@ -190,8 +243,8 @@ fn exchange(
     );
     let mut answer = Vec::new();
     stream
-        .set_read_timeout(Some(ANSWER_SPAN))
-        .and_then(|()| stream.set_write_timeout(Some(ANSWER_SPAN)))
+        .set_read_timeout(Some(span))
+        .and_then(|()| stream.set_write_timeout(Some(span)))
         .and_then(|()| stream.write_all(head.as_bytes()))
         .and_then(|()| stream.write_all(&body))
         .and_then(|()| stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer))

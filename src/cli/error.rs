@@ -56,8 +56,24 @@ pub enum CliError {
     Output(io::Error),
     PasswordMissing,
     PasswordsDiffer,
+    /// Damage that is not mended; it has been listed.
+    DamageFound(usize),
+    /// What would be done has been told; the last word is missing.
+    NotDone,
     /// Some rows of an import were not taken; they have been listed.
     RowsRefused(usize),
+    /// No account of that address, or none that keeps mail.
+    NoAccount(String),
+    /// Some trees were not adopted, or not whole; it was told why.
+    NotAdopted(usize),
+    /// Folders that are not what their sources are; they have been listed.
+    ImportDiffers(usize),
+    /// The server or the store went away in the middle of a batch.
+    ImportBroken,
+    NothingToImport {
+        path: PathBuf,
+        what: &'static str,
+    },
     /// `check` found something that must be mended.
     CheckFailed(usize),
     NoSuchKey(String),
@@ -65,7 +81,18 @@ pub enum CliError {
     NothingKnown {
         id: String,
     },
+    /// A user's own server did not answer as it should.
+    Inbox {
+        server: String,
+        error: io::Error,
+    },
+    NoFolder {
+        user: String,
+        folder: String,
+    },
     Journal(JournalError),
+    /// They have been listed.
+    JournalFaults(usize),
     /// What would be lost has been told; the last word is missing.
     NotConfirmed,
     /// Files made by another user than the server's would stop its next start.
@@ -170,6 +197,31 @@ impl fmt::Display for CliError {
                 "{rows} rows were not taken; mend them and import the file again: rows that are \
                  in already are refused and harmless"
             ),
+            CliError::NoAccount(address) => write!(
+                f,
+                "there is no account {address} that keeps mail; add it first: palomar user add \
+                 {address}"
+            ),
+            CliError::NotAdopted(1) => f.write_str("one tree above was not adopted as a whole"),
+            CliError::NotAdopted(trees) => {
+                write!(f, "{trees} trees above were not adopted as a whole")
+            }
+            CliError::ImportDiffers(1) => f.write_str(
+                "one folder is not what its source is: see above. The same command again brings \
+                 what is missing, and nothing twice",
+            ),
+            CliError::ImportDiffers(folders) => write!(
+                f,
+                "{folders} folders are not what their sources are: see above. The same command \
+                 again brings what is missing, and nothing twice"
+            ),
+            CliError::ImportBroken => f.write_str(
+                "the server went away in the middle of it. Run the same command again: it goes on \
+                 where it stopped, and brings nothing twice",
+            ),
+            CliError::NothingToImport { path, what } => {
+                write!(f, "{} is not {what}", path.display())
+            }
             CliError::CheckFailed(1) => f.write_str("one thing above must be mended first"),
             CliError::CheckFailed(things) => {
                 write!(f, "{things} things above must be mended first")
@@ -189,7 +241,27 @@ impl fmt::Display for CliError {
                 "the log knows nothing of {id}; take the id from a `250 queued as ID`, a Received \
                  line or palomar log (log lines are kept for `log.keep_days`)"
             ),
+            CliError::Inbox { server, error } => write!(
+                f,
+                "{server}: {error}; look at the name of the server, the user and the password. A \
+                 certificate of its own is given with --ca FILE"
+            ),
+            CliError::NoFolder { user, folder } => write!(
+                f,
+                "{user} has no folder {folder}; palomar mailbox list {user} shows all"
+            ),
+            CliError::NotDone => f.write_str("nothing was changed; to do this, add --yes"),
+            CliError::DamageFound(count) => write!(
+                f,
+                "{count} to be looked after; palomar repair USER shows what can be done"
+            ),
             CliError::Journal(error) => error.fmt(f),
+            CliError::JournalFaults(faults) => write!(
+                f,
+                "{} in the journal; a stopped server may refuse to start: while it runs, take a \
+                 backup of the mailboxes, then stop it and do what the lines above say",
+                super::print::counted(*faults as u64, "fault")
+            ),
             CliError::NotConfirmed => {
                 f.write_str("nothing was changed; to lose what is listed, add --yes")
             }

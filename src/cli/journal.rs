@@ -1,15 +1,17 @@
-//! `palomar journal cut`: the way out where a damaged journal keeps the server from starting.
+//! `palomar journal`: looking at it, and `cut`, the way out where a damaged journal keeps the
+//! server from starting.
 //!
-//! The numbers come from the refusal itself. What goes is listed first and copied aside before it
-//! is cut; only `--yes` cuts.
+//! The numbers of `cut` come from the refusal itself. What goes is listed first and copied aside
+//! before it is cut; only `--yes` cuts.
 
-use std::os::unix::fs::MetadataExt as _;
+mod look;
+mod words;
 
 use clap::{Args, Subcommand};
 
-use super::Site;
 use super::error::CliError;
 use super::print::{counted, out};
+use super::{Site, admin};
 use crate::runtime::{self, Disk, Pool};
 use crate::server::ServerError;
 use crate::store::journal::{self, JournalConfig, Loss};
@@ -20,6 +22,10 @@ const POOL_DEPTH: usize = 64;
 
 #[derive(Debug, Subcommand)]
 pub enum Journal {
+    /// Show records in words: who, where, when; never what a message or a value says
+    Show(look::Show),
+    /// Check every slot: checksums, chains, gaps; ends with 1 where something is wrong
+    Verify(look::Verify),
     /// Cut a stream off at the damage; what was accepted after that place is lost
     Cut(Cut),
 }
@@ -41,6 +47,8 @@ pub struct Cut {
 impl Journal {
     pub fn run(self, site: &Site) -> Result<(), CliError> {
         match self {
+            Journal::Show(show) => show.run(site),
+            Journal::Verify(verify) => verify.run(site),
             Journal::Cut(cut) => cut.run(site),
         }
     }
@@ -51,13 +59,10 @@ impl Cut {
         let config = site.config()?;
         let root = config.data_dir.clone();
         let path = root.join("journal");
-        let owner = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata.uid(),
-            Err(error) => return Err(CliError::File { path, error }),
-        };
-        if owner != rustix::process::geteuid().as_raw() {
-            return Err(CliError::OtherUser { path, uid: owner });
+        if let Err(error) = std::fs::metadata(&path) {
+            return Err(CliError::File { path, error });
         }
+        admin::refuse_other_user(&path)?;
         let _lock = lock(&root).map_err(ServerError::from)?;
         let disk = Disk::real(Pool::start(POOL_THREADS, POOL_DEPTH));
         // Slot sizes stand in the slots; nothing else of it is needed here.

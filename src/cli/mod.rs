@@ -11,8 +11,10 @@
 //! and `demo` only call `server::serve`.
 
 mod admin;
+mod adopt;
 mod alias;
 mod check;
+mod check_inbox;
 mod config;
 mod demo;
 mod domain;
@@ -22,13 +24,19 @@ mod import;
 mod journal;
 mod kick;
 mod log;
+mod mailbox;
 mod password;
 mod print;
+mod quota;
+mod repair;
+mod scrub;
+mod restore;
 mod serve;
 mod settle;
 #[cfg(test)]
 mod tests;
 mod user;
+mod user_import;
 mod who;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -75,6 +83,9 @@ enum Command {
     /// Addresses that lead to other addresses
     #[command(subcommand)]
     Alias(alias::Alias),
+    /// Take mail over from Maildirs, mbox files or single files, and compare it afterwards
+    #[command(subcommand)]
+    Import(import::Import),
     /// List who is connected
     Who(who::Who),
     /// End every session of a user
@@ -87,9 +98,25 @@ enum Command {
     /// Tell all that is known of one message or session, by the id from its log lines, its Received
     /// line or its `250 queued as ID`
     Explain(explain::Explain),
+    /// Make a Maildir++ tree, as Dovecot left it, the mail of an account: UIDs, flags and dates stay
+    Adopt(adopt::Adopt),
     /// Write every message file that is due, so that any Maildir tool reads the present state
     Settle(settle::Settle),
-    /// Repair the journal of a stopped server that refuses to start
+    /// How full mailboxes are, and how full they may become
+    #[command(subcommand)]
+    Quota(quota::Quota),
+    /// How full your own mailbox is: asks the server as your mail client does, from any machine
+    CheckInbox(check_inbox::CheckInbox),
+    /// What a user's mailboxes hold
+    #[command(subcommand)]
+    Mailbox(mailbox::Mailbox),
+    /// Read and compare everything at rest: indexes, cached digests, messages
+    Scrub(scrub::Scrub),
+    /// Make index and cache of a user anew from what is left; shows first what it will do
+    Repair(repair::Repair),
+    /// Bring back removed messages and folders; shows first what it would do
+    Restore(restore::Restore),
+    /// Look at the journal, check it, or repair that of a stopped server that refuses to start
     #[command(subcommand)]
     Journal(journal::Journal),
 }
@@ -134,12 +161,20 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::User(user) => user.run(&site),
         Command::Domain(domain) => domain.run(&site),
         Command::Alias(alias) => alias.run(&site),
+        Command::Import(import) => import.run(&site),
         Command::Who(who) => who.run(&site),
         Command::Kick(kick) => kick.run(&site),
         Command::Log(log) => log.run(&site),
         Command::Config(config) => config.run(&site),
         Command::Explain(explain) => explain.run(&site),
+        Command::Adopt(adopt) => adopt.run(&site),
         Command::Settle(settle) => settle.run(&site),
+        Command::Quota(quota) => quota.run(&site),
+        Command::CheckInbox(check) => check.run(),
+        Command::Mailbox(mailbox) => mailbox.run(&site),
+        Command::Scrub(scrub) => scrub.run(&site),
+        Command::Repair(repair) => repair.run(&site),
+        Command::Restore(restore) => restore.run(&site),
         Command::Journal(journal) => journal.run(&site),
     }
 }

@@ -21,6 +21,14 @@ pub fn read() -> Result<Secret, CliError> {
     }
 }
 
+/// As [`read`], for a password that is not new: a terminal asks once.
+pub fn read_known() -> Result<Secret, CliError> {
+    match io::stdin().is_terminal() {
+        true => prompted("Password: "),
+        false => line(),
+    }
+}
+
 fn line() -> Result<Secret, CliError> {
     let mut text = String::new();
     io::stdin()

@@ -11,10 +11,13 @@ use crate::base::UnixMs;
 
 /// Writes to standard output.
 pub fn out(text: &str) -> Result<(), CliError> {
+    out_bytes(text.as_bytes())
+}
+
+/// Octets as they are.
+pub fn out_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => CliError::PipeClosed,
         _ => CliError::Output(error),
@@ -55,6 +58,14 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>, terminal: bool) -> String 
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
+}
+
+/// One line a fact; those without a value are left out.
+pub fn facts(facts: &[(&str, String)]) -> String {
+    let lines = facts.iter().filter(|(_, fact)| !fact.is_empty());
+    lines
+        .map(|(name, fact)| format!("{name:<12} {}\n", shown(fact)))
+        .collect()
 }
 
 /// UTC, to the second.

@@ -18,6 +18,9 @@ impl Settle {
     pub fn run(self, site: &Site) -> Result<(), CliError> {
         let config = site.config()?;
         admin::ask(&config, AdminRequest::Settle)?;
-        out("settled: what was accepted before now is in the Maildir files\n")
+        out(
+            "settled: what was accepted before now is in the Maildir files, their names have the \
+             flags, and all of it is on the disk\n",
+        )
     }
 }

@@ -4,10 +4,11 @@ use clap::{CommandFactory as _, Parser as _};
 use jiff::Timestamp;
 
 use super::admin::body_of;
+use super::check_inbox;
 use super::error::CliError;
 use super::explain;
-use super::import::{Outcome, batches};
 use super::print::{shown, table, when};
+use super::user_import::{Outcome, batches};
 use super::{Cli, Command};
 use crate::base::UnixMs;
 use crate::config::Config;
@@ -44,6 +45,18 @@ fn command_lines_of_the_contract_parse() {
         "palomar user passwd ana@example.org --password-stdin",
         "palomar user rename a@x.org b@x.org --keep-old",
         "palomar user set ana --quota unlimited --allow imap,webmail",
+        "palomar user set ana --quota class",
+        "palomar quota list --over 75 --json",
+        "palomar quota show ana",
+        "palomar quota set ana bob --bytes 2GB --messages 100000",
+        "palomar quota set ana --messages class",
+        "palomar quota recount",
+        "palomar check-inbox --server mail.example.org:993 --user ana --password-stdin",
+        "palomar mailbox list ana",
+        "palomar mailbox status ana INBOX --json",
+        "palomar mailbox fetch ana INBOX 7 --headers",
+        "palomar journal show --stream 0 --from 10 --limit 5 --partition system --json",
+        "palomar journal verify",
         "palomar user remove ana@example.org --purge",
         "palomar domain add short.org --alias-of long.org",
         "palomar alias add a@x.org b@x.org c@x.org",
@@ -67,6 +80,9 @@ fn command_lines_of_the_contract_parse() {
         "palomar",
         "palomar user add",
         "palomar user add ana@example.org --quota much",
+        "palomar quota set --bytes 2GB",
+        "palomar quota set ana --messages many",
+        "palomar mailbox fetch ana INBOX 7 --headers --raw",
         "palomar user add ana@example.org --kind robot",
         "palomar user set ana --allow flying",
         "palomar alias add a@x.org",
@@ -250,4 +266,34 @@ fn a_message_and_a_session_are_told_as_stories() {
         explain::find("m3", search),
         Err(CliError::NothingKnown { .. })
     ));
+}
+
+#[test]
+fn a_users_own_client_reads_what_servers_tell() {
+    let mut told = check_inbox::Told::default();
+    told.take("* STATUS \"INBOX\" (MESSAGES 12 UNSEEN 3)");
+    told.take("* QUOTAROOT INBOX \"User quota (x)\"");
+    told.take("* QUOTA \"User quota (x)\" (STORAGE 512 1024 MESSAGE 12 100)");
+    let text = check_inbox::page("ana", &told);
+    for line in [
+        "INBOX        12 messages, 3 unseen",
+        "storage      [##########..........] 524.3 KB of 1 MB, 50 %",
+        "messages     [##..................] 12 of 100, 12 %",
+    ] {
+        assert!(text.lines().any(|is| is == line), "{line} in\n{text}");
+    }
+    let none = check_inbox::page("ana", &check_inbox::Told::default());
+    assert!(none.contains("storage      no limit"), "{none}");
+}
+
+#[test]
+fn servers_are_named_with_and_without_a_port() {
+    let check = |text, host, port| {
+        assert_eq!(check_inbox::host_and_port(text), (host, port), "{text}");
+    };
+    check("mail.example.org", "mail.example.org", 993);
+    check("mail.example.org:9993", "mail.example.org", 9993);
+    check("192.0.2.1:9993", "192.0.2.1", 9993);
+    check("[2001:db8::1]:9993", "2001:db8::1", 9993);
+    check("2001:db8::1", "2001:db8::1", 993);
 }

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::domain::done;
 use super::error::CliError;
 use super::print::{out, out_json, out_table, when};
-use super::{Site, admin, import, password};
+use super::{Site, admin, password, user_import};
 use crate::base::ByteSize;
 use crate::config::Config;
 use crate::directory::{
@@ -81,7 +81,7 @@ pub struct Add {
     /// Without it nobody can log in until `palomar user passwd`
     #[arg(long)]
     password_stdin: bool,
-    /// Largest mailbox, such as 1GB [default: none for this account]
+    /// Largest mailbox, such as 1GB [default: that of its class]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     quota: Option<ByteSize>,
     /// person, shared, role or forward-only
@@ -101,7 +101,7 @@ pub struct Add {
 #[derive(Debug, clap::Args)]
 pub struct Set {
     address: String,
-    /// A size such as 1GB, or unlimited
+    /// A size such as 1GB, unlimited, or class for that of its class
     #[arg(long, value_name = "SIZE", value_parser = limit)]
     quota: Option<Limit>,
     /// person, shared, role or forward-only
@@ -127,7 +127,7 @@ impl User {
         let full = |address: &str| full_address(&config, address);
         match self {
             User::Add(add) => add.run(&config),
-            User::Import { file, json } => import::run(&config, &file, json),
+            User::Import { file, json } => user_import::run(&config, &file, json),
             User::List { removed, json } => {
                 let users = users(&config, Command::UserList { removed })?;
                 if json {
@@ -223,6 +223,7 @@ impl Add {
             address,
             password,
             quota: self.quota,
+            quota_messages: None,
             kind: self.kind,
             class: self.class,
             entitlements: None,
@@ -238,6 +239,7 @@ impl Set {
         let address = full_address(config, &self.address);
         let change = UserChange {
             quota: self.quota,
+            quota_messages: None,
             kind: self.kind,
             class: self.class,
             entitlements: self.allow,
@@ -288,9 +290,11 @@ fn state(user: &UserInfo) -> String {
 }
 
 fn quota(user: &UserInfo) -> String {
-    user.account
-        .quota
-        .map_or_else(|| "none".to_owned(), |quota| quota.to_string())
+    match user.account.quota {
+        None => "of its class".to_owned(),
+        Some(ByteSize(0)) => "unlimited".to_owned(),
+        Some(quota) => quota.to_string(),
+    }
 }
 
 fn row(user: &UserInfo) -> Vec<String> {
@@ -336,10 +340,11 @@ pub(super) fn size(text: &str) -> Result<ByteSize, String> {
         .map_err(|error| format!("{error}; write it as 1GB or 500MB"))
 }
 
-fn limit(text: &str) -> Result<Limit, String> {
+pub(super) fn limit(text: &str) -> Result<Limit, String> {
     match text {
         "unlimited" | "none" => Ok(Limit::Unlimited),
-        text => size(text).map(|size| Limit::Bytes(size.0)),
+        "class" => Ok(Limit::OfClass),
+        text => size(text).map(|size| Limit::Of(size.0)),
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::cidr::Networks;
 use super::declare::section;
 use super::value::{
-    AuthMode, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone,
+    AuthMode, ClassName, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal,
+    Timezone,
 };
 use crate::base::{BATCH_BYTES_MAX, ByteSize, INLINE_BODY_BYTES_MAX, Span};
 
@@ -53,6 +54,8 @@ section! {
         log: Log;
         /// Journal and mailboxes.
         store: Store;
+        /// Classes of accounts.
+        class: Vec<ClassKeys>;
         /// The door for `palomar` commands.
         admin: Admin;
     }
@@ -188,19 +191,45 @@ section! {
         inflight_bytes_max: ByteSize = "64MiB", Restart, "4MiB" to "4GiB";
         /// Longest time between checkpoints, which free journal slots.
         checkpoint_interval: Span = "10s", Restart, "100ms" to "10m";
+        /// Days for which removed messages and folders can be brought back with `palomar restore`.
+        /// They count in no mailbox's size. A full disk ends the oldest days early. 0: never.
+        undelete_days: u32 = "14", Restart, "0" to "3650";
         /// How far a reader of the journal (a spare, a backup) may be behind before it loses its place
         /// and has to begin anew; at most half of all slots.
         journal_reader_bytes_max: ByteSize = "128MiB", Restart, "0B" to "2TiB";
         /// Memory on each shard for mailbox indexes. Those of idle sessions are given up first.
         index_memory_bytes_max: ByteSize = "256MiB", Restart, "16MiB" to "1TiB";
-        /// Mailbox size of users for whom none is set. 0: unlimited.
+        /// Mailbox size of users for whom neither they nor their class have one. "0B": unlimited.
         quota_default: ByteSize = "10GB", Live;
+        /// The same in messages. 0: unlimited.
+        quota_messages_default: u32 = "0", Live;
         /// How message files are written: none or zstd. Those of before are read either way.
         compression: Compression = "none", Restart;
         /// Compress the files of before too, in the background, at most 32 a second on each shard.
         compress_old: bool = "false", Restart;
+        /// Every message, index and cache is read and compared again after this time. 0s: never.
+        scrub_every: Span = "30d", Restart, "0s" to "365d";
+        /// How many bytes that reads in a second, on each shard.
+        scrub_rate: ByteSize = "20MB", Restart, "100KB" to "10GB";
+        /// Archive folders: mbox files, also .gz and .zst, that users read and nobody writes. One
+        /// directory a user: %u is the address, %n and %d its parts before and behind the @.
+        archives: Option<PathBuf> = absent "there are none" "/srv/mbox/%u", Restart;
+        /// Unpacked copies of compressed archive files, in the data directory.
+        archive_cache_bytes_max: ByteSize = "4GB", Restart, "64MB" to "10TB";
         /// What a full mailbox answers: defer (452 4.2.2) or reject (552 5.2.2).
         quota_refusal: QuotaRefusal = "defer", Live;
+    }
+}
+
+section! {
+    /// Limits for the accounts of one class; those of an account itself win.
+    ClassKeys "class." "[[class]]" since "0.2" {
+        /// The class, as in `palomar user set --class`.
+        name: ClassName = required "student", Live;
+        /// Mailbox size. "0B": unlimited.
+        quota_bytes: Option<ByteSize> = absent "`store.quota_default`" "2GB", Live;
+        /// Messages in all folders. 0: unlimited.
+        quota_messages: Option<u32> = absent "`store.quota_messages_default`" "100000", Live;
     }
 }
 

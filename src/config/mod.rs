@@ -25,9 +25,12 @@ mod tests;
 pub use cidr::{Cidr, CidrError, Networks};
 pub use declare::{Key, Need, Reload, Section};
 pub use error::{ConfigErrors, Fault};
-pub use keys::{Admin, Auth, Config, Dns, Limits, ListenerKeys, Log, Store, Tls, TlsPairKeys};
+pub use keys::{
+    Admin, Auth, ClassKeys, Config, Dns, Limits, ListenerKeys, Log, Store, Tls, TlsPairKeys,
+};
 pub use listener::{Listener, TlsPair};
 pub use present::{Change, Changes};
 pub use value::{
-    AuthMode, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal, Timezone,
+    AuthMode, ClassName, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal,
+    Timezone,
 };

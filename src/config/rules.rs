@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::keys::{Config, ListenerKeys};
+use super::keys::{ClassKeys, Config, ListenerKeys};
 use super::read::Book;
 use super::value::{AuthMode, Protocol};
 
@@ -43,6 +43,14 @@ pub(super) fn check(config: &Config, book: &mut Book) {
         let remedy = "remove it: clients log in over TLS. Or add a [[listener]] on 127.0.0.1 with \
                       protocol submission, imap or pop3";
         book.clash("auth.allow_plaintext", &["listener"], what, remedy);
+    }
+    for (n, class) in config.class.iter().enumerate() {
+        let same = |other: &ClassKeys| other.name == class.name;
+        if let Some(first) = config.class[..n].iter().position(same) {
+            let what = format!("two [[class]] tables for {}", class.name);
+            let (path, involved) = (format!("class[{n}].name"), format!("class[{first}].name"));
+            book.clash(&path, &[&involved], &what, "make one of both");
+        }
     }
     for (n, listener) in config.listener.iter().enumerate() {
         check_listener(config, n, listener, book);

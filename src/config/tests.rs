@@ -114,6 +114,14 @@ fn single_keys() {
         &[(4, "one of defer, reject")],
     );
     check(
+        "[[class]]\nname = \"dean\"",
+        &[(4, "one of member, staff, student, guest")],
+    );
+    check(
+        "[[class]]\nname = \"guest\"\n[[class]]\nname = \"guest\"",
+        &[(6, "two [[class]] tables for guest")],
+    );
+    check(
         "[dns]\nservers = [\"dns.example.org\"]",
         &[(4, "is no IP address with port")],
     );

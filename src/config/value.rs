@@ -485,6 +485,13 @@ choices! {
         /// No MAIL before a log-in.
         Required = "required",
     }
+    /// A class of accounts.
+    ClassName: "one of member, staff, student, guest" {
+        Member = "member",
+        Staff = "staff",
+        Student = "student",
+        Guest = "guest",
+    }
     /// What a full mailbox answers at RCPT.
     QuotaRefusal: "one of defer, reject" {
         /// 452 4.2.2: the sender's server tries again.

@@ -21,6 +21,7 @@ mod head;
 mod origin;
 mod trace;
 mod transaction;
+mod warning;
 
 #[cfg(test)]
 mod tests;
@@ -30,3 +31,4 @@ pub use counters::METRICS;
 pub use error::{MailRefusal, MessageRefusal, RecipientRefusal};
 pub use origin::{Origin, Way};
 pub use transaction::{Bounds, Intake, Transaction};
+pub use warning::warn_of_quotas;

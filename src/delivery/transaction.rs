@@ -14,7 +14,7 @@ use crate::base::{AccountId, Deadline, TraceId};
 use crate::directory::{Account, Directory, Resolution, Why};
 use crate::observe::{event, log_event};
 use crate::runtime;
-use crate::store::{AccountRef, Remote, StoreError};
+use crate::store::{AccountRef, Quota, Remote, StoreError};
 use crate::wire::address::Path;
 use crate::wire::smtp::{MailFrom, RcptTo};
 
@@ -211,11 +211,11 @@ impl Transaction {
         delivered_to: String,
         heeds_quota: bool,
     ) -> Result<usize, RecipientRefusal> {
-        let mut reference = account.reference();
+        let mut reference = self.intake.directory.snapshot().reference(account);
         if heeds_quota {
             self.preflight(reference).await?;
         } else {
-            reference.quota = None;
+            reference.quota = Quota::NONE;
         }
         let at = self.copies.len();
         self.copies.push(Copy {

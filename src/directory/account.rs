@@ -6,7 +6,6 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{AccountId, ByteSize, PartitionId, UnixMs};
-use crate::store::AccountRef;
 
 /// One account. Its id never changes and is never given out again; addresses point to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,9 +29,12 @@ pub struct Account {
     /// No log-in; mail still arrives.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
-    /// `None`: unlimited.
+    /// Bytes; `None`: the limit of the class or of the site, 0: none at all.
     #[serde(default, with = "bytes", skip_serializing_if = "Option::is_none")]
     pub quota: Option<ByteSize>,
+    /// The same in messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_messages: Option<u64>,
     pub created: UnixMs,
     /// The account was removed but its mail is still there: no address points here any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,16 +42,6 @@ pub struct Account {
 }
 
 impl Account {
-    /// What the store needs to know.
-    #[must_use]
-    pub fn reference(&self) -> AccountRef {
-        AccountRef {
-            account: self.id,
-            partition: self.partition,
-            quota: self.quota,
-        }
-    }
-
     /// What the account may do: its own list, or the default of its class.
     #[must_use]
     pub fn allowed(&self) -> Entitlements {

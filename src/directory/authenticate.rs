@@ -18,6 +18,7 @@ use super::verified::{Key, Keys, Recent};
 use crate::base::{AccountId, Deadline};
 use crate::runtime::local::Notify;
 use crate::runtime::{self, Gate, Pool, spawn_in};
+use crate::store::AccountRef;
 
 /// How long a right password is believed without hashing it again.
 const VERIFIED_FOR: Duration = Duration::from_secs(5 * 60);
@@ -143,6 +144,12 @@ struct Shared {
 }
 
 impl Authenticator {
+    /// What the store needs to know of an account that logged in.
+    #[must_use]
+    pub fn reference(&self, account: &Account) -> AccountRef {
+        self.shared.directory.snapshot().reference(account)
+    }
+
     /// One for each shard. Rehashes run behind `gate`.
     #[must_use]
     pub fn new(directory: Directory, pool: Pool, last_logins: LastLogins, gate: &Gate) -> Self {

@@ -86,6 +86,8 @@ pub struct NewUser {
     #[serde(default, with = "bytes")]
     pub quota: Option<ByteSize>,
     #[serde(default)]
+    pub quota_messages: Option<u64>,
+    #[serde(default)]
     pub kind: Kind,
     #[serde(default)]
     pub class: Class,
@@ -102,6 +104,7 @@ pub struct NewUser {
 #[serde(default)]
 pub struct UserChange {
     pub quota: Option<Limit>,
+    pub quota_messages: Option<Limit>,
     pub kind: Option<Kind>,
     pub class: Option<Class>,
     pub entitlements: Option<EntitlementChange>,
@@ -115,7 +118,21 @@ pub struct UserChange {
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
     Unlimited,
-    Bytes(u64),
+    /// Back to that of the class or the site.
+    OfClass,
+    /// Bytes or messages.
+    Of(u64),
+}
+
+impl Limit {
+    /// As it stands in the account.
+    pub(super) fn value(self) -> Option<u64> {
+        match self {
+            Limit::Unlimited => Some(0),
+            Limit::OfClass => None,
+            Limit::Of(limit) => Some(limit),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

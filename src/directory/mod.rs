@@ -47,4 +47,4 @@ pub use last_login::{LAST_LOGIN, LastLogin, LastLogins};
 pub use owner::{Directory, Owner};
 pub use password::{HashError, Secret};
 pub use resolve::{Recipient, Refusal, Resolution, Why};
-pub use snapshot::{Site, Snapshot};
+pub use snapshot::{LimitOf, Limits, Quotas, Site, Snapshot, Sourced};

@@ -279,7 +279,7 @@ impl Inner {
                 address: account.address.clone(),
                 id: account.id.0,
             };
-            let purged = self.remote.purge(account.reference(), until).await;
+            let purged = self.remote.purge(state.reference(&account), until).await;
             purged.map_err(mail_left)?;
             let turn = self.turn.acquire(1, until).await;
             let _turn = turn.map_err(|_| DirectoryError::Busy)?;

@@ -10,8 +10,8 @@ use hashbrown::HashMap;
 
 use super::account::{Account, Alias, Domain, Kind};
 use super::command::{
-    Answer, Command, DomainInfo, EntitlementChange, ImportRow, Limit, NewUser, RefusedRow,
-    UserChange, UserInfo, removed_id,
+    Answer, Command, DomainInfo, EntitlementChange, ImportRow, NewUser, RefusedRow, UserChange,
+    UserInfo, removed_id,
 };
 use super::error::DirectoryError as E;
 use super::name::{self, Name};
@@ -276,6 +276,7 @@ impl Planner {
             timezone: None,
             disabled: false,
             quota: None,
+            quota_messages: None,
             created: self.now,
             removed: None,
         }
@@ -295,6 +296,7 @@ impl Planner {
             language,
             timezone,
             quota: user.quota,
+            quota_messages: user.quota_messages,
             ..self.blank(name.to_string())
         };
         self.set(record::set_account(&account));
@@ -399,10 +401,11 @@ impl Planner {
 
     fn user_set(&mut self, address: &str, change: &UserChange) -> Result<(), E> {
         let mut account = (*self.user(address)?).clone();
-        match change.quota {
-            Some(Limit::Unlimited) => account.quota = None,
-            Some(Limit::Bytes(bytes)) => account.quota = Some(ByteSize(bytes)),
-            None => {}
+        if let Some(limit) = change.quota {
+            account.quota = limit.value().map(ByteSize);
+        }
+        if let Some(limit) = change.quota_messages {
+            account.quota_messages = limit.value();
         }
         account.kind = change.kind.unwrap_or(account.kind);
         account.class = change.class.unwrap_or(account.class);

@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account::{Account, Alias, Domain};
+use serde::{Deserialize, Serialize};
+
+use super::account::{Account, Alias, Class, Domain};
 use super::buckets::Buckets;
 use super::name::{self, Name};
 use super::password::PasswordHash;
 use super::record::{self, Row, Unreadable};
-use crate::base::{AccountId, PartitionId};
-use crate::store::ValueChange;
+use crate::base::{AccountId, ByteSize, PartitionId};
+use crate::store::{AccountRef, Quota, ValueChange};
 
 /// What the directory takes from the config file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,32 @@ pub struct Site {
     pub failure_delay: Duration,
     /// User partitions of this data directory.
     pub partitions: u16,
+    /// Limits of mailboxes; 0 is none.
+    pub quotas: Quotas,
+}
+
+/// Limits of accounts that have none of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quotas {
+    pub default: Limits,
+    /// What is `None` here is the default.
+    pub classes: Vec<(Class, Limits)>,
+}
+
+/// As configured: 0 is no limit, `None` leaves it to somebody else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub bytes: Option<ByteSize>,
+    pub messages: Option<u64>,
+}
+
+/// Where a limit comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitOf {
+    User,
+    Class,
+    Site,
 }
 
 /// The whole directory at one moment. A clone is cheap and shares everything.
@@ -116,6 +144,51 @@ impl Snapshot {
         self.accounts.get(&id)
     }
 
+    /// What the store needs to know of an account.
+    #[must_use]
+    pub fn reference(&self, account: &Account) -> AccountRef {
+        AccountRef {
+            account: account.id,
+            partition: account.partition,
+            quota: self.quota(account),
+        }
+    }
+
+    /// The limits in force for an account.
+    #[must_use]
+    pub fn quota(&self, account: &Account) -> Quota {
+        let (bytes, messages) = self.limits(account);
+        Quota {
+            bytes: bytes.and_then(|(limit, _)| (limit.0 > 0).then_some(limit)),
+            messages: messages.and_then(|(limit, _)| (limit > 0).then_some(limit)),
+        }
+    }
+
+    /// Limits in bytes and messages, each with where it comes from: the account's own, else that
+    /// of its class, else that of the site. 0 is no limit.
+    #[must_use]
+    pub fn limits(&self, account: &Account) -> Sourced {
+        // RFC 5321 4.5.1: mail for the postmaster is never refused.
+        if self.names.get(name::POSTMASTER) == Some(&account.id) {
+            return (None, None);
+        }
+        let quotas = &self.site.quotas;
+        let of_class = quotas.classes.iter().find(|(c, _)| *c == account.class);
+        let class = of_class.map(|(_, limits)| *limits).unwrap_or_default();
+        let bytes = nearest(account.quota, class.bytes, quotas.default.bytes);
+        let messages = nearest(
+            account.quota_messages,
+            class.messages,
+            quotas.default.messages,
+        );
+        (bytes, messages)
+    }
+
+    /// Every account, removed ones included, in no order.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.accounts.iter().map(|(_, account)| account)
+    }
+
     /// Accounts, removed ones included.
     #[must_use]
     pub fn account_count(&self) -> usize {
@@ -193,6 +266,15 @@ impl Snapshot {
         let partitions = u64::from(self.site.partitions.max(1));
         PartitionId(u16::try_from(head % partitions).expect("below a u16"))
     }
+}
+
+/// Limits in bytes and in messages, with where each comes from.
+pub type Sourced = (Option<(ByteSize, LimitOf)>, Option<(u64, LimitOf)>);
+
+fn nearest<T>(user: Option<T>, class: Option<T>, site: Option<T>) -> Option<(T, LimitOf)> {
+    let user = user.map(|limit| (limit, LimitOf::User));
+    let class = class.map(|limit| (limit, LimitOf::Class));
+    user.or(class).or(site.map(|limit| (limit, LimitOf::Site)))
 }
 
 fn folded(site: &Site) -> Site {

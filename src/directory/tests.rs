@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::command::{Answer, Command, NewUser};
 use super::error::DirectoryError;
 use super::plan::{self, Hashes};
-use super::snapshot::{Site, Snapshot};
+use super::snapshot::{Quotas, Site, Snapshot};
 use crate::base::UnixMs;
 
 /// A directory whose store is memory.
@@ -26,6 +26,7 @@ fn site() -> Site {
         postmaster: None,
         failure_delay: Duration::from_secs(2),
         partitions: 256,
+        quotas: Quotas::default(),
     }
 }
 

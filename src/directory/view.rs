@@ -15,14 +15,15 @@ use super::snapshot::Snapshot;
 use crate::base::AccountId;
 
 /// Raised with every change of [`SCHEMA`].
-const FORM: i64 = 1;
+const FORM: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE domains (name TEXT PRIMARY KEY, alias_of TEXT) WITHOUT ROWID;
     CREATE TABLE accounts (
         id INTEGER PRIMARY KEY, address TEXT NOT NULL, partition INTEGER NOT NULL,
         kind TEXT NOT NULL, class TEXT NOT NULL, entitlements TEXT NOT NULL, language TEXT,
-        timezone TEXT, disabled INTEGER NOT NULL, quota_bytes INTEGER, created_ms INTEGER NOT NULL,
+        timezone TEXT, disabled INTEGER NOT NULL, quota_bytes INTEGER, quota_messages INTEGER,
+        created_ms INTEGER NOT NULL,
         removed_ms INTEGER);
     CREATE TABLE names (name TEXT PRIMARY KEY, account INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX names_by_account ON names (account);
@@ -239,7 +240,7 @@ fn write_account(
     change
         .prepare_cached(
             "INSERT OR REPLACE INTO accounts
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(params![
             id,
@@ -252,6 +253,7 @@ fn write_account(
             a.timezone,
             a.disabled,
             a.quota.map(|quota| signed(quota.0)),
+            a.quota_messages.map(signed),
             a.created.0,
             a.removed.map(|time| time.0),
         ])?;

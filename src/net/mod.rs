@@ -41,6 +41,6 @@ pub use privileges::{PrivilegeError, drop_privileges};
 pub use proxy::ProxyError;
 pub use stream::{Conn, Filled};
 pub use tls::{
-    CertFacts, CertPair, CertStore, DefaultCert, HandshakeFailures, Offered, Tls, TlsConfig,
-    TlsError, TlsFacts, TlsFault, self_signed,
+    CertFacts, CertPair, CertStore, ClientStream, DefaultCert, HandshakeFailures, Offered, Tls,
+    TlsConfig, TlsError, TlsFacts, TlsFault, self_signed,
 };

@@ -35,6 +35,7 @@ events! {
     MESSAGE_ACCEPTED = "message.accepted", "A message is durable and was acknowledged.";
     MESSAGE_REFUSED = "message.refused", "A message was answered 4xx or 5xx.";
     MESSAGE_PLACED = "message.placed", "A message is in a mailbox, with its UID.";
+    MESSAGE_ARRIVED = "message.arrived", "Another program put a message into a folder.";
     MESSAGE_FETCHED_FIRST = "message.fetched_first", "A message was read for the first time.";
     MESSAGE_EXPUNGED = "message.expunged", "A message left a mailbox.";
     MAILBOX_CREATED = "mailbox.created", "A mailbox was made.";
@@ -42,6 +43,12 @@ events! {
     MAILBOX_REMOVED = "mailbox.removed", "A mailbox is gone.";
     MAILBOX_ADOPTED = "mailbox.adopted", "A Maildir that another server made was taken over.";
     FILE_VANISHED = "file.vanished", "A Maildir file is gone that the index names.";
+    INDEX_DAMAGED = "index.damaged", "The index of a mailbox could not be read.";
+    INDEX_REBUILT = "index.rebuilt", "An index was made anew, with what was lost.";
+    DIGEST_DAMAGED = "digest.damaged", "A cached digest was damaged; it is made anew.";
+    MESSAGE_DAMAGED = "message.damaged", "A message is not what its index says.";
+    ORPHANS_TAKEN = "orphans.taken", "Files without a row became messages.";
+    SCRUB_ENDED = "scrub.ended", "An account was looked at, and something was wrong.";
     QUOTA_CROSSED = "quota.crossed", "A mailbox crossed a warning mark.";
     JOURNAL_OPENED = "journal.opened", "A journal was replayed.";
     JOURNAL_COMMITTED = "journal.committed", "A batch is durable (debug).";

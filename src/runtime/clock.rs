@@ -10,12 +10,20 @@ static TRACES: AtomicU32 = AtomicU32::new(0);
 /// The monotonic clock, for deadlines and measuring.
 #[must_use]
 pub fn now() -> Instant {
+    #[cfg(test)]
+    if let Some(now) = super::sim::now() {
+        return now;
+    }
     Instant::now()
 }
 
 /// The wall clock, for what is stored, logged or shown.
 #[must_use]
 pub fn unix_now() -> UnixMs {
+    #[cfg(test)]
+    if let Some(now) = super::sim::unix_now() {
+        return now;
+    }
     let ms = match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
         Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
@@ -29,6 +37,10 @@ pub fn unix_now() -> UnixMs {
 #[must_use]
 pub fn trace_id() -> TraceId {
     let shard = u32::from(super::shard().0 & 0xff) << 24;
-    let count = TRACES.fetch_add(1, Ordering::Relaxed) & 0x00ff_ffff;
+    let count = TRACES.fetch_add(1, Ordering::Relaxed);
+    // The same seed gives the same ids.
+    #[cfg(test)]
+    let count = super::sim::serial().map_or(count, |serial| serial as u32);
+    let count = count & 0x00ff_ffff;
     TraceId::new(unix_now(), shard | count)
 }

@@ -23,6 +23,8 @@ pub mod local;
 mod mesh;
 mod pool;
 mod shard;
+#[cfg(test)]
+mod sim;
 mod stop;
 mod tcp;
 #[cfg(test)]
@@ -40,6 +42,8 @@ pub use gate::{Gate, Pass, spawn_in};
 pub use mesh::{Answer, Inbox, Mesh, NoAnswer, Refusal, Refused, Reply, reply};
 pub use pool::{Pool, PoolError};
 pub use shard::{Plan, Shards, block_on, panics, shard, spawn, start, yield_if_needed, yield_now};
+#[cfg(test)]
+pub(crate) use sim::{jump_clock, simulate};
 pub use stop::Stop;
 pub use tcp::{Listener, Peer, Stream};
 pub use timer::{Elapsed, deadline, sleep};

@@ -115,6 +115,10 @@ pub fn shard() -> ShardId {
 /// Runs a task on this shard, detached; it begins after the caller has yielded. A panic in it is
 /// caught, counted and logged with `name`.
 pub fn spawn(name: &'static str, fut: impl Future<Output = ()> + 'static) {
+    #[cfg(test)]
+    let Err(fut) = super::sim::spawn(fut) else {
+        return;
+    };
     // glommio's plain spawn polls the task at once, within whatever borrows the caller holds, and
     // a chain of tasks that spawn the next would grow the stack. Into a named queue it is put off.
     let queue = glommio::executor().current_task_queue();
@@ -131,6 +135,10 @@ pub fn panics() -> u64 {
 
 /// Lets every other ready task of this shard run, and its sockets be polled.
 pub async fn yield_now() {
+    #[cfg(test)]
+    if super::sim::draw(1).is_some() {
+        return super::sim::pass().await;
+    }
     // Behind those that are ready, and then out of the queue, which is run until it is empty: what
     // waits for a timer goes on after the next look at timers and sockets.
     futures_lite::future::yield_now().await;
@@ -146,6 +154,10 @@ pub async fn yield_if_needed() {
 
 /// Whether a task that could go on for ever should yield now.
 pub(super) fn is_slice_over() -> bool {
+    #[cfg(test)]
+    if let Some(drawn) = super::sim::draw(4) {
+        return drawn == 0;
+    }
     // Counted since the last such question: any at all is a new round of the executor.
     let is_new = glommio::executor().executor_stats().scheduler_runs() > 0;
     match SLICE_BEGAN.get() {

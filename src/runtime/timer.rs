@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::now;
 use crate::base::Deadline;
 
 /// The deadline passed first.
@@ -23,7 +24,7 @@ impl std::error::Error for Elapsed {}
 
 /// Waits `span`.
 pub async fn sleep(span: Duration) {
-    let mut alarm = Alarm::at(Deadline::after(Instant::now(), span));
+    let mut alarm = Alarm::at(Deadline::after(now(), span));
     std::future::poll_fn(|cx| alarm.poll(cx)).await;
 }
 
@@ -116,6 +117,8 @@ impl<N: FnMut(Duration) + Unpin, F: Future> Future for Noting<N, F> {
 struct Alarm {
     until: Instant,
     set: Option<(glommio::timer::Timer, Waker)>,
+    #[cfg(test)]
+    simulated: Option<super::sim::SimTimer>,
 }
 
 impl Alarm {
@@ -123,14 +126,23 @@ impl Alarm {
         Alarm {
             until: until.0,
             set: None,
+            #[cfg(test)]
+            simulated: None,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let now = Instant::now();
+        let now = now();
         if now >= self.until {
             self.set = None;
             return Poll::Ready(());
+        }
+        #[cfg(test)]
+        {
+            self.simulated = super::sim::SimTimer::set(self.until, cx.waker());
+            if self.simulated.is_some() {
+                return Poll::Pending;
+            }
         }
         if let Some((_, waker)) = &self.set
             && waker.will_wake(cx.waker())

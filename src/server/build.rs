@@ -10,8 +10,8 @@ use arc_swap::ArcSwap;
 
 use super::ServerError;
 use crate::base::UnixMs;
-use crate::config::{self, AuthMode, Compression, Config, Listener, Protocol, TlsPair};
-use crate::directory::Site;
+use crate::config::{self, AuthMode, ClassKeys, Compression, Config, Listener, Protocol, TlsPair};
+use crate::directory::{self, Quotas, Site};
 use crate::net::{
     Address, AuthRole, CertPair, CertStore, DefaultCert, Limits, ListenerSpec, Networks, Opened,
     Tls, self_signed,
@@ -177,6 +177,25 @@ pub fn site(config: &Config) -> Site {
             .map(|address| address.as_str().to_owned()),
         failure_delay: config.auth.failure_delay.0,
         partitions: config.partitions,
+        quotas: quotas(config),
+    }
+}
+
+fn quotas(config: &Config) -> Quotas {
+    let of_class = |class: &ClassKeys| {
+        let limits = directory::Limits {
+            bytes: class.quota_bytes,
+            messages: class.quota_messages.map(u64::from),
+        };
+        // Both rooms name the classes alike, which a test sees to.
+        Some((class.name.name().parse().ok()?, limits))
+    };
+    Quotas {
+        default: directory::Limits {
+            bytes: Some(config.store.quota_default),
+            messages: Some(config.store.quota_messages_default.into()),
+        },
+        classes: config.class.iter().filter_map(of_class).collect(),
     }
 }
 
@@ -186,12 +205,18 @@ pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
     store.partitions = config.partitions;
     store.journal.slot_bytes = config.store.journal_slot_bytes.0;
     store.journal.slots_max = config.store.journal_slots;
+    store.archives = config.store.archives.clone();
+    store.archive_cache_bytes_max = config.store.archive_cache_bytes_max.0;
     store.checkpoint_every = config.store.checkpoint_interval.0;
+    store.undelete_days = config.store.undelete_days;
     store.packing = match config.store.compression {
         Compression::None => Packing::Plain,
         Compression::Zstd => Packing::Zstd,
     };
     store.pack_old = config.store.compress_old;
+    let every = config.store.scrub_every.0;
+    store.scrub_every = (!every.is_zero()).then_some(every);
+    store.scrub_bytes_per_second = config.store.scrub_rate.0;
     let inflight = config.store.inflight_bytes_max.0;
     store.body_memory_bytes_max = usize::try_from(inflight).unwrap_or(usize::MAX);
     let indexes = config.store.index_memory_bytes_max.0;
@@ -215,4 +240,16 @@ pub fn make_data_dir(config: &Config) -> Result<(), ServerError> {
     };
     make(config.data_dir.clone())?;
     make(config.log_directory())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClassName;
+
+    #[test]
+    fn classes_have_the_same_names_in_both_rooms() {
+        let config: Vec<&str> = ClassName::ALL.iter().map(|class| class.name()).collect();
+        assert_eq!(config, directory::Class::WORDS);
+    }
 }

@@ -4,15 +4,28 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::inspect::{self, Inspection};
 use crate::base::{Deadline, ShardId};
 use crate::runtime::{self, Inbox, Mesh, Reply, reply};
 use crate::session::{Roster, Row};
-use crate::store::Store;
+use crate::store::{
+    AccountRef, FolderSize, MailboxRepair, QuotaUsage, RepairOrder, ScrubOrder, ScrubStatus, Store,
+    StoreError,
+};
+use crate::web::AdminReply;
+
+/// What became of an account's mailboxes.
+pub type Repaired = Result<Vec<MailboxRepair>, StoreError>;
 
 const DEPTH: usize = 64;
 
 /// A shard that does not answer in this time is left out, and the answer says so.
 const ANSWER_SPAN: Duration = Duration::from_secs(5);
+
+/// A look at one user's mailboxes may read large indexes.
+const INSPECT_SPAN: Duration = Duration::from_secs(100);
+/// A repair may read a whole account; shorter than the command line waits.
+const REPAIR_SPAN: Duration = Duration::from_secs(140);
 
 /// Settling everything writes many files.
 const SETTLE_SPAN: Duration = Duration::from_secs(600);
@@ -22,6 +35,13 @@ pub enum Control {
     Kick(String, Reply<usize>),
     Status(Reply<ShardStatus>),
     Settle(Reply<bool>),
+    Usage(Vec<AccountRef>, Reply<Vec<QuotaUsage>>),
+    Folders(AccountRef, Reply<Vec<FolderSize>>),
+    Inspect(Box<Inspection>, Reply<AdminReply>),
+    /// Begins; `false` while another one runs.
+    Scrub(ScrubOrder, Reply<bool>),
+    ScrubStatus(Reply<ScrubStatus>),
+    Repair(AccountRef, RepairOrder, Reply<Repaired>),
 }
 
 /// How one shard does.
@@ -55,7 +75,32 @@ pub async fn answer(mut inbox: Inbox<Control>, roster: Roster, store: Store) {
             Control::Settle(reply) => {
                 let store = store.clone();
                 runtime::spawn("server.settle", async move {
-                    reply.send(store.settle_all().await.is_ok());
+                    reply.send(inspect::settle(&store).await.is_ok());
+                });
+            }
+            Control::Usage(accounts, reply) => reply.send(inspect::usage(&store, &accounts)),
+            Control::Folders(account, reply) => reply.send(inspect::folders(&store, account)),
+            Control::Inspect(inspection, reply) => {
+                let store = store.clone();
+                runtime::spawn("server.inspect", async move {
+                    reply.send(inspect::inspect(&store, *inspection).await);
+                });
+            }
+            Control::Scrub(order, reply) => {
+                let begins = !store.scrub_status().is_running;
+                let store = store.clone();
+                runtime::spawn("server.scrub", async move {
+                    if begins && let Err(why) = store.scrub(order).await {
+                        tracing::warn!(?why, "scrub ended early");
+                    }
+                });
+                reply.send(begins);
+            }
+            Control::ScrubStatus(reply) => reply.send(store.scrub_status()),
+            Control::Repair(account, order, reply) => {
+                let store = store.clone();
+                runtime::spawn("server.repair", async move {
+                    reply.send(store.repair(account, &order).await);
                 });
             }
         }
@@ -70,10 +115,36 @@ pub async fn ask_all<T: Send>(
     ask_within(mesh, question, ANSWER_SPAN).await
 }
 
+/// Asks one shard; `None` where no answer came in time.
+pub async fn ask_one<T: Send>(
+    mesh: &Mesh<Control>,
+    shard: ShardId,
+    question: impl FnOnce(Reply<T>) -> Control,
+) -> Option<T> {
+    let until = Deadline::after(runtime::now(), INSPECT_SPAN);
+    let (reply, answer) = reply();
+    mesh.post(shard, question(reply), until).await.ok()?;
+    answer.wait(until).await.ok()
+}
+
 /// Settles and checkpoints every shard.
 pub async fn settle_all(mesh: &Mesh<Control>) -> Result<bool, Vec<ShardId>> {
     let settled = ask_within(mesh, Control::Settle, SETTLE_SPAN).await?;
     Ok(settled.into_iter().all(|settled| settled))
+}
+
+/// Mends one account; `None` where its shard does not answer in time. It goes on then.
+pub async fn repair(
+    mesh: &Mesh<Control>,
+    account: AccountRef,
+    order: RepairOrder,
+) -> Option<Repaired> {
+    let until = Deadline::after(runtime::now(), REPAIR_SPAN);
+    let owner = account.partition.owner(mesh.shards());
+    let (reply, answer) = reply();
+    let question = Control::Repair(account, order, reply);
+    mesh.post(owner, question, until).await.ok()?;
+    answer.wait(until).await.ok()
 }
 
 async fn ask_within<T: Send>(

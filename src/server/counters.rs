@@ -82,10 +82,22 @@ metrics! {
     counter FILES_MISSING = "palomar_store_files_missing_total";
     /// Mailbox indexes in memory, in octets.
     shard_gauge INDEX_BYTES = "palomar_store_index_bytes";
-    /// Readers of the journal that were too far behind.
-    counter READERS_LOST = "palomar_store_journal_readers_lost_total";
+    /// Indexes that could not be read.
+    counter INDEXES_DAMAGED = "palomar_store_indexes_damaged_total";
+    /// Indexes that were made anew. Less than those damaged: look into the log.
+    counter INDEXES_REBUILT = "palomar_store_indexes_rebuilt_total";
+    /// Cached digests that were damaged, and made anew.
+    counter DIGESTS_DAMAGED = "palomar_store_digests_damaged_total";
+    /// Messages that are not what was taken in. `palomar scrub` says which.
+    counter MESSAGES_DAMAGED = "palomar_store_messages_damaged_total";
+    /// Message files without a row that were taken in as new messages.
+    counter ORPHANS_TAKEN = "palomar_store_orphans_taken_total";
     /// Settling that had to be put off.
     counter SETTLE_FAILURES = "palomar_store_settle_failures_total";
+    /// Removed messages, and parts of their history, that could not be kept for `palomar restore`.
+    counter HISTORY_LOST = "palomar_store_history_lost_total";
+    /// Days of removed messages that went early because the disk was full.
+    counter HISTORY_DAYS_EARLY = "palomar_store_history_days_early_total";
 }
 
 /// Scrapers come every fifteen seconds or so; an idle server hardly wakes.
@@ -118,14 +130,36 @@ pub async fn publish(store: Store, gate: Gate) {
         count(&FILES_PACKED, now.packed, before.packed);
         count(&FILES_MISSING, now.files_missing, before.files_missing);
         count(
+            &INDEXES_DAMAGED,
+            now.indexes_damaged,
+            before.indexes_damaged,
+        );
+        count(
+            &INDEXES_REBUILT,
+            now.indexes_rebuilt,
+            before.indexes_rebuilt,
+        );
+        count(
+            &DIGESTS_DAMAGED,
+            now.digests_damaged,
+            before.digests_damaged,
+        );
+        count(
+            &MESSAGES_DAMAGED,
+            now.messages_damaged,
+            before.messages_damaged,
+        );
+        count(&ORPHANS_TAKEN, now.orphans_taken, before.orphans_taken);
+        count(
             &SETTLE_FAILURES,
             now.settle_failures,
             before.settle_failures,
         );
+        count(&HISTORY_LOST, now.history_lost, before.history_lost);
         count(
-            &READERS_LOST,
-            now.journal.readers_lost,
-            before.journal.readers_lost,
+            &HISTORY_DAYS_EARLY,
+            now.history_days_early,
+            before.history_days_early,
         );
         INDEX_BYTES.set(now.index_bytes);
         FILL.set(u64::from(now.journal_fill_permille));

@@ -15,12 +15,15 @@ mod build;
 mod control;
 mod counters;
 mod error;
+mod inspect;
+mod mend;
 mod offline;
 mod progress;
 mod reload;
+mod restore;
 mod shard;
 mod start;
 
 pub use error::ServerError;
-pub use offline::{offline, offline_all};
+pub use offline::{OfflineJob, offline, offline_all, offline_jobs, with_store};
 pub use start::{Started, serve};

@@ -11,13 +11,14 @@ use super::control::{self, Control};
 use super::{ServerError, admin, build, counters};
 use crate::base::{Deadline, ShardId};
 use crate::config::{Config, Protocol};
-use crate::delivery::Intake;
+use crate::delivery::{self, Intake};
 use crate::directory::{Authenticator, Directory, LastLogins, Owner};
 use crate::net::{AddressCounts, Conn, Opened, Refusal, Tls, accept_loop};
 use crate::observe::{self, event, log_event};
 use crate::runtime::{self, Disk, Gate, Inbox, Mesh, Pool, Stop};
 use crate::session::{Arrival, Arrivals, Door, Errand, LoginDesk, Roster, imap, pop3, smtp};
 use crate::store::{Recovered, Store};
+use crate::web::import::Importer;
 use crate::web::{self, Readiness};
 
 /// Sessions have this long to finish their command when the server drains.
@@ -152,6 +153,7 @@ async fn live(id: ShardId, shared: &Shared, part: Part) -> Result<(), ServerErro
             shared.tls.clone().keep_rotating_ticket_keys(),
         );
     }
+    heed_quotas(&store, &shared.directory, &gates);
     let services = services(id, shared, &store, &roster, &gates);
     let arrive = receive(
         arrivals,
@@ -170,7 +172,7 @@ async fn live(id: ShardId, shared: &Shared, part: Part) -> Result<(), ServerErro
     while shared.ready.load(Ordering::Acquire) < shared.shards && !shared.stop.is_raised() {
         runtime::sleep(Duration::from_millis(1)).await;
     }
-    listen(opened, shared, &services, &gates);
+    listen(opened, shared, &services, &gates, &store);
     shared.stop.raised().await;
     drain(shared, gates, store).await
 }
@@ -203,13 +205,27 @@ fn services(
         arrivals,
         stop.clone(),
     );
-    let intake = Intake::new(remote, directory);
+    let intake = Intake::new(remote.clone(), directory);
     let smtp = smtp::Service::new(intake, desk, roster, stop);
     Rc::new(Services {
         imap,
         pop3: Rc::new(pop3),
         smtp: Rc::new(smtp),
     })
+}
+
+/// The store looks up limits as they are now, and the owners of full mailboxes are told.
+fn heed_quotas(store: &Store, directory: &Directory, gates: &Gates) {
+    let remote = store.remote();
+    let book = directory.clone();
+    remote.set_quota_book(Rc::new(move |account| {
+        let snapshot = book.snapshot();
+        snapshot
+            .account(account)
+            .map(|account| snapshot.quota(account))
+    }));
+    let warn = delivery::warn_of_quotas(remote, directory.clone(), gates.background.clone());
+    runtime::spawn_in(&gates.background, "delivery.warnings", warn);
 }
 
 /// Goes on with connections that logged in on another shard.
@@ -235,7 +251,13 @@ async fn receive(
 }
 
 /// Serves every listener of this shard.
-fn listen(opened: Vec<Opened>, shared: &Shared, services: &Rc<Services>, gates: &Gates) {
+fn listen(
+    opened: Vec<Opened>,
+    shared: &Shared,
+    services: &Rc<Services>,
+    gates: &Gates,
+    store: &Store,
+) {
     if runtime::shard() == ShardId(0) {
         let of_doors = shared.doors.iter().zip(&opened);
         let seen = of_doors.map(|(door, one)| (door.listener().protocol.into(), one.counters()));
@@ -245,7 +267,7 @@ fn listen(opened: Vec<Opened>, shared: &Shared, services: &Rc<Services>, gates: 
     let mut doors = shared.doors.iter();
     for one in opened {
         if one.spec.protocol == build::ADMIN {
-            serve_admin(one, shared, gates);
+            serve_admin(one, shared, gates, store);
             continue;
         }
         let Some(door) = doors.next() else { continue };
@@ -313,11 +335,14 @@ fn serve_metrics(one: Opened, door: Door, shared: &Shared, gates: &Gates) {
     }
 }
 
-fn serve_admin(one: Opened, shared: &Shared, gates: &Gates) {
-    let handler = admin::handler(shared.directory.clone(), shared.control.clone());
+fn serve_admin(one: Opened, shared: &Shared, gates: &Gates, store: &Store) {
+    let directory = shared.directory.clone();
+    let importer = Importer::new(store.remote(), directory.clone());
+    let control = shared.control.clone();
+    let handler = admin::handler(directory, control, store.remote(), importer.clone());
     match one.into_listener() {
         Ok(listener) => {
-            let serve = web::serve_admin(listener, gates.background.clone(), handler);
+            let serve = web::serve_admin(listener, gates.background.clone(), handler, importer);
             runtime::spawn("server.admin", serve);
         }
         Err(error) => log_event!(ERROR, event::LISTENER_FAILED, proto = "admin", why = %error),

@@ -12,6 +12,7 @@ use crate::directory::{Account, AuthError, Authenticator, Credentials, LoggedIn,
 use crate::net::Peer;
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Stop};
+use crate::store::AccountRef;
 use crate::wire::sasl;
 
 /// Longest log-in name that a log line shows.
@@ -71,6 +72,12 @@ impl fmt::Display for LoginRefusal {
 }
 
 impl LoginDesk {
+    /// What the store needs to know of who is in.
+    #[must_use]
+    pub fn reference(&self, account: &Account) -> AccountRef {
+        self.authenticator.reference(account)
+    }
+
     /// `stop` cuts short the wait of who failed.
     #[must_use]
     pub fn new(authenticator: Authenticator, stop: Stop) -> Self {

@@ -8,6 +8,7 @@ use super::body::Source;
 use super::journal::{Journal, Location, SlotFiles};
 use super::mailbox::disk_error;
 use super::{Body, Message, StoreError};
+use crate::base::{Crc32c, crc32c};
 use crate::runtime::{Disk, FilePart, Open};
 
 /// Reads bodies from the journal of this life, or of former ones while they are replayed.
@@ -52,6 +53,24 @@ impl Bodies {
             Source::Journal(at) => self.read_journal(*at, range).await,
             Source::Spool(path) | Source::File(path) => read_file(&self.disk, path, range).await,
         }
+    }
+
+    /// All of a body, and whether it is what was taken in. It is read twice before it is given up:
+    /// bytes that are wrong are still the best there is.
+    pub async fn whole(
+        &self,
+        source: &Source,
+        memory: Option<&Arc<Message>>,
+        size: u64,
+        sum: Crc32c,
+    ) -> Result<(Vec<u8>, bool), StoreError> {
+        let bytes = self.read(source, memory, 0..size).await?;
+        if memory.is_some() || crc32c(&bytes) == sum {
+            return Ok((bytes, true));
+        }
+        let bytes = self.read(source, memory, 0..size).await?;
+        let is_whole = crc32c(&bytes) == sum;
+        Ok((bytes, is_whole))
     }
 
     /// Where the body lies while it is recovered, for who reads it on another thread.

@@ -26,6 +26,8 @@ pub(super) enum Unsettled {
         /// The message itself while memory allows.
         memory: Option<Arc<Message>>,
         prefix: Arc<[u8]>,
+        /// Of the body without the prefix.
+        crc32c: Crc32c,
     },
     /// A copy: the file of another placement of the account, prefix and all.
     Link {

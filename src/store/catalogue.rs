@@ -4,7 +4,6 @@
 //! "Catalogue"); the rename that puts it in place is what commits the checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,14 +11,18 @@ use hashbrown::HashMap;
 
 use super::body::{Accepted, Source};
 use super::bytes::{Malformed, Reader, Writer};
-use super::mailbox::{Mailbox, Meta, Weight};
-use super::{AccountRef, Flags, SpecialUse, Target, maildir};
+use super::doom::Doomed;
+use super::history::History;
+use super::mailbox::{CacheRef, Mailbox, Meta, NameId, Weight};
+use super::{AccountRef, Flags, Quota, SpecialUse, Target, archive, cache, maildir};
 use crate::base::{
     AccountId, ByteSize, Crc32c, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UidValidity,
     UnixMs, crc32c,
 };
 
-const MAGIC: &[u8; 8] = b"PALCAT01";
+const MAGIC: &[u8; 8] = b"PALCAT02";
+/// Without history.
+const MAGIC_1: &[u8; 8] = b"PALCAT01";
 
 #[derive(Default)]
 pub(super) struct Catalogue {
@@ -35,22 +38,7 @@ pub(super) struct Catalogue {
     /// Messages on their way to several owners (queue partitions).
     pub accepted: BTreeMap<PSeq, Accepted>,
     pub doomed: VecDeque<(PSeq, Doomed)>,
-}
-
-/// What is to be removed once a checkpoint covers the record that removed it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Doomed {
-    /// A message's file.
-    Message {
-        account: AccountId,
-        mailbox: MailboxId,
-        stem: String,
-        letters: u32,
-    },
-    /// A file; relative to the data directory, as are the others.
-    File(PathBuf),
-    /// A directory with all below it.
-    Tree(PathBuf),
+    pub history: History,
 }
 
 #[derive(Default)]
@@ -64,7 +52,7 @@ pub(super) struct AccountState {
     pub cache: CacheTail,
 }
 
-/// The end of an account's cache file: digests that are applied but not yet written.
+/// The end of an account's cache file: entries that are applied but not yet written.
 #[derive(Default)]
 pub(super) struct CacheTail {
     pub end: u64,
@@ -73,14 +61,15 @@ pub(super) struct CacheTail {
 
 impl CacheTail {
     /// Gives a digest its place.
-    pub fn push(&mut self, digest: &Arc<[u8]>) -> u64 {
-        let at = self.end;
-        self.end += digest.len() as u64;
-        self.waiting.push_back((at, digest.clone()));
-        at
+    pub fn push(&mut self, name: NameId, email_id: &[u8; 16], digest: &[u8]) -> CacheRef {
+        let entry = cache::entry(name, email_id, digest);
+        let (at, len) = (self.end, entry.len() as u32);
+        self.end += u64::from(len);
+        self.waiting.push_back((at, entry));
+        CacheRef { at, len }
     }
 
-    /// A digest that is not in the file yet.
+    /// An entry that is not in the file yet.
     pub fn waiting_at(&self, at: u64) -> Option<Arc<[u8]>> {
         let n = self.waiting.binary_search_by_key(&at, |(at, _)| *at).ok()?;
         Some(self.waiting[n].1.clone())
@@ -160,8 +149,9 @@ impl Catalogue {
         w.count(self.doomed.len());
         for (pseq, doomed) in &self.doomed {
             w.u64(pseq.0);
-            put_doomed(&mut w, doomed);
+            doomed.encode(&mut w);
         }
+        self.history.encode(&mut w);
         let crc = crc32c(&w.out);
         w.u32(crc.0);
         w.out
@@ -178,7 +168,8 @@ impl Catalogue {
             return Err(Malformed);
         }
         let mut r = Reader::new(body);
-        if r.take(8)? != MAGIC || r.u16()? != partition.0 {
+        let magic = r.take(8)?;
+        if (magic != MAGIC && magic != MAGIC_1) || r.u16()? != partition.0 {
             return Err(Malformed);
         }
         let mut catalogue = Catalogue {
@@ -207,7 +198,10 @@ impl Catalogue {
         }
         for _ in 0..r.count(9)? {
             let pseq = PSeq(r.u64()?);
-            catalogue.doomed.push_back((pseq, doomed(&mut r)?));
+            catalogue.doomed.push_back((pseq, Doomed::decode(&mut r)?));
+        }
+        if magic == MAGIC {
+            catalogue.history = History::decode(&mut r)?;
         }
         if r.is_empty() {
             Ok(catalogue)
@@ -287,6 +281,9 @@ fn account(
         account.subscriptions.insert(r.str()?.to_owned());
     }
     account.values = values(r)?;
+    for (namespace, key) in account.values.keys() {
+        archive::note(&account, namespace, key, true);
+    }
     Ok(account)
 }
 
@@ -356,7 +353,7 @@ fn put_accepted(w: &mut Writer, accepted: &Accepted) {
         let Some(target) = target else { continue };
         w.u64(target.account.account.0);
         w.u16(target.account.partition.0);
-        w.u64(target.account.quota.map_or(u64::MAX, |q| q.0));
+        w.u64(target.account.quota.bytes.map_or(u64::MAX, |q| q.0));
         w.str(&target.mailbox);
         w.u8(target.flags.0);
         w.bytes(&target.prefix);
@@ -394,7 +391,10 @@ fn accepted(
                     account: AccountRef {
                         account: AccountId(r.u64()?),
                         partition: PartitionId(r.u16()?),
-                        quota: Some(r.u64()?).filter(|&q| q != u64::MAX).map(ByteSize),
+                        quota: Quota {
+                            bytes: Some(r.u64()?).filter(|&q| q != u64::MAX).map(ByteSize),
+                            messages: None,
+                        },
                     },
                     mailbox: r.str()?.to_owned(),
                     flags: Flags(r.u8()?),
@@ -403,52 +403,5 @@ fn accepted(
             })
             .collect::<Result<_, _>>()?,
         memory: None,
-    })
-}
-
-fn put_doomed(w: &mut Writer, doomed: &Doomed) {
-    let path = |w: &mut Writer, path: &Path| {
-        use std::os::unix::ffi::OsStrExt;
-        w.bytes(path.as_os_str().as_bytes());
-    };
-    match doomed {
-        Doomed::Message {
-            account,
-            mailbox,
-            stem,
-            letters,
-        } => {
-            w.u8(1);
-            w.u64(account.0);
-            w.u64(mailbox.0);
-            w.str(stem);
-            w.u32(*letters);
-        }
-        Doomed::File(file) => {
-            w.u8(2);
-            path(w, file);
-        }
-        Doomed::Tree(tree) => {
-            w.u8(3);
-            path(w, tree);
-        }
-    }
-}
-
-fn doomed(r: &mut Reader<'_>) -> Result<Doomed, Malformed> {
-    let path = |r: &mut Reader<'_>| {
-        use std::os::unix::ffi::OsStrExt;
-        Ok(PathBuf::from(std::ffi::OsStr::from_bytes(r.bytes()?)))
-    };
-    Ok(match r.u8()? {
-        1 => Doomed::Message {
-            account: AccountId(r.u64()?),
-            mailbox: MailboxId(r.u64()?),
-            stem: r.str()?.to_owned(),
-            letters: r.u32()?,
-        },
-        2 => Doomed::File(path(r)?),
-        3 => Doomed::Tree(path(r)?),
-        _ => return Err(Malformed),
     })
 }

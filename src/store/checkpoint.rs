@@ -4,34 +4,29 @@
 //! partition's catalogue as bytes at some record at or after it. (2) Settle up to the cuts, write
 //! index and cache bytes, and the catalogues under another name. (3) One syncfs. (4) Rename the
 //! catalogues and sync again: this commits. (5) Release the journal, remove what is doomed.
+//! Expunged messages get their second names, and the history its entries, in (2).
 //! A crash before (4) leaves the old catalogues and a journal that still has everything after
 //! them; between (4) and (5) it leaves doomed files, which the next start removes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hashbrown::HashMap;
-
-use super::StoreError;
 use super::body::Source;
-use super::catalogue::Doomed;
+use super::doom::{self, Doomed};
 use super::mailbox::{align, disk_error};
-use super::maildir::{Settler, file_name, parse};
-use super::owned::{Owned, count};
+use super::maildir::Settler;
+use super::owned::count;
 use super::partition::Partition;
 use super::shard::Shard;
-use crate::base::{AccountId, Deadline, MailboxId, PSeq};
-use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, now, sleep, yield_if_needed};
+use super::{StoreError, history, repair};
+use crate::base::{Deadline, PSeq};
+use crate::runtime::{DiskError, DiskErrorKind, Step, now, sleep, yield_if_needed};
 
-/// Longest wait for a settling that is under way.
+/// Longest wait for another shard's checkpoint and a settling that is under way.
 const SETTLING_WAIT: Duration = Duration::from_secs(300);
 /// Between looks whether another shard's checkpoint is done.
 const TURN_POLL: Duration = Duration::from_millis(20);
-/// Files removed in one trip.
-const UNLINKS_MAX: usize = 512;
 
 /// A partition's state at one record.
 pub(super) struct Cut {
@@ -50,11 +45,18 @@ impl Drop for Turn<'_> {
 }
 
 pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
+    let until = Deadline::after(now(), SETTLING_WAIT);
     while shard.checkpointing.swap(true, Ordering::AcqRel) {
+        if shard.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        // Another shard hangs: the caller tries again, and tells that it had to.
+        if now() >= until.0 {
+            return Err(StoreError::Late);
+        }
         sleep(TURN_POLL).await;
     }
     let _turn = Turn(shard);
-    let until = Deadline::after(now(), SETTLING_WAIT);
     let settling = shard.settling.acquire(1, until).await;
     let _settling = settling.map_err(|_| StoreError::Late)?;
     if shard.is_poisoned() {
@@ -65,6 +67,7 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
         settler.run(&partition, PSeq(u64::MAX)).await?;
         settler.letters(&partition).await?;
         new_generations(&settler, &partition).await?;
+        history::compress(&shard.disk, &partition).await;
     }
     let position = shard.journal.position();
     // Looked up only now: a partition that came to be meanwhile has its records below `position`.
@@ -90,9 +93,10 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     }
     shard.journal.release_below(position);
     for cut in &cuts {
-        doom(&shard.patient, &shard.owned, &cut.partition, cut.at).await;
+        doom::doom(&shard.patient, &shard.owned, &cut.partition, cut.at).await;
     }
     shard.spools.sweep().await;
+    shard.owned.keeps_no_more.set(false);
     count(&shard.owned.counters.checkpoints);
     Ok(())
 }
@@ -121,6 +125,7 @@ pub(super) fn cut(partition: &Rc<Partition>) -> Cut {
             account.cache.end = align(account.cache.end);
         }
     }
+    state.history.seal();
     partition.dirty.set(false);
     let (at, catalogue) = (state.applied, state.encode(partition.id));
     drop(state);
@@ -140,8 +145,13 @@ pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<(), Fa
     let mut renames = Vec::new();
     for cut in cuts {
         settler.run(&cut.partition, cut.at).await?;
+        // Once more: nobody would ever look again at a name, or a list of keywords, that a change
+        // before the cut has made wrong.
+        settler.letters(&cut.partition).await?;
         settle_accepted(settler, &cut.partition, cut.at).await?;
         settler.flush(&cut.partition).await?;
+        history::flush(settler, &cut.partition).await?;
+        doom::keep(settler, &cut.partition, cut.at).await?;
         let to = layout.catalogue(cut.partition.id);
         let path = to.with_extension("new");
         let len = cut.catalogue.len() as u64;
@@ -186,7 +196,13 @@ async fn new_generations(settler: &Settler<'_>, partition: &Partition) -> Result
         .iter()
         .filter(|m| !m.deleted.get() && m.wants_snapshot())
     {
-        settler.owned.load(mailbox, settler.disk).await?;
+        if repair::load(settler.disk, settler.owned, partition, mailbox)
+            .await
+            .is_err()
+        {
+            // Its log grows on; nobody else waits for it.
+            continue;
+        }
         let old = mailbox.begin_generation();
         let mut state = partition.state.borrow_mut();
         let at = state.applied;
@@ -257,125 +273,4 @@ async fn settle_accepted(
         }
     }
     Ok(())
-}
-
-/// Removes what a durable checkpoint at `upto` has made superfluous. What cannot be removed now
-/// is tried again after the next one.
-pub(super) async fn doom(disk: &Disk, owned: &Owned, partition: &Partition, upto: PSeq) {
-    let mut doomed: Vec<(PSeq, Doomed)> = {
-        let mut state = partition.state.borrow_mut();
-        let n = state.doomed.partition_point(|(at, _)| *at <= upto);
-        state.doomed.drain(..n).collect()
-    };
-    if doomed.is_empty() {
-        return;
-    }
-    partition.dirty.set(true);
-    let mut messages: BTreeMap<(AccountId, MailboxId), Vec<Named>> = BTreeMap::new();
-    let mut steps = Vec::new();
-    // By place in the list: what is to be tried again.
-    let mut of_step = Vec::new();
-    let mut left = BTreeSet::new();
-    for (n, (_, doomed)) in doomed.iter().enumerate() {
-        let path = match doomed {
-            Doomed::Message {
-                account,
-                mailbox,
-                stem,
-                letters,
-            } => {
-                let of_mailbox = messages.entry((*account, *mailbox)).or_default();
-                of_mailbox.push((n, stem.clone(), *letters));
-                continue;
-            }
-            Doomed::File(path) | Doomed::Tree(path) => owned.layout.root.join(path),
-        };
-        let step = match doomed {
-            Doomed::Tree(_) => Step::RemoveDirAll { path },
-            _ if is_live_index(partition, &path) => continue,
-            _ => Step::Unlink { path },
-        };
-        of_step.push(n);
-        steps.push(step);
-    }
-    for (n, outcome) in of_step.into_iter().zip(disk.batch(steps).await) {
-        if let Err(error) = outcome
-            && error.kind != DiskErrorKind::NotFound
-        {
-            tracing::warn!(%error, "doomed file not removed");
-            left.insert(n);
-        }
-    }
-    for ((account, mailbox), files) in messages {
-        // With a deleted mailbox its folder goes as a whole.
-        let Ok(mailbox) = partition.mailbox(account, mailbox) else {
-            continue;
-        };
-        for part in files.chunks(UNLINKS_MAX) {
-            if let Err(error) = unlink_messages(disk, &mailbox.path(), part).await {
-                tracing::warn!(%error, "expunged messages not removed");
-                left.extend(part.iter().map(|(n, ..)| *n));
-            }
-        }
-    }
-    let mut state = partition.state.borrow_mut();
-    for n in left.into_iter().rev() {
-        state.doomed.push_front(doomed.swap_remove(n));
-    }
-}
-
-/// Whether a doomed index file is a mailbox's own by now: one that took the name, and with it the
-/// folder, of the mailbox whose file it was.
-fn is_live_index(partition: &Partition, path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    if !name.is_some_and(|name| name.starts_with("palomar.")) {
-        return false;
-    }
-    let state = partition.state.borrow();
-    let mut mailboxes = state.accounts.values().flat_map(|a| a.mailboxes.values());
-    mailboxes.any(|mailbox| mailbox.writes_to(path))
-}
-
-/// A doomed message: its place in the list, its stem and its letters.
-type Named = (usize, String, u32);
-
-async fn unlink_messages(disk: &Disk, folder: &Path, files: &[Named]) -> Result<(), DiskError> {
-    let cur = folder.join("cur");
-    let unlink = |(_, stem, letters): &Named| Step::Unlink {
-        path: cur.join(file_name(stem, *letters)),
-    };
-    let outcomes = disk.batch(files.iter().map(unlink).collect()).await;
-    let mut lost: HashMap<&str, ()> = HashMap::new();
-    let mut trouble = None;
-    for ((_, stem, _), outcome) in files.iter().zip(outcomes) {
-        match outcome {
-            Err(error) if error.kind == DiskErrorKind::NotFound => {
-                lost.insert(stem, ());
-            }
-            Err(error) => trouble = Some(error),
-            Ok(_) => {}
-        }
-    }
-    if lost.is_empty() {
-        return trouble.map_or(Ok(()), Err);
-    }
-    // Not under the expected letters: one look at every name finds them all.
-    let names = match disk.list(&cur).await {
-        Err(error) if error.kind == DiskErrorKind::NotFound => Vec::new(),
-        names => names?,
-    };
-    let found: Vec<PathBuf> = names
-        .into_iter()
-        .filter_map(|entry| entry.name.into_string().ok())
-        .filter(|name| lost.contains_key(parse(name).0))
-        .map(|name| cur.join(name))
-        .collect();
-    let steps = found
-        .into_iter()
-        .map(|path| Step::Unlink { path })
-        .collect();
-    for outcome in disk.batch(steps).await {
-        trouble = trouble.or(outcome.err());
-    }
-    trouble.map_or(Ok(()), Err)
 }

@@ -21,14 +21,24 @@ pub struct StoreConfig {
     pub body_memory_bytes_max: usize,
     /// Indexes kept loaded although nobody looks. For each shard.
     pub index_memory_bytes_max: usize,
+    /// Where each user's archive files are: `%u` address, `%n` and `%d` its parts.
+    pub archives: Option<PathBuf>,
+    /// Unpacked copies of compressed archive files.
+    pub archive_cache_bytes_max: u64,
     /// Take the lock of the data directory; not on a simulated disk.
     pub lock: bool,
     /// How message files are written from now on.
     pub packing: Packing,
     /// Compress those of before too, in the background.
     pub pack_old: bool,
+    /// Every account is scrubbed again after this time.
+    pub scrub_every: Option<Duration>,
+    /// How fast, on each shard.
+    pub scrub_bytes_per_second: u64,
     /// How long settling waits for more to do.
     pub settle_after: Duration,
+    /// Days for which removed messages can be restored; 0: not at all.
+    pub undelete_days: u32,
     /// Who watches the start.
     pub progress: Progress,
 }
@@ -45,10 +55,15 @@ impl StoreConfig {
             checkpoint_every: Duration::from_secs(60),
             body_memory_bytes_max: 64 << 20,
             index_memory_bytes_max: 256 << 20,
+            archives: None,
+            archive_cache_bytes_max: 4 << 30,
             lock: true,
             packing: Packing::Plain,
             pack_old: false,
+            scrub_every: None,
+            scrub_bytes_per_second: 20_000_000,
             settle_after: Duration::from_millis(100),
+            undelete_days: 14,
             progress: Progress::default(),
         }
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::account::{check_quota, ensure_account, ensure_mailbox};
+use super::account::{ensure_account, ensure_mailbox};
 use super::journal::Class;
 use super::mailbox::Mailbox;
 use super::partition::Partition;
+use super::quota::{self, Charge};
 use super::shard::Shard;
 use super::{BodyRef, Message, Op, OutboxKey, StoreError, Target};
 use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UnixMs};
@@ -30,8 +31,31 @@ pub(super) struct Shared {
     pub trace: Option<TraceId>,
 }
 
-/// Places the message. UIDs in the order of the placements; zero for one placed before.
+/// Places the message. UIDs in the order of the placements; zero for one placed before, and for one
+/// from an outbox whose account was purged meanwhile: there is nobody any more who could read it.
 pub(super) async fn place(
+    shard: &Shard,
+    partition: &Rc<Partition>,
+    shared: &Shared,
+    placements: &[Placement],
+) -> Result<Vec<Uid>, StoreError> {
+    let is_kept =
+        |p: &Placement| p.origin.is_none() || !partition.is_purged(p.target.account.account);
+    let kept: Vec<bool> = placements.iter().map(is_kept).collect();
+    if kept.iter().all(|kept| *kept) {
+        return place_all(shard, partition, shared, placements).await;
+    }
+    let some = placements.iter().zip(&kept).filter(|(_, kept)| **kept);
+    let some: Vec<Placement> = some.map(|(p, _)| p.clone()).collect();
+    let mut uids = place_all(shard, partition, shared, &some)
+        .await?
+        .into_iter();
+    let of = |kept: bool| if kept { uids.next() } else { None };
+    let all = kept.into_iter().map(of);
+    Ok(all.map(Option::unwrap_or_default).collect())
+}
+
+async fn place_all(
     shard: &Shard,
     partition: &Rc<Partition>,
     shared: &Shared,
@@ -68,7 +92,13 @@ fn resolve(partition: &Partition, placements: &[Placement]) -> Option<Vec<Rc<Mai
         if !super::maildir::is_good(&super::maildir::canonical(&p.target.mailbox)) {
             return account.find("INBOX").cloned();
         }
-        account.find(&p.target.mailbox).cloned()
+        let found = account.find(&p.target.mailbox).cloned();
+        // Nothing is put into an archive, and the mail is not lost for it.
+        match found.filter(|mailbox| !mailbox.archive.get()) {
+            Some(mailbox) => Some(mailbox),
+            None if account.find(&p.target.mailbox).is_some() => account.find("INBOX").cloned(),
+            None => None,
+        }
     };
     placements.iter().map(one).collect()
 }
@@ -82,7 +112,7 @@ async fn place_now(
 ) -> Result<Vec<Uid>, StoreError> {
     let message = &shared.message;
     let mut next: HashMap<(AccountId, MailboxId), (Uid, ModSeq)> = HashMap::new();
-    let mut bytes: HashMap<AccountId, u64> = HashMap::new();
+    let mut charge = Charge::new(shard, partition);
     let mut ops = Vec::with_capacity(placements.len());
     let mut uids = Vec::with_capacity(placements.len());
     let mut waits = false;
@@ -98,10 +128,11 @@ async fn place_now(
                 uids.push(Uid(0));
                 continue;
             }
-        } else {
-            let of_account = bytes.entry(account.account).or_default();
-            *of_account += message.size + p.target.prefix.len() as u64;
-            check_quota(partition, account, *of_account)?;
+        }
+        charge.add(account, quota::octets(message, &p.target.prefix), 1);
+        // What an outbox hands on was accepted: it may overshoot, and is never bounced.
+        if p.origin.is_none() {
+            charge.check(account)?;
         }
         let key = (account.account, mailbox.id);
         let (uid, modseq) = match next.get(&key) {
@@ -133,6 +164,7 @@ async fn place_now(
         });
     }
     if !ops.is_empty() {
+        ops.extend(charge.marks());
         let class = match placements.iter().any(|p| p.origin.is_some()) {
             true => Class::Change,
             false => Class::NewMail,

@@ -1,5 +1,6 @@
 //! What can go wrong in the store: whose fault, whether to try again, what a client may see.
 
+use super::Resource;
 use crate::base::{PartitionId, UnixMs};
 
 /// Facts, not texts: each protocol turns these into its replies in one exhaustive match.
@@ -9,7 +10,7 @@ pub enum StoreError {
     /// Not the client's fault; try later. SMTP 452 4.3.1, IMAP `NO [UNAVAILABLE]`.
     Full,
     /// The account would exceed its quota. SMTP 452 4.2.2, IMAP `NO [OVERQUOTA]`.
-    OverQuota { used: u64, limit: u64 },
+    OverQuota { of: Resource, used: u64, limit: u64 },
     /// A disk operation failed; the process stops acknowledging and exits. Try later.
     Poisoned,
     /// A wait ended without a result: the change may or may not be made.

@@ -12,6 +12,7 @@ impl Flags {
     pub const DRAFT: Flags = Flags(16);
     /// `$Forwarded`, which Maildir knows as `P`; in IMAP it is a keyword, so it is not set here.
     pub const NONE: Flags = Flags(0);
+    pub const ALL: Flags = Flags(31);
 
     #[must_use]
     pub fn contains(self, other: Flags) -> bool {

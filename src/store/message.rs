@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::StoreError;
-use super::body::Unsettled;
+use super::archive::{ArchiveBody, Cursor};
+use super::body::{Source, Unsettled};
 use super::mailbox::{Mailbox, NameId, disk_error};
 use super::maildir::{file_name, find_file};
 use super::packed::{Stored, Unreadable};
@@ -42,9 +43,17 @@ pub enum Body {
 }
 
 /// A digest stands in the journal record beside the body: it must leave room for both.
-const STRUCTURE_BYTES_MAX: usize = 256 << 10;
+pub(super) const STRUCTURE_BYTES_MAX: usize = 256 << 10;
 /// What is gathered before it is written to a spool file.
 const SPOOL_PIECE_BYTES: usize = 256 << 10;
+
+/// What a digest may hold, whenever it is made.
+pub(super) fn walk_limits() -> Limits {
+    Limits {
+        structure_bytes_max: STRUCTURE_BYTES_MAX,
+        ..Limits::default()
+    }
+}
 
 /// Takes a body in: counts, hashes and walks its MIME structure in one pass. Dropped without
 /// `finish`, it leaves nothing behind.
@@ -64,10 +73,6 @@ pub struct Incoming {
 
 impl Incoming {
     pub(super) fn new(spools: Spools, inline_bytes_max: usize) -> Self {
-        let limits = Limits {
-            structure_bytes_max: STRUCTURE_BYTES_MAX,
-            ..Limits::default()
-        };
         Incoming {
             spools,
             inline_bytes_max,
@@ -77,7 +82,7 @@ impl Incoming {
             size: 0,
             crc: Crc32c(0),
             hasher: Box::default(),
-            walker: Box::new(Walker::new(limits)),
+            walker: Box::new(Walker::new(walk_limits())),
         }
     }
 
@@ -165,6 +170,9 @@ pub struct BodyReader {
     len: u64,
     /// Open once it is a file, so that an expunge does not end the reading.
     file: RefCell<Option<Stored>>,
+    /// Where it is in the mailbox's archive file, if it is there.
+    archive: Option<(u64, u64)>,
+    archived: RefCell<Option<(Rc<ArchiveBody>, Cursor)>>,
 }
 
 impl BodyReader {
@@ -174,7 +182,7 @@ impl BodyReader {
         mailbox: Rc<Mailbox>,
         uid: Uid,
     ) -> Result<Self, StoreError> {
-        let (name, stem, letters, apart, len) = {
+        let (name, stem, letters, apart, len, archive) = {
             let index = mailbox.index.borrow();
             let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
             let at = index.position(uid).ok_or(StoreError::Expunged)?;
@@ -184,7 +192,8 @@ impl BodyReader {
                 .map(|e| e.prefix.clone())
                 .unwrap_or_default();
             let len = index.stored_size(at);
-            (cold.name, index.stem(at), cold.letters, apart, len)
+            let archive = index.extra(at).and_then(|e| e.archive);
+            (cold.name, index.stem(at), cold.letters, apart, len, archive)
         };
         let file = RefCell::new(None);
         Ok(BodyReader {
@@ -198,6 +207,8 @@ impl BodyReader {
             apart,
             len,
             file,
+            archive,
+            archived: RefCell::new(None),
         })
     }
 
@@ -233,6 +244,9 @@ impl BodyReader {
 
     /// The bytes of `range` of what is, or becomes, the file.
     async fn read_stored(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        if let Some(place) = self.archive {
+            return self.read_archived(place, range).await;
+        }
         // Settling may move the body between the look and the read: then the file is there.
         for _ in 0..2 {
             match self.read_unsettled(range.clone()).await {
@@ -243,8 +257,34 @@ impl BodyReader {
             if let Some(bytes) = self.read_file(range.clone()).await? {
                 return Ok(bytes);
             }
+            // Or the folder is just being renamed.
+            drop(self.mailbox.files_turn().await?);
         }
         Err(self.missing())
+    }
+
+    async fn read_archived(
+        &self,
+        place: (u64, u64),
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, StoreError> {
+        // Two at once, which no session does, would each open the file.
+        let open = self.archived.borrow_mut().take();
+        let (body, mut cursor) = match open {
+            Some(open) => open,
+            None => {
+                let (account, mailbox) = (self.mailbox.account, self.mailbox.id);
+                let (shard, partition) = (&self.shard, &self.partition);
+                let len = self.len - self.apart.len() as u64;
+                let body =
+                    ArchiveBody::open(shard, partition, account, mailbox, place, len).await?;
+                let body = body.ok_or_else(|| self.missing())?;
+                (Rc::new(body), Cursor::default())
+            }
+        };
+        let read = body.read(range, &mut cursor).await;
+        *self.archived.borrow_mut() = Some((body, cursor));
+        read
     }
 
     fn missing(&self) -> StoreError {
@@ -298,10 +338,11 @@ impl BodyReader {
                     source,
                     memory,
                     prefix,
-                } => break (source, memory, prefix),
+                    crc32c,
+                } => break (source, memory, prefix, crc32c),
             }
         };
-        let (source, memory, prefix) = body;
+        let (source, memory, prefix, sum) = body;
         let head = prefix.len() as u64;
         let mut out = Vec::with_capacity((range.end - range.start) as usize);
         if range.start < head {
@@ -310,7 +351,23 @@ impl BodyReader {
         }
         if range.end > head {
             let part = range.start.max(head) - head..range.end - head;
-            match self.shard.bodies.read(&source, memory.as_ref(), part).await {
+            let bodies = &self.shard.bodies;
+            let read = match (&source, &memory) {
+                // What comes from a slot is checked as a whole: it is small.
+                (Source::Journal(at), None) => {
+                    let size = u64::from(at.len);
+                    let whole = bodies.whole(&source, None, size, sum).await;
+                    whole.and_then(|(bytes, is_whole)| match is_whole {
+                        true => {
+                            let part = bytes.get(part.start as usize..part.end as usize);
+                            Ok(part.unwrap_or_default().to_vec())
+                        }
+                        false => Err(self.damaged()),
+                    })
+                }
+                _ => bodies.read(&source, memory.as_ref(), part).await,
+            };
+            match read {
                 Ok(bytes) => out.extend_from_slice(&bytes),
                 Err(why) => return Some(Err(why)),
             }

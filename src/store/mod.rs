@@ -12,16 +12,22 @@
 //! Deliberately absent: who a user is (directory), what a message may do (delivery).
 
 mod account;
+mod adopt;
+mod archive;
 mod bodies;
 mod body;
 mod bytes;
+mod cache;
 mod catalogue;
 mod checkpoint;
 mod codec;
 mod config;
 mod deliver;
+mod doom;
 mod error;
 mod flags;
+mod history;
+mod import;
 pub mod journal;
 mod mailbox;
 mod maildir;
@@ -33,8 +39,11 @@ mod owned;
 mod packed;
 mod partition;
 mod progress;
+mod quota;
 mod remote;
+mod repair;
 mod repack;
+mod scrub;
 mod replay;
 mod service;
 mod shard;
@@ -44,15 +53,23 @@ mod startup;
 mod tests;
 mod view;
 
-pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, QuotaUsage, Status};
+pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, Recount, Status};
+pub use adopt::{
+    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, UidlFormat,
+};
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
+pub use history::{RestoreReport, RestoreRequest, RestoreRow, RestoreState};
+pub use import::ROWS_MAX;
 pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use packed::Packing;
 pub use progress::{Progress, Stage, Watcher};
+pub use quota::{FolderSize, Quota, QuotaBook, QuotaDue, QuotaUsage, Resource};
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
+pub use repair::{IndexRepair, IndexState, MailboxRepair, RepairOrder};
+pub use scrub::{Finding, FindingKind, ScrubOrder, ScrubStatus};
 pub use service::{Store, StoreStats};
 pub use startup::{Recovered, StartError, lock};
-pub use view::{Access, Changes, Copied, Row, ScanRow, Stored, View};
+pub use view::{Access, Changes, Copied, Row, ScanRow, Stored, View, own_uidl};

@@ -2,15 +2,16 @@
 //!
 //! Delivered at least once, applied once: the owner's record carries the entry's key, and its
 //! marks outlive a restart. An entry is tried for ever, with growing pauses; nothing is bounced.
+//! New entries and those that failed before have workers of their own, and an owner that cannot
+//! be served does not keep the others of the same message waiting.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
-use hashbrown::HashSet;
 
 use super::body::Source;
 use super::deliver::{Placement, Shared};
@@ -19,113 +20,217 @@ use super::owned::count;
 use super::partition::Partition;
 use super::remote::{HAND_OVER_SPAN, Remote};
 use super::shard::Shard;
-use super::{Body, Message, Op, OutboxKey, StoreError};
+use super::{Body, Message, Op, OutboxKey, StoreError, repair};
 use crate::base::{Deadline, PSeq, PartitionId};
 use crate::runtime::{now, sleep, spawn_in};
 
-/// Messages handed over at the same time.
-const WORKERS_MAX: usize = 32;
+/// New messages handed over at the same time.
+const FRESH_MAX: usize = 24;
+/// The same of those that failed before: however many there are, new ones pass them.
+const AGAIN_MAX: usize = 8;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Entries that found no worker are looked for again.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// The first wait for an owner; it doubles up to [`HAND_OVER_SPAN`].
+const SPAN_MIN: Duration = Duration::from_secs(5);
 
-type Working = Rc<RefCell<HashSet<(PartitionId, PSeq)>>>;
+type Entry = (PartitionId, PSeq);
+
+/// Who is at work, and what waits to be tried again. An entry stands in one place at most.
+#[derive(Default)]
+struct Desk {
+    fresh: usize,
+    again: usize,
+    /// Below it every entry of a queue was begun.
+    begun: BTreeMap<PartitionId, PSeq>,
+    /// By the time of the next attempt; with the attempts so far.
+    resting: BTreeMap<(Instant, Entry), u32>,
+}
+
+impl Desk {
+    /// The next entry to begin, and how often it was tried.
+    fn next(&mut self, shard: &Shard) -> Option<(Rc<Partition>, PSeq, u32)> {
+        let at = now();
+        if self.again < AGAIN_MAX
+            && let Some(first) = self.resting.first_entry()
+            && first.key().0 <= at
+        {
+            let ((_, (id, pseq)), attempts) = first.remove_entry();
+            return Some((shard.owned.partition(id), pseq, attempts));
+        }
+        if self.fresh >= FRESH_MAX {
+            return None;
+        }
+        for partition in shard.owned.all().into_iter().filter(|p| p.id.is_queue()) {
+            let from = self.begun.entry(partition.id).or_default();
+            let next = partition
+                .state
+                .borrow()
+                .accepted
+                .range(*from..)
+                .next()
+                .map(|e| *e.0);
+            if let Some(pseq) = next {
+                *from = PSeq(pseq.0 + 1);
+                return Some((partition, pseq, 0));
+            }
+        }
+        None
+    }
+}
+
+/// One worker's entry. However the work ends, the entry is done or rests.
+struct Worker {
+    shard: Rc<Shard>,
+    desk: Rc<RefCell<Desk>>,
+    entry: Entry,
+    attempts: u32,
+    done: bool,
+}
+
+impl Worker {
+    fn end(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let mut desk = self.desk.borrow_mut();
+        match self.attempts {
+            0 => desk.fresh -= 1,
+            _ => desk.again -= 1,
+        }
+        if !self.done {
+            let pause = doubled(PAUSE_MIN, self.attempts).min(PAUSE_MAX);
+            let attempts = self.attempts.saturating_add(1);
+            desk.resting.insert((now() + pause, self.entry), attempts);
+        }
+        drop(desk);
+        // There is a worker for what waits.
+        self.shard.owned.outbox.notify_all();
+    }
+}
+
+fn doubled(span: Duration, times: u32) -> Duration {
+    span * (1 << times.min(10))
+}
 
 /// Runs until the store drains.
 pub(super) async fn run(shard: Rc<Shard>) {
-    let working: Working = Rc::default();
+    let desk = Rc::<RefCell<Desk>>::default();
     while !shard.gate.is_closed() && !shard.is_poisoned() {
         let told = shard.owned.outbox.notified();
-        let mut waiting = false;
-        for partition in shard.owned.all().into_iter().filter(|p| p.id.is_queue()) {
-            // No more than can be begun: there may be very many, and this runs for each new one.
-            let entries: Vec<PSeq> = {
-                let (state, working) = (partition.state.borrow(), working.borrow());
-                let free = |pseq: &PSeq| !working.contains(&(partition.id, *pseq));
-                let waiting = state.accepted.keys().copied().filter(free);
-                waiting.take(WORKERS_MAX + 1).collect()
+        loop {
+            let next = desk.borrow_mut().next(&shard);
+            let Some((partition, pseq, attempts)) = next else {
+                break;
             };
-            for pseq in entries {
-                let key = (partition.id, pseq);
-                if working.borrow().len() >= WORKERS_MAX {
-                    waiting = true;
-                    break;
-                }
-                working.borrow_mut().insert(key);
-                let (shard_too, partition, working) =
-                    (shard.clone(), partition.clone(), working.clone());
-                spawn_in(&shard.gate, "outbox", async move {
-                    hand_over_all(&shard_too, &partition, pseq).await;
-                    working.borrow_mut().remove(&key);
-                    // There is a worker for what waits.
-                    shard_too.owned.outbox.notify_all();
-                });
-            }
+            begin(&shard, &desk, partition, pseq, attempts);
         }
+        let rests = {
+            let desk = desk.borrow();
+            let first = desk.resting.keys().next().map(|(at, _)| *at);
+            // With every worker busy, the first that ends tells.
+            first.filter(|_| desk.again < AGAIN_MAX)
+        };
         let again = async {
-            match waiting {
-                true => or(sleep(LOOK_AGAIN), told).await,
-                false => told.await,
+            match rests {
+                Some(at) => or(sleep(at.saturating_duration_since(now())), told).await,
+                None => told.await,
             }
         };
         or(again, shard.gate.closing()).await;
     }
 }
 
-/// Hands over one message to all its owners.
-async fn hand_over_all(shard: &Rc<Shard>, partition: &Rc<Partition>, pseq: PSeq) {
-    let mut pause = PAUSE_MIN;
-    while !shard.gate.is_closed() && !shard.is_poisoned() {
-        match try_once(shard, partition, pseq).await {
-            Ok(true) => return,
-            Ok(false) => pause = PAUSE_MIN,
+fn begin(
+    shard: &Rc<Shard>,
+    desk: &Rc<RefCell<Desk>>,
+    partition: Rc<Partition>,
+    pseq: PSeq,
+    attempts: u32,
+) {
+    match attempts {
+        0 => desk.borrow_mut().fresh += 1,
+        _ => desk.borrow_mut().again += 1,
+    }
+    let worker = Worker {
+        shard: shard.clone(),
+        desk: desk.clone(),
+        entry: (partition.id, pseq),
+        attempts,
+        done: false,
+    };
+    spawn_in(&shard.gate, "outbox", async move {
+        let shard = worker.shard.clone();
+        let span = doubled(SPAN_MIN, attempts).min(HAND_OVER_SPAN);
+        match hand_over_all(&shard, &partition, pseq, span).await {
+            Ok(()) => worker.end(),
             Err(why) => {
                 tracing::warn!(?why, partition = %partition.id, %pseq, "hand-over put off");
-                or(sleep(pause), shard.gate.closing()).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+                drop(worker);
             }
         }
-    }
+    });
 }
 
-/// One owner's share of one message. True when nothing is left.
-async fn try_once(
+/// Hands over one message to all its owners; whoever fails does not keep it from the rest.
+async fn hand_over_all(
     shard: &Rc<Shard>,
     partition: &Rc<Partition>,
     pseq: PSeq,
-) -> Result<bool, StoreError> {
-    let mut by_owner: BTreeMap<PartitionId, Vec<(u16, Placement)>> = BTreeMap::new();
-    {
-        let state = partition.state.borrow();
-        let Some(accepted) = state.accepted.get(&pseq) else {
-            return Ok(true);
-        };
-        for (n, target) in accepted.targets.iter().enumerate() {
-            let Some(target) = target else { continue };
-            let ordinal = n as u16;
-            let origin = Some(OutboxKey {
-                source: partition.id,
-                pseq,
-                ordinal,
-            });
-            let placement = Placement {
-                target: target.clone(),
-                origin,
-            };
-            by_owner
-                .entry(target.account.partition)
-                .or_default()
-                .push((ordinal, placement));
+    span: Duration,
+) -> Result<(), StoreError> {
+    let mut outcome = Ok(());
+    for (owner, share) in shares(partition, pseq) {
+        let handed = hand_over(shard, partition, pseq, (owner, share), span).await;
+        outcome = outcome.and(handed);
+        if shard.is_poisoned() || shard.gate.is_closed() {
+            break;
         }
     }
-    let Some((owner, share)) = by_owner.pop_first() else {
-        return Ok(true);
+    outcome
+}
+
+type Share = Vec<(u16, Placement)>;
+
+/// What is left to be handed over, by the owning partition.
+fn shares(partition: &Partition, pseq: PSeq) -> BTreeMap<PartitionId, Share> {
+    let mut by_owner: BTreeMap<PartitionId, Share> = BTreeMap::new();
+    let state = partition.state.borrow();
+    let Some(accepted) = state.accepted.get(&pseq) else {
+        return by_owner;
     };
+    for (n, target) in accepted.targets.iter().enumerate() {
+        let Some(target) = target else { continue };
+        let ordinal = n as u16;
+        let origin = Some(OutboxKey {
+            source: partition.id,
+            pseq,
+            ordinal,
+        });
+        let placement = Placement {
+            target: target.clone(),
+            origin,
+        };
+        let share = by_owner.entry(target.account.partition).or_default();
+        share.push((ordinal, placement));
+    }
+    by_owner
+}
+
+/// One owner's share of one message.
+async fn hand_over(
+    shard: &Rc<Shard>,
+    partition: &Rc<Partition>,
+    pseq: PSeq,
+    (owner, share): (PartitionId, Share),
+    span: Duration,
+) -> Result<(), StoreError> {
     let shared = message_of(shard, partition, pseq).await?;
     let low_water = (partition.id, partition.state.borrow().low_water());
     let (ordinals, placements): (Vec<u16>, Vec<Placement>) = share.into_iter().unzip();
-    let until = Deadline::after(now(), HAND_OVER_SPAN);
+    let until = Deadline::after(now(), span);
     let remote = Remote::new(shard.clone());
     remote
         .hand_over(owner, shared, placements, low_water, until)
@@ -136,8 +241,7 @@ async fn try_once(
         .map(|ordinal| Op::HandedOver { pseq, ordinal })
         .collect();
     let ticket = shard.submit(partition, done, Vec::new(), Class::Completion)?;
-    shard.commit(ticket).await?;
-    Ok(by_owner.is_empty())
+    shard.commit(ticket).await
 }
 
 async fn message_of(
@@ -170,7 +274,15 @@ async fn message_of(
     }
     let body = match source {
         Source::Spool(path) => Body::Spool(path),
-        source => Body::Inline(shard.bodies.read(&source, None, 0..size).await?),
+        source => {
+            let sum = shared.message.crc32c;
+            let (bytes, is_whole) = shard.bodies.whole(&source, None, size, sum).await?;
+            if !is_whole {
+                // Its owners get what there is: nothing else will ever be there.
+                repair::note_damaged_queue(&shard.owned, partition.id, pseq);
+            }
+            Body::Inline(bytes)
+        }
     };
     let message = Arc::new(Message {
         body,

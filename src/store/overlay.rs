@@ -6,7 +6,7 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::{BodyRef, Flags, Op, OutboxKey, Record};
+use super::{BodyRef, Flags, Op, OutboxKey, Record, quota};
 use crate::base::{AccountId, MailboxId, ModSeq, PSeq, Uid};
 
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub(super) struct Overlay {
 /// What a record holds until it is applied.
 #[derive(Default)]
 struct Held {
-    accounts: Vec<(AccountId, u64, u64)>,
+    accounts: Vec<(AccountId, i64, i64)>,
     mailboxes: Vec<(AccountId, MailboxId)>,
     origins: Vec<OutboxKey>,
 }
@@ -30,8 +30,11 @@ struct Held {
 pub(super) struct AccountFlight {
     records: u32,
     barred: bool,
-    pub bytes: u64,
-    pub messages: u64,
+    /// What records in flight add, less what they remove.
+    pub bytes: i64,
+    pub messages: i64,
+    /// The quota mark that was set last, and whether its warning is due.
+    pub mark: Option<(u8, bool)>,
     mailboxes: HashMap<MailboxId, MailboxFlight>,
 }
 
@@ -119,7 +122,7 @@ impl Overlay {
                 } => {
                     let bytes = match *body {
                         BodyRef::New(n) | BodyRef::Handed(n) => {
-                            record.bodies[usize::from(n)].size + prefix.len() as u64
+                            quota::octets(&record.bodies[usize::from(n)], prefix)
                         }
                         BodyRef::Copy { mailbox, uid } => {
                             // Its index is read when this is applied, and stays until then.
@@ -130,7 +133,7 @@ impl Overlay {
                     let flight = self.touch(&mut held, *account, *mailbox);
                     flight.uidnext = flight.uidnext.max(Uid(uid.0 + 1));
                     flight.highest = flight.highest.max(*modseq);
-                    self.count(&mut held, *account, bytes, 1);
+                    self.weigh(&mut held, *account, bytes as i64, 1);
                     if let Some(key) = origin {
                         self.origins.insert(*key);
                         held.origins.push(*key);
@@ -165,6 +168,9 @@ impl Overlay {
                     let flight = self.touch(&mut held, *account, *mailbox);
                     flight.highest = flight.highest.max(*modseq);
                     flight.expunged.extend(uids.iter().map(|&uid| (uid, pseq)));
+                    let sizes = uids.iter().map(|&uid| size(*account, *mailbox, uid));
+                    let bytes: u64 = sizes.sum();
+                    self.weigh(&mut held, *account, -(bytes as i64), -(uids.len() as i64));
                 }
                 Op::Adopted {
                     account,
@@ -176,8 +182,13 @@ impl Overlay {
                         flight.uidnext = flight.uidnext.max(Uid(row.uid.0.saturating_add(1)));
                         flight.highest = flight.highest.max(row.modseq);
                     }
-                    let bytes = rows.iter().map(|row| row.size).sum();
-                    self.count(&mut held, *account, bytes, rows.len() as u64);
+                    // What lies in an archive file counts in no quota.
+                    let counted = rows
+                        .iter()
+                        .filter(|row| !matches!(row.place, super::AdoptedPlace::Archive { .. }));
+                    let (bytes, messages) =
+                        counted.fold((0, 0), |(bytes, n), row| (bytes + row.size as i64, n + 1));
+                    self.weigh(&mut held, *account, bytes, messages);
                 }
                 Op::MailboxSet {
                     account,
@@ -194,12 +205,19 @@ impl Overlay {
                 | Op::MailboxRenamed { account, .. }
                 | Op::MailboxDeleted { account, .. }
                 | Op::SubscriptionSet { account, .. }
-                | Op::AccountPurged { account }
-                | Op::ValueSet {
-                    account: Some(account),
-                    ..
-                } => {
+                | Op::AccountPurged { account } => {
                     self.touch_account(&mut held, *account);
+                }
+                Op::ValueSet {
+                    account: Some(account),
+                    namespace,
+                    key,
+                    value,
+                } => {
+                    let flight = self.touch_account(&mut held, *account);
+                    if let Some(mark) = quota::mark_set(namespace, key, value.as_deref()) {
+                        flight.mark = Some(mark);
+                    }
                 }
                 Op::ValueSet { account: None, .. }
                 | Op::Accepted { .. }
@@ -210,17 +228,6 @@ impl Overlay {
         self.records.insert(pseq, held);
     }
 
-    /// Bytes and messages that the record adds to an account.
-    fn count(&mut self, held: &mut Held, account: AccountId, bytes: u64, messages: u64) {
-        let of_account = self.touch_account(held, account);
-        of_account.bytes += bytes;
-        of_account.messages += messages;
-        if let Some(entry) = held.accounts.iter_mut().find(|a| a.0 == account) {
-            entry.1 += bytes;
-            entry.2 += messages;
-        }
-    }
-
     fn touch_account(&mut self, held: &mut Held, account: AccountId) -> &mut AccountFlight {
         let flight = self.accounts.entry(account).or_default();
         if held.accounts.iter().all(|a| a.0 != account) {
@@ -228,6 +235,17 @@ impl Overlay {
             flight.records += 1;
         }
         flight
+    }
+
+    /// Bytes and messages that the record adds to an account, or takes away.
+    fn weigh(&mut self, held: &mut Held, account: AccountId, bytes: i64, messages: i64) {
+        let flight = self.touch_account(held, account);
+        flight.bytes += bytes;
+        flight.messages += messages;
+        if let Some(entry) = held.accounts.iter_mut().find(|a| a.0 == account) {
+            entry.1 += bytes;
+            entry.2 += messages;
+        }
     }
 
     fn touch(

@@ -1,7 +1,7 @@
 //! The partitions of one shard, as the journal's commit task reaches them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,19 +10,25 @@ use super::journal::{Apply, Committed};
 use super::mailbox::Mailbox;
 use super::maildir::Layout;
 use super::partition::Partition;
+use super::quota::Watch;
+use super::repair::{IndexRepair, Orphans};
 use super::{Body, Message, Packing, StoreError, ValueChange};
-use crate::base::PartitionId;
+use crate::base::{AccountId, Epoch, MailboxId, PartitionId};
 use crate::runtime::Disk;
 use crate::runtime::local::Notify;
 
 /// Bodies of recent messages kept in memory until they are files.
 const BODIES_BYTES_MAX: usize = 16 << 20;
 
+type OpenKey = (PartitionId, AccountId, MailboxId);
+
 type SiteHook = Rc<dyn Fn(&ValueChange)>;
 
 pub(super) struct Owned {
     pub layout: Layout,
     pub partitions: RefCell<BTreeMap<PartitionId, Rc<Partition>>>,
+    /// Mailboxes that sessions have open.
+    pub open: RefCell<BTreeMap<OpenKey, Rc<Mailbox>>>,
     /// How message files are written.
     pub packing: Cell<Packing>,
     /// Something waits to be settled.
@@ -32,6 +38,16 @@ pub(super) struct Owned {
     pub counters: Counters,
     /// Mailboxes whose index was loaded, and may be still.
     pub loaded: RefCell<Vec<Rc<Mailbox>>>,
+    /// Of this start.
+    pub epoch: Cell<Epoch>,
+    /// What became of indexes that could not be read, newest last.
+    pub repairs: RefCell<VecDeque<IndexRepair>>,
+    pub orphans: Orphans,
+    pub quota: Watch,
+    /// Days for which removed messages are kept; 0 keeps none.
+    pub keep_days: Cell<u32>,
+    /// The disk is full and nothing kept is left to make room: what cannot be kept goes.
+    pub keeps_no_more: Cell<bool>,
     site_hooks: RefCell<Vec<SiteHook>>,
     bodies_bytes: Cell<usize>,
 }
@@ -51,6 +67,19 @@ pub(super) struct Counters {
     pub packed: Cell<u64>,
     pub handed_over: Cell<u64>,
     pub index_bytes: Cell<u64>,
+    /// Indexes that could not be read, and those of them that were made anew.
+    pub indexes_damaged: Cell<u64>,
+    pub indexes_rebuilt: Cell<u64>,
+    /// Digests that were damaged or missing; they are made anew when they are asked for.
+    pub digests_damaged: Cell<u64>,
+    /// Messages that are not what the index says.
+    pub messages_damaged: Cell<u64>,
+    /// Files without a row that were taken in as new messages.
+    pub orphans_taken: Cell<u64>,
+    /// Removed messages, and entries of the history, that could not be kept.
+    pub history_lost: Cell<u64>,
+    /// Days of removed messages that went early because the disk was full.
+    pub history_days_early: Cell<u64>,
 }
 
 pub(super) fn count(counter: &Cell<u64>) {
@@ -62,11 +91,18 @@ impl Owned {
         Rc::new(Owned {
             layout,
             partitions: RefCell::default(),
+            open: RefCell::default(),
             packing: Cell::default(),
             work: Notify::new(),
             outbox: Notify::new(),
             counters: Counters::default(),
             loaded: RefCell::default(),
+            epoch: Cell::new(Epoch(0)),
+            repairs: RefCell::default(),
+            orphans: Orphans::default(),
+            quota: Watch::default(),
+            keep_days: Cell::new(0),
+            keeps_no_more: Cell::new(false),
             site_hooks: RefCell::default(),
             bodies_bytes: Cell::new(0),
         })
@@ -88,10 +124,25 @@ impl Owned {
     /// Reads the index of a mailbox, which is unloaded again when memory is short.
     pub async fn load(&self, mailbox: &Rc<Mailbox>, disk: &Disk) -> Result<(), StoreError> {
         mailbox.load(disk).await?;
+        self.note_loaded(mailbox);
+        Ok(())
+    }
+
+    /// The index of a mailbox is in memory.
+    pub fn note_loaded(&self, mailbox: &Rc<Mailbox>) {
         if !mailbox.listed.replace(true) {
             self.loaded.borrow_mut().push(mailbox.clone());
         }
-        Ok(())
+    }
+
+    /// A session has opened the mailbox, or closed it.
+    pub fn note_open(&self, mailbox: &Rc<Mailbox>) {
+        let key = (mailbox.partition, mailbox.account, mailbox.id);
+        match mailbox.views.get() {
+            0 => drop(self.open.borrow_mut().remove(&key)),
+            1 => drop(self.open.borrow_mut().insert(key, mailbox.clone())),
+            _ => {}
+        }
     }
 
     /// The message, where memory allows to keep it until its file is written.

@@ -13,13 +13,16 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::body::{Accepted, Source, Unsettled};
-use super::catalogue::{Catalogue, Doomed};
+use super::catalogue::Catalogue;
+use super::doom::Doomed;
 use super::journal::{BodyPlace, Committed};
-use super::mailbox::{CacheRef, Change, Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
-use super::maildir::{Layout, Task, flag_letters, new_stem, stem};
+use super::mailbox::{Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
+use super::maildir::{OwnName, Task, flag_letters, stem};
 use super::overlay::Overlay;
 use super::owned::Owned;
-use super::{AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange};
+use super::{
+    AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange, archive,
+};
 use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, Uid};
 use crate::runtime::local::Notify;
 use crate::wire::mime::DigestView;
@@ -42,6 +45,11 @@ pub(super) struct Partition {
     pub numbers: Cell<(u64, u32)>,
     /// Sources of outbox entries, and below which none is new. Of this life: attempts are too.
     pub low_waters: RefCell<HashMap<PartitionId, PSeq>>,
+    /// Odd while files of expunged messages are being removed.
+    pub dooms: Cell<u64>,
+    /// Expunged messages up to this record have their names below `removed/`, as a durable
+    /// catalogue says.
+    pub kept: Cell<PSeq>,
     /// Start-up: files of an earlier life, of records after this, may lie where ours go.
     pub recovering: Cell<Option<PSeq>>,
 }
@@ -49,6 +57,7 @@ pub(super) struct Partition {
 impl Partition {
     pub fn new(id: PartitionId, state: Catalogue) -> Rc<Partition> {
         let flight = Overlay::after(state.applied);
+        let kept = Cell::new(state.applied);
         Rc::new(Partition {
             id,
             state: RefCell::new(state),
@@ -61,6 +70,8 @@ impl Partition {
             dirty: Cell::new(false),
             numbers: Cell::new((0, 0)),
             low_waters: RefCell::default(),
+            kept,
+            dooms: Cell::new(0),
             recovering: Cell::new(None),
         })
     }
@@ -75,6 +86,11 @@ impl Partition {
             .mailbox(account, mailbox)
             .cloned()
             .ok_or(StoreError::MailboxGone)
+    }
+
+    /// Whether the account was purged. Ids are not given twice, so it does not come back.
+    pub fn is_purged(&self, account: AccountId) -> bool {
+        self.state.borrow().values.contains_key(&purged(account))
     }
 
     /// The UID and modseq that the next message of a mailbox gets.
@@ -108,7 +124,10 @@ impl Partition {
         let (more, more_messages) = flight
             .account(account)
             .map_or((0, 0), |f| (f.bytes, f.messages));
-        (bytes + more, messages + more_messages)
+        (
+            bytes.saturating_add_signed(more),
+            messages.saturating_add_signed(more_messages),
+        )
     }
 
     /// Takes a record into the overlay, when the journal has it and before anything else happens.
@@ -198,8 +217,10 @@ impl Partition {
                 self.task(pseq, *account, *mailbox, |m| Task::Move(m, name));
             }
             Op::MailboxDeleted {
-                account, mailbox, ..
-            } => self.apply_deleted(pseq, *account, *mailbox),
+                account,
+                mailbox,
+                at,
+            } => self.apply_deleted((pseq, *at), *account, *mailbox, owned),
             Op::SubscriptionSet {
                 account,
                 name,
@@ -230,9 +251,10 @@ impl Partition {
                 mailbox,
                 modseq,
                 uids,
-                at: _,
+                at,
             } => {
-                self.apply_expunged(pseq, *account, *mailbox, *modseq, uids);
+                let target = (*account, *mailbox);
+                self.apply_expunged((pseq, *at), target, *modseq, uids, owned);
             }
             Op::AccountPurged { account } => self.apply_purged(pseq, *account),
             Op::ValueSet {
@@ -324,48 +346,11 @@ impl Partition {
         let new = Mailbox::new(self.id, *account, *mailbox, meta, path, 0);
         new.made.set(false);
         let mut state = self.state.borrow_mut();
+        // By a former version, which let hand-overs bring an account back.
+        state.values.remove(&purged(*account));
         state.uidvalidity_last = state.uidvalidity_last.max(uidvalidity.0);
         state.mailbox_last = state.mailbox_last.max(mailbox.0);
         state.accounts.entry(*account).or_default().insert(new);
-    }
-
-    fn apply_deleted(&self, pseq: PSeq, account: AccountId, id: MailboxId) {
-        let mut state = self.state.borrow_mut();
-        let Some(of_account) = state.accounts.get_mut(&account) else {
-            return;
-        };
-        let Some(mailbox) = of_account.remove(id) else {
-            return;
-        };
-        let weight = mailbox.meta.borrow().weight;
-        of_account.bytes = of_account.bytes.saturating_sub(weight.size);
-        of_account.messages = of_account.messages.saturating_sub(weight.messages.into());
-        let grave = Layout::buried_folder(self.id, account, id);
-        state.doomed.push_back((pseq, Doomed::Tree(grave)));
-        drop(state);
-        mailbox.deleted.set(true);
-        mailbox.feed.tell(Change::Added, mailbox.views.get());
-        self.tasks
-            .borrow_mut()
-            .push_back((pseq, Task::Bury(mailbox)));
-    }
-
-    fn apply_purged(&self, pseq: PSeq, account: AccountId) {
-        let mut state = self.state.borrow_mut();
-        let Some(gone) = state.accounts.remove(&account) else {
-            return;
-        };
-        let grave = Layout::buried_account(self.id, account, pseq);
-        state.doomed.push_back((pseq, Doomed::Tree(grave)));
-        drop(state);
-        for mailbox in gone.mailboxes.into_values() {
-            mailbox.deleted.set(true);
-            mailbox.feed.tell(Change::Added, mailbox.views.get());
-        }
-        self.caches.borrow_mut().remove(&account);
-        self.tasks
-            .borrow_mut()
-            .push_back((pseq, Task::BuryAccount(account)));
     }
 
     fn apply_placed(&self, committed: &Committed, ordinal: u16, op: &Op, owned: &Owned) {
@@ -414,12 +399,8 @@ impl Partition {
                 let message = &committed.record.bodies[usize::from(n)];
                 let mut email_id = [0; 16];
                 email_id.copy_from_slice(&message.blake3[..16]);
-                let at = of_account.cache.push(&message.digest);
+                let cache = of_account.cache.push(name, &email_id, &message.digest);
                 self.caches.borrow_mut().insert(*account);
-                let cache = CacheRef {
-                    at,
-                    len: message.digest.len() as u32,
-                };
                 let bare_newlines = bare_newlines(message);
                 let size = message.size + u64::from(bare_newlines) + prefix.len() as u64;
                 let (in_file, prefix_apart): (&[u8], &[u8]) = match apart {
@@ -431,6 +412,7 @@ impl Partition {
                     source: source(&committed.bodies[usize::from(n)]),
                     memory: owned.keep(message),
                     prefix: Arc::from(in_file),
+                    crc32c: message.crc32c,
                 });
                 let cold = Cold {
                     name,
@@ -439,6 +421,7 @@ impl Partition {
                     bare_newlines,
                     letters,
                     email_id,
+                    uid_in_name: true,
                 };
                 let extra = Extra {
                     prefix: prefix_apart.into(),
@@ -456,6 +439,7 @@ impl Partition {
                 let cold = Cold {
                     name,
                     letters,
+                    uid_in_name: true,
                     ..cold
                 };
                 (cold, extra, size, unsettled)
@@ -482,7 +466,7 @@ impl Partition {
         let task = Task::Place {
             mailbox: target.clone(),
             name,
-            stem: stem(&row.cold, row.extra.as_deref(), *saved, size),
+            stem: stem(*uid, &row.cold, row.extra.as_deref(), *saved, size),
             letters,
             date: *internal_date,
         };
@@ -506,6 +490,7 @@ impl Partition {
             let Op::Placed {
                 account,
                 mailbox,
+                uid,
                 flags,
                 saved,
                 body: BodyRef::New(b) | BodyRef::Handed(b),
@@ -530,11 +515,18 @@ impl Partition {
                 pseq,
                 ordinal,
             };
-            let size = message.size + u64::from(bare_newlines);
+            let own = OwnName {
+                saved_secs: saved.seconds(),
+                id: name,
+                uid: Some(*uid),
+                prefix_bytes: 0,
+                stored: message.size,
+                size: message.size + u64::from(bare_newlines),
+            };
             Some(Unsettled::Link {
                 folder: state.mailbox(*account, *mailbox)?.folder.clone(),
                 name,
-                stem: new_stem(name, *saved, message.size, size),
+                stem: own.stem(),
                 letters: flag_letters(*flags),
             })
         })
@@ -562,12 +554,11 @@ impl Partition {
             let cache = {
                 let mut state = self.state.borrow_mut();
                 let of_account = state.accounts.entry(account).or_default();
-                of_account.bytes += row.size;
-                of_account.messages += 1;
-                CacheRef {
-                    at: of_account.cache.push(&row.digest),
-                    len: row.digest.len() as u32,
+                if !target.archive.get() {
+                    of_account.bytes += row.size;
+                    of_account.messages += 1;
                 }
+                of_account.cache.push(name, &row.email_id, &row.digest)
             };
             let archive = match row.place {
                 AdoptedPlace::Archive { at, len } => Some((at, len)),
@@ -594,9 +585,13 @@ impl Partition {
                     bare_newlines: row.bare_newlines,
                     letters: row.letters,
                     email_id: row.email_id,
+                    uid_in_name: false,
                 },
                 extra: extra.boxed(),
             });
+            if row.place != AdoptedPlace::New {
+                target.seen_before(row.uid);
+            }
             if row.place == AdoptedPlace::New {
                 let task = Task::Take {
                     mailbox: target.clone(),
@@ -607,39 +602,6 @@ impl Partition {
             }
         }
         self.caches.borrow_mut().insert(account);
-    }
-
-    fn apply_expunged(
-        &self,
-        pseq: PSeq,
-        account: AccountId,
-        mailbox: MailboxId,
-        modseq: ModSeq,
-        uids: &[Uid],
-    ) {
-        let Ok(target) = self.mailbox(account, mailbox) else {
-            return;
-        };
-        let removed = target.apply_expunged(modseq, uids);
-        self.queue(&target);
-        let mut state = self.state.borrow_mut();
-        let bytes: u64 = removed.iter().map(|r| r.size).sum();
-        if let Some(of_account) = state.accounts.get_mut(&account) {
-            of_account.bytes = of_account.bytes.saturating_sub(bytes);
-            of_account.messages = of_account.messages.saturating_sub(removed.len() as u64);
-        }
-        for row in removed.into_iter().filter(|row| !row.archived) {
-            let (stem, letters) = (row.stem, row.letters);
-            state.doomed.push_back((
-                pseq,
-                Doomed::Message {
-                    account,
-                    mailbox,
-                    stem,
-                    letters,
-                },
-            ));
-        }
     }
 
     fn apply_value(&self, change: &ValueChange, owned: &Owned) {
@@ -658,7 +620,13 @@ impl Partition {
                     values.remove(&key);
                 }
             }
+            let of_account = change.account.and_then(|id| state.accounts.get(&id));
+            if let Some(of_account) = of_account {
+                let set = change.value.is_some();
+                archive::note(of_account, &change.namespace, &change.key, set);
+            }
         }
+        owned.quota.saw(self.id, change);
         if change.account.is_none() && self.id == PartitionId::SYSTEM {
             owned.tell_site_value(change);
         }
@@ -727,8 +695,13 @@ impl Partition {
     }
 }
 
+/// The value of the partition that says that an account was purged.
+pub(super) fn purged(account: AccountId) -> (String, Vec<u8>) {
+    ("purged".to_owned(), account.0.to_le_bytes().to_vec())
+}
+
 /// Line ends of the body that are stored as bare LF.
-fn bare_newlines(message: &Message) -> u32 {
+pub(super) fn bare_newlines(message: &Message) -> u32 {
     let Ok(digest) = DigestView::parse(&message.digest) else {
         return 0;
     };

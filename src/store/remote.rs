@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
-use super::account::{check_quota, ensure_account};
+use super::account::ensure_account;
 use super::deliver::{self, Placement, Shared};
+use super::import;
 use super::journal::Class;
 use super::shard::Shard;
-use super::{Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, StoreError};
+use super::{
+    Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, RestoreReport,
+    RestoreRequest, StoreError, history, quota,
+};
 use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, Uid, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
@@ -72,6 +76,16 @@ pub(super) enum Request {
         account: AccountRef,
         reply: Reply<Result<(), StoreError>>,
     },
+    Import {
+        account: AccountRef,
+        step: import::Step,
+        reply: Reply<Result<import::Stepped, StoreError>>,
+    },
+    Restore {
+        account: AccountRef,
+        request: RestoreRequest,
+        reply: Reply<Result<RestoreReport, StoreError>>,
+    },
 }
 
 /// Reaches every partition, from this shard. Clone, not `Send` (each shard has its own).
@@ -98,12 +112,31 @@ impl Remote {
         Incoming::new(self.shard.spools.clone(), 0)
     }
 
+    pub(super) fn shard(&self) -> &Rc<Shard> {
+        &self.shard
+    }
+
     fn is_mine(&self, partition: PartitionId) -> bool {
         partition.owner(self.shard.cfg.shards) == self.shard.id
     }
 
+    /// This shard, where it owns the partition.
+    pub(super) fn shard_of(&self, partition: PartitionId) -> Option<&Rc<Shard>> {
+        self.is_mine(partition).then_some(&self.shard)
+    }
+
+    /// Spool files of these messages belong to a record from here on.
+    pub(super) fn own_spools(&self, messages: &[Arc<Message>]) {
+        messages.iter().for_each(|m| self.shard.spools.given(m));
+    }
+
+    /// No record took them.
+    pub(super) fn disown_spools(&self, messages: &[Arc<Message>]) {
+        messages.iter().for_each(|m| self.shard.spools.watch(m));
+    }
+
     /// Posts a request to the owner of `partition` and waits for its reply.
-    async fn ask<T: Send>(
+    pub(super) async fn ask<T: Send>(
         &self,
         partition: PartitionId,
         until: Deadline,
@@ -128,6 +161,12 @@ impl Remote {
         Ok(Account::new(self.shard.clone(), partition, account))
     }
 
+    /// The account as it is, perhaps without any mailbox: to look at it.
+    pub fn look_at(&self, account: AccountRef) -> Result<Account, StoreError> {
+        let partition = self.shard.partition(account.partition)?;
+        Ok(Account::new(self.shard.clone(), partition, account))
+    }
+
     /// One preflight to the owner at RCPT: would `bytes` more fit?
     pub async fn preflight(
         &self,
@@ -146,6 +185,12 @@ impl Remote {
         self.ask(account.partition, until, request).await?
     }
 
+    /// Usage of an account of this shard.
+    #[must_use]
+    pub fn usage(&self, account: AccountRef) -> QuotaUsage {
+        self.shard.quota_usage(account)
+    }
+
     /// Usage of any account.
     pub async fn quota(
         &self,
@@ -153,7 +198,7 @@ impl Remote {
         until: Deadline,
     ) -> Result<QuotaUsage, StoreError> {
         if self.is_mine(account.partition) {
-            return Ok(quota(&self.shard, account));
+            return Ok(self.shard.quota_usage(account));
         }
         self.ask(account.partition, until, |reply| Request::Quota {
             account,
@@ -191,26 +236,27 @@ impl Remote {
                 origin: None,
             })
             .collect();
+        if self.is_mine(partition) {
+            let home = self.shard.partition(partition)?;
+            // The spool file is the record's from the moment on at which there is one, and not
+            // before: this wait may end, or be given up, without.
+            let placing = deliver::place(&self.shard, &home, &shared, &placements);
+            let placed = deadline(until, placing).await;
+            return placed
+                .unwrap_or(Err(StoreError::Late))
+                .map(Delivered::Placed);
+        }
         let message = shared.message.clone();
         // Once asked for, another shard's record may name the spool file, whatever becomes of us.
         self.shard.spools.given(&message);
-        let outcome = if self.is_mine(partition) {
-            let home = self.shard.partition(partition)?;
-            let placing = deliver::place(&self.shard, &home, &shared, &placements);
-            deadline(until, placing)
-                .await
-                .unwrap_or(Err(StoreError::Late))
-        } else {
-            let request = |reply| Request::Place {
-                partition,
-                shared,
-                placements,
-                reply,
-            };
-            self.ask(partition, until, request)
-                .await
-                .and_then(|placed| placed)
+        let request = |reply| Request::Place {
+            partition,
+            shared,
+            placements,
+            reply,
         };
+        let asked = self.ask(partition, until, request).await;
+        let outcome = asked.and_then(|placed| placed);
         let named = matches!(
             outcome,
             Ok(_) | Err(StoreError::Late | StoreError::Poisoned)
@@ -280,7 +326,7 @@ impl Remote {
         self.shard.owned.on_site_value(hook);
     }
 
-    /// Removes all mail of an account; adding it again starts new UIDVALIDITYs.
+    /// Removes all mail of an account, for ever: what still comes for its id is dropped.
     pub async fn purge(&self, account: AccountRef, until: Deadline) -> Result<(), StoreError> {
         if self.is_mine(account.partition) {
             return purge(&self.shard, account).await;
@@ -290,6 +336,24 @@ impl Remote {
             reply,
         })
         .await?
+    }
+
+    /// Tells what of an account's removed mail could be restored, and restores it as asked.
+    pub async fn restore(
+        &self,
+        account: AccountRef,
+        request: RestoreRequest,
+        until: Deadline,
+    ) -> Result<RestoreReport, StoreError> {
+        if self.is_mine(account.partition) {
+            return history::restore(&self.shard, account, &request).await;
+        }
+        let request = |reply| Request::Restore {
+            account,
+            request,
+            reply,
+        };
+        self.ask(account.partition, until, request).await?
     }
 
     /// Hands outbox entries to the owner of `partition`.
@@ -319,19 +383,7 @@ impl Remote {
 
 fn preflight(shard: &Shard, account: AccountRef, bytes: u64) -> Result<(), StoreError> {
     let partition = shard.partition(account.partition)?;
-    check_quota(&partition, account, bytes)
-}
-
-fn quota(shard: &Shard, account: AccountRef) -> QuotaUsage {
-    let partition = shard.owned.partition(account.partition);
-    let state = partition.state.borrow();
-    let of_account = state.accounts.get(&account.account);
-    let (bytes, messages) = of_account.map_or((0, 0), |a| (a.bytes, a.messages));
-    QuotaUsage {
-        bytes,
-        messages,
-        limit: account.quota,
-    }
+    quota::check(shard, &partition, account, bytes, 1)
 }
 
 async fn set_values(
@@ -339,12 +391,20 @@ async fn set_values(
     partition: PartitionId,
     values: Vec<ValueChange>,
 ) -> Result<(), StoreError> {
-    if values.is_empty() {
-        return Ok(());
-    }
     let partition = shard.partition(partition)?;
-    let accounts: Vec<_> = values.iter().filter_map(|v| v.account).collect();
-    shard.turn(&partition, &accounts).await?;
+    let mut values = values;
+    loop {
+        // What is late for an account that was purged (its last log-in) is for nobody.
+        values.retain(|v| v.account.is_none_or(|a| !partition.is_purged(a)));
+        if values.is_empty() {
+            return Ok(());
+        }
+        let accounts: Vec<_> = values.iter().filter_map(|v| v.account).collect();
+        match shard.turn(&partition, &accounts).await {
+            Err(StoreError::MailboxGone) => {}
+            turn => break turn?,
+        }
+    }
     let set = |v: ValueChange| Op::ValueSet {
         account: v.account,
         namespace: v.namespace,
@@ -358,7 +418,11 @@ async fn set_values(
 
 async fn purge(shard: &Shard, account: AccountRef) -> Result<(), StoreError> {
     let partition = shard.partition(account.partition)?;
-    let mut bar = shard.bar(&partition, account.account).await?;
+    let mut bar = match shard.bar(&partition, account.account).await {
+        // It was done before, and its client was not told.
+        Err(StoreError::MailboxGone) => return Ok(()),
+        bar => bar?,
+    };
     let ops = vec![Op::AccountPurged {
         account: account.account,
     }];
@@ -419,7 +483,7 @@ pub(super) async fn serve(shard: Rc<Shard>, mut inbox: Inbox<Request>) {
     }
 }
 
-async fn answer(shard: &Shard, request: Request) {
+async fn answer(shard: &Rc<Shard>, request: Request) {
     match request {
         Request::Preflight {
             account,
@@ -428,7 +492,7 @@ async fn answer(shard: &Shard, request: Request) {
         } => {
             reply.send(preflight(shard, account, bytes));
         }
-        Request::Quota { account, reply } => reply.send(quota(shard, account)),
+        Request::Quota { account, reply } => reply.send(shard.quota_usage(account)),
         Request::Place {
             partition,
             shared,
@@ -465,6 +529,18 @@ async fn answer(shard: &Shard, request: Request) {
             reply.send(set_values(shard, partition, values).await);
         }
         Request::Purge { account, reply } => reply.send(purge(shard, account).await),
+        Request::Import {
+            account,
+            step,
+            reply,
+        } => import::answer(shard, account, step, reply).await,
+        Request::Restore {
+            account,
+            request,
+            reply,
+        } => {
+            reply.send(history::restore(shard, account, &request).await);
+        }
     }
 }
 

@@ -13,8 +13,9 @@ use super::mailbox::{Mailbox, disk_error};
 use super::maildir::file_name;
 use super::owned::count;
 use super::packed::pack;
+use super::partition::Partition;
 use super::shard::Shard;
-use super::{Packing, StoreError};
+use super::{Packing, StoreError, repair};
 use crate::base::{Deadline, UnixMs};
 use crate::runtime::{DiskErrorKind, Step, now, sleep, yield_if_needed};
 
@@ -55,14 +56,22 @@ pub(super) async fn pass(shard: &Shard) -> Result<(), StoreError> {
             all.cloned().collect()
         };
         for mailbox in mailboxes {
-            one_mailbox(shard, &mailbox).await?;
+            match one_mailbox(shard, &partition, &mailbox).await {
+                // One file that cannot be read does not keep the others plain.
+                Err(StoreError::Damaged { .. }) => {}
+                outcome => outcome?,
+            }
             mailbox.unload();
         }
     }
     Ok(())
 }
 
-async fn one_mailbox(shard: &Shard, mailbox: &Rc<Mailbox>) -> Result<(), StoreError> {
+async fn one_mailbox(
+    shard: &Shard,
+    partition: &Partition,
+    mailbox: &Rc<Mailbox>,
+) -> Result<(), StoreError> {
     let mut next = 0;
     loop {
         if shard.gate.is_closed() || shard.is_poisoned() || mailbox.deleted.get() {
@@ -71,7 +80,7 @@ async fn one_mailbox(shard: &Shard, mailbox: &Rc<Mailbox>) -> Result<(), StoreEr
         let until = Deadline::after(now(), SETTLING_WAIT);
         let settling = shard.settling.acquire(1, until).await;
         let settling = settling.map_err(|_| StoreError::Late)?;
-        shard.owned.load(mailbox, &shard.disk).await?;
+        repair::load(&shard.disk, &shard.owned, partition, mailbox).await?;
         let (part, after) = plain_from(mailbox, next);
         let Some(after) = after else { return Ok(()) };
         next = after;

@@ -3,7 +3,7 @@
 //! Some partitions go on at the same time, so that the disk always has something to do. A mailbox
 //! is read only where a record changes or copies its rows, and given up again when too many are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,13 +14,14 @@ use futures_lite::future::or;
 use hashbrown::{HashMap, HashSet};
 
 use super::checkpoint::{self, Cut};
+use super::history::Day;
 use super::journal::{BodyPlace, Committed, Recorded};
 use super::mailbox::Mailbox;
 use super::maildir::{Layout, Settler, find_folders};
 use super::partition::Partition;
 use super::progress::{Stage, Teller};
 use super::startup::{StartError, load_partition};
-use super::{BodyRef, Op, Record};
+use super::{BodyRef, Op, Record, repair};
 use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 use crate::runtime::{sleep, yield_if_needed};
 
@@ -106,7 +107,7 @@ impl<'s> Replay<'s> {
             loaded.make_room(&needed);
             for (account, mailbox) in needed {
                 if let Ok(mailbox) = partition.mailbox(account, mailbox) {
-                    mailbox.load(self.settler.disk).await?;
+                    self.load(partition, &mailbox).await?;
                     loaded.add(&mailbox);
                 }
             }
@@ -115,12 +116,16 @@ impl<'s> Replay<'s> {
                 bodies,
             };
             partition.apply(&committed, self.settler.owned);
-            self.find_made_folders(partition, &committed.record, &moved)
-                .await?;
+            Self::find_made_folders(partition, &committed.record, &moved);
             yield_if_needed().await;
         }
         self.settler.run(partition, PSeq(u64::MAX)).await?;
         self.write_letters(partition, &loaded).await
+    }
+
+    async fn load(&self, partition: &Partition, mailbox: &Rc<Mailbox>) -> Result<(), StartError> {
+        let Settler { disk, owned, .. } = self.settler;
+        Ok(repair::load(disk, owned, partition, mailbox).await?)
     }
 
     /// Names of files and lists of keywords, one mailbox after the other.
@@ -132,7 +137,7 @@ impl<'s> Replay<'s> {
         let mailboxes = partition.unflushed.borrow().clone();
         for mailbox in mailboxes {
             if loaded.given_up.contains(&(mailbox.account, mailbox.id)) && !mailbox.deleted.get() {
-                mailbox.load(self.settler.disk).await?;
+                self.load(partition, &mailbox).await?;
             }
             note_keywords(&mailbox);
             self.settler.letters_of(partition, &mailbox).await?;
@@ -148,19 +153,32 @@ impl<'s> Replay<'s> {
         partition: &Partition,
         log: &Log,
     ) -> Result<Folders, StartError> {
-        let moved = |op: &Op| match op {
-            Op::MailboxRenamed { account, .. }
-            | Op::MailboxDeleted { account, .. }
-            | Op::AccountPurged { account } => Some(*account),
-            _ => None,
-        };
-        let ops = log.iter().flat_map(|(record, _)| &record.ops);
-        let accounts: HashSet<AccountId> = ops.filter_map(moved).collect();
         let layout = &self.settler.owned.layout;
+        // With where else to look: a purged account lies in its grave with all its folders.
+        let mut accounts: BTreeMap<AccountId, Vec<PathBuf>> = BTreeMap::new();
+        for (record, _) in log {
+            for op in &record.ops {
+                match op {
+                    Op::MailboxRenamed { account, .. } | Op::MailboxDeleted { account, .. } => {
+                        accounts.entry(*account).or_default();
+                    }
+                    Op::AccountPurged { account } => {
+                        let grave = Layout::buried_account(partition.id, *account, record.pseq);
+                        let graves = accounts.entry(*account).or_default();
+                        graves.push(layout.root.join(grave));
+                    }
+                    _ => {}
+                }
+            }
+        }
         let mut folders = Folders::new();
-        for account in accounts {
+        for (account, graves) in accounts {
             let root = layout.account(partition.id, account);
-            let here = find_folders(self.settler.disk, &root).await?;
+            let mut here = find_folders(self.settler.disk, &root).await?;
+            for grave in graves {
+                here.extend(find_folders(self.settler.disk, &grave).await?);
+            }
+            here.extend(self.find_graves(partition.id, account, log).await?);
             let mailboxes: Vec<_> = {
                 let state = partition.state.borrow();
                 let of_account = state.accounts.get(&account);
@@ -169,7 +187,7 @@ impl<'s> Replay<'s> {
                     .unwrap_or_default()
             };
             for mailbox in mailboxes {
-                self.take_found_path(&mailbox, &here).await?;
+                Self::take_found_path(&mailbox, &here);
             }
             folders.insert(account, here);
         }
@@ -178,12 +196,7 @@ impl<'s> Replay<'s> {
 
     /// As [`find_moved_folders`](Replay::find_moved_folders), for those the record makes: they may
     /// have been made, renamed and deleted in one life.
-    async fn find_made_folders(
-        &self,
-        partition: &Partition,
-        record: &Record,
-        moved: &Folders,
-    ) -> Result<(), StartError> {
+    fn find_made_folders(partition: &Partition, record: &Record, moved: &Folders) {
         for op in &record.ops {
             let Op::MailboxCreated {
                 account, mailbox, ..
@@ -194,27 +207,49 @@ impl<'s> Replay<'s> {
             if let (Some(here), Ok(mailbox)) =
                 (moved.get(account), partition.mailbox(*account, *mailbox))
             {
-                self.take_found_path(&mailbox, here).await?;
+                Self::take_found_path(&mailbox, here);
             }
         }
-        Ok(())
+    }
+
+    /// Graves that an earlier life dug for folders which the log deletes.
+    async fn find_graves(
+        &self,
+        partition: PartitionId,
+        of: AccountId,
+        log: &Log,
+    ) -> Result<Vec<(MailboxId, PathBuf)>, StartError> {
+        let mut found = Vec::new();
+        for op in log.iter().flat_map(|(record, _)| &record.ops) {
+            let Op::MailboxDeleted {
+                account,
+                mailbox,
+                at,
+            } = op
+            else {
+                continue;
+            };
+            if *account != of {
+                continue;
+            }
+            let grave = Layout::buried_folder(partition, of, *mailbox, Day::of(*at));
+            // Where version 1 dug them.
+            let old = PathBuf::from(format!("removed/P{}A{of}M{mailbox}", partition.0));
+            for grave in [grave, old] {
+                let grave = self.settler.owned.layout.root.join(grave);
+                if self.settler.disk.exists(&grave).await? {
+                    found.push((*mailbox, grave));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Lets a mailbox lie where an earlier life left its folder, if it did.
-    async fn take_found_path(
-        &self,
-        mailbox: &Mailbox,
-        here: &[(MailboxId, PathBuf)],
-    ) -> Result<(), StartError> {
-        let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id);
-        let grave = self.settler.owned.layout.root.join(grave);
-        let path = match here.iter().find(|(id, _)| *id == mailbox.id) {
-            Some((_, path)) => path.clone(),
-            None if self.settler.disk.exists(&grave).await? => grave,
-            None => return Ok(()),
-        };
-        *mailbox.folder.path.borrow_mut() = path;
-        Ok(())
+    fn take_found_path(mailbox: &Mailbox, here: &[(MailboxId, PathBuf)]) {
+        if let Some((_, path)) = here.iter().find(|(id, _)| *id == mailbox.id) {
+            *mailbox.folder.path.borrow_mut() = path.clone();
+        }
     }
 }
 
@@ -233,7 +268,7 @@ impl Loaded {
     }
 
     /// Gives up others than the needed until they fit.
-    fn make_room(&mut self, needed: &HashSet<(AccountId, MailboxId)>) {
+    fn make_room(&mut self, needed: &BTreeSet<(AccountId, MailboxId)>) {
         let size = |m: &Rc<Mailbox>| m.index.borrow().as_ref().map_or(0, |i| i.bytes());
         let mut bytes: usize = self.mailboxes.iter().map(size).sum();
         let given_up = &mut self.given_up;
@@ -263,7 +298,7 @@ fn note_keywords(mailbox: &Mailbox) {
 }
 
 /// Mailboxes whose rows a record changes or copies.
-fn indexes_needed(record: &Record) -> HashSet<(AccountId, MailboxId)> {
+fn indexes_needed(record: &Record) -> BTreeSet<(AccountId, MailboxId)> {
     let needs = |op: &Op| match op {
         Op::FlagsSet {
             account, mailbox, ..

@@ -7,16 +7,22 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
+use super::archive::Looks;
 use super::bodies::Bodies;
+use super::doom::Doomed;
 use super::journal::{Journal, ReaderStats, Stats};
 use super::mailbox::Mailbox;
 use super::maildir::Layout;
 use super::owned::{Owned, count};
 use super::remote::{self, Remote};
+use super::scrub::{self, ScrubOrder, ScrubStatus, Scrubs};
 use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
-use super::{StoreConfig, StoreError, checkpoint, outbox, repack};
+use super::{
+    AccountRef, MailboxRepair, RepairOrder, StoreConfig, StoreError, adopt, checkpoint, history,
+    outbox, repack, repair,
+};
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
 use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
@@ -52,6 +58,14 @@ pub struct StoreStats {
     pub files_missing: u64,
     pub misfits: u64,
     pub settle_failures: u64,
+    pub indexes_damaged: u64,
+    pub indexes_rebuilt: u64,
+    pub digests_damaged: u64,
+    pub messages_damaged: u64,
+    pub orphans_taken: u64,
+    /// Removed messages that could not be kept, and days that went early for want of room.
+    pub history_lost: u64,
+    pub history_days_early: u64,
     /// Files that were compressed after they were written.
     pub packed: u64,
     /// Mailbox indexes in memory, when it was last looked.
@@ -85,11 +99,18 @@ impl Store {
             root: cfg.data_dir.clone(),
         };
         let owned = Owned::new(layout.clone());
+        owned.epoch.set(from.epoch);
+        owned.keep_days.set(cfg.undelete_days);
         owned.packing.set(cfg.packing);
         for partition in from.present.iter().filter(|p| p.owner(cfg.shards) == id) {
             let loaded = startup::load_partition(&disk, &layout, *partition).await?;
-            // The start removed these already.
-            loaded.state.borrow_mut().doomed.clear();
+            // The start removed the others already; these write to the history.
+            let mut state = loaded.state.borrow_mut();
+            let to_history = |d: &Doomed| matches!(d, Doomed::Kept(_) | Doomed::Frame { .. });
+            state.doomed.retain(|(_, doomed)| to_history(doomed));
+            loaded.dirty.set(!state.doomed.is_empty());
+            drop(state);
+            owned.quota.look_through(&loaded);
             owned.partitions.borrow_mut().insert(*partition, loaded);
         }
         let journal = Journal::create(&cfg.journal, disk.patient(), id.0, owned.clone()).await?;
@@ -111,6 +132,8 @@ impl Store {
             checkpoint_wanted: Notify::new(),
             sync_failed: from.sync_failed.clone(),
             poisoned: Notify::new(),
+            scrubs: Scrubs::default(),
+            archives: Looks::new(),
             cfg,
         });
         spawn_in(
@@ -124,7 +147,11 @@ impl Store {
             "store-checkpoint",
             checkpoint_loop(shard.clone()),
         );
+        spawn_in(&shard.gate, "store-watch", adopt::watch(shard.clone()));
         spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
+        spawn_in(&shard.gate, "store-orphans", repair::run(shard.clone()));
+        spawn_in(&shard.gate, "store-scrub", scrub::run(shard.clone()));
+        spawn_in(&shard.gate, "store-prune", history::run(shard.clone()));
         if shard.cfg.pack_old {
             spawn_in(&shard.gate, "store-repack", repack::run(shard.clone()));
         }
@@ -157,14 +184,49 @@ impl Store {
         self._recovered.partitions
     }
 
+    /// Looks at everything at rest that the order names, to the end. `Busy` while another one runs.
+    pub async fn scrub(&self, order: ScrubOrder) -> Result<(), StoreError> {
+        scrub::scrub(&self.shard, order).await
+    }
+
+    /// How far the scrub is, and what it found.
+    #[must_use]
+    pub fn scrub_status(&self) -> ScrubStatus {
+        self.shard.scrubs.status(&self.shard)
+    }
+
+    /// Looks at, or mends, an account's mailboxes.
+    pub async fn repair(
+        &self,
+        account: AccountRef,
+        order: &RepairOrder,
+    ) -> Result<Vec<MailboxRepair>, StoreError> {
+        repair::repair(&self.shard, account, order).await
+    }
+
     /// Makes a checkpoint now.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
         checkpoint::checkpoint(&self.shard).await
     }
 
-    /// Writes every file that is due, without a sync.
+    /// Writes every file that is due, and the lists that other programs go by, without a sync.
     pub async fn settle_all(&self) -> Result<(), StoreError> {
-        settle(&self.shard, true).await
+        settle(&self.shard, true).await?;
+        adopt::write_lists(&self.shard).await
+    }
+
+    /// Begins a new generation of an index now, as a checkpoint does when its log is long.
+    #[cfg(test)]
+    pub(super) async fn rewrite_index(&self, account: u64, name: &str) -> Result<(), StoreError> {
+        let account = super::tests::account(account);
+        let partition = self.shard.partition(account.partition)?;
+        let mailbox = {
+            let state = partition.state.borrow();
+            let of_account = state.accounts.get(&account.account);
+            of_account.and_then(|a| a.find(name)).cloned()
+        };
+        let mailbox = mailbox.ok_or(StoreError::NoMailbox)?;
+        repair::rewrite(&self.shard.disk, &self.shard.owned, &partition, &mailbox).await
     }
 
     /// Compresses, now, files that were written plain; what the background does with `pack_old`.
@@ -189,6 +251,13 @@ impl Store {
     #[cfg(test)]
     pub(super) fn shard(&self) -> &Shard {
         &self.shard
+    }
+
+    /// Forgets the removed mail of days that are over on day `today`.
+    #[cfg(test)]
+    pub(super) async fn prune(&self, today: history::Day) {
+        let pruned = history::prune(&self.shard, today).await;
+        pruned.expect("nothing fails");
     }
 
     /// True once a disk failure has ended all acknowledging.
@@ -227,6 +296,13 @@ impl Store {
             settle_failures: counters.settle_failures.get(),
             indexes: self.shard.owned.loaded.borrow().len() as u64,
             index_bytes: counters.index_bytes.get(),
+            indexes_damaged: counters.indexes_damaged.get(),
+            indexes_rebuilt: counters.indexes_rebuilt.get(),
+            digests_damaged: counters.digests_damaged.get(),
+            messages_damaged: counters.messages_damaged.get(),
+            orphans_taken: counters.orphans_taken.get(),
+            history_lost: counters.history_lost.get(),
+            history_days_early: counters.history_days_early.get(),
             packed: counters.packed.get(),
             unsettled: all.iter().map(|p| p.tasks.borrow().len() as u64).sum(),
             outbox: all
@@ -256,6 +332,7 @@ async fn settle(shard: &Shard, letters: bool) -> Result<(), StoreError> {
         if letters {
             settler.letters(&partition).await?;
         }
+        history::compress(&shard.disk, &partition).await;
         yield_if_needed().await;
     }
     Ok(())
@@ -277,6 +354,7 @@ async fn settle_loop(shard: Rc<Shard>) {
         if let Err(why) = settle(&shard, false).await {
             count(&shard.owned.counters.settle_failures);
             tracing::warn!(?why, "settling put off");
+            make_room(&shard, &why).await;
             or(sleep(RETRY_AFTER), shard.gate.closing()).await;
         }
     }
@@ -303,9 +381,27 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
             Ok(()) => {}
             Err(why) => {
                 tracing::warn!(?why, "checkpoint put off");
+                make_room(&shard, &why).await;
                 or(sleep(RETRY_AFTER), shard.gate.closing()).await;
             }
         }
+    }
+}
+
+/// What is kept of removed mail goes before anything waits for room.
+async fn make_room(shard: &Shard, why: &StoreError) {
+    if *why != StoreError::Full {
+        return;
+    }
+    if !history::free(&shard.disk, &shard.owned).await {
+        shard.owned.keeps_no_more.set(true);
+        return;
+    }
+    // Some file systems give room back only then.
+    if let Err(error) = shard.disk.syncfs().await {
+        tracing::error!(%error, "sync failed, no more acknowledgements");
+        shard.sync_failed.store(true, Ordering::Release);
+        shard.poisoned.notify_all();
     }
 }
 

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::archive::Looks;
 use super::bodies::{Bodies, From};
 use super::journal::{Class, Journal, Ticket};
 use super::maildir::{Layout, Settler};
 use super::owned::Owned;
 use super::partition::Partition;
 use super::remote::Request;
+use super::scrub::Scrubs;
 use super::spool::Spools;
 use super::{Message, Op, Record, StoreConfig, StoreError};
 use crate::base::{AccountId, Deadline, Epoch, PSeq, PartitionId, ShardId};
@@ -45,6 +47,8 @@ pub(super) struct Shard {
     /// not write, and the next sync succeeds without it. No checkpoint can be trusted any more.
     pub sync_failed: Arc<AtomicBool>,
     pub poisoned: Notify,
+    pub scrubs: Scrubs,
+    pub archives: Looks,
 }
 
 /// An account that is held for a change of its folders.
@@ -85,7 +89,7 @@ impl Shard {
     }
 
     /// Waits until no change of the accounts' folders is waiting or in flight. What the caller
-    /// then does without waiting, it does in its turn.
+    /// then does without waiting, it does in its turn. `MailboxGone`: one of them was purged.
     pub async fn turn(
         &self,
         partition: &Partition,
@@ -98,7 +102,11 @@ impl Shard {
                 .iter()
                 .any(|&a| partition.flight.borrow().is_barred(a))
             {
-                return Ok(());
+                // Whoever comes after a purge must not bring the account back.
+                return match accounts.iter().any(|&a| partition.is_purged(a)) {
+                    true => Err(StoreError::MailboxGone),
+                    false => Ok(()),
+                };
             }
             deadline(until, turn).await.map_err(|_| StoreError::Late)?;
         }

@@ -17,6 +17,8 @@ use super::bodies::{Bodies, From as BodiesFrom};
 use super::body::Source;
 use super::catalogue::Catalogue;
 use super::checkpoint::{self, Fault};
+use super::doom;
+use super::history::Day;
 use super::journal::{self, JournalError};
 use super::maildir::{Layout, Settler};
 use super::owned::Owned;
@@ -263,7 +265,9 @@ pub(super) async fn recover_all(
     let dir = |name: &str| Step::CreateDirAll {
         path: root.join(name),
     };
-    let mut steps: Vec<Step> = ["mail", "partitions", "spool", "removed"].map(dir).into();
+    let mut steps: Vec<Step> = ["mail", "partitions", "spool", "removed", "history"]
+        .map(dir)
+        .into();
     steps.push(Step::SyncDir { path: root.clone() });
     for done in disk.batch(steps).await {
         done?;
@@ -279,6 +283,10 @@ pub(super) async fn recover_all(
         );
     }
     let owned = Owned::new(layout.clone());
+    owned.epoch.set(past.epoch);
+    owned.keep_days.set(cfg.undelete_days);
+    // A start waits for no room.
+    owned.keeps_no_more.set(true);
     owned.packing.set(cfg.packing);
     let bodies = Bodies {
         disk: disk.clone(),
@@ -299,7 +307,7 @@ pub(super) async fn recover_all(
     checkpoint::commit(&settler, &cuts).await?;
     journal::retire(&cfg.journal, disk, &past).await?;
     for partition in owned.all() {
-        checkpoint::doom(disk, &owned, &partition, PSeq(u64::MAX)).await;
+        doom::doom(disk, &owned, &partition, PSeq(u64::MAX)).await;
     }
     clear_leftovers(disk, &layout, &owned).await?;
     teller.done(&past.report);
@@ -369,6 +377,14 @@ async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<
     }
     let removed = layout.root.join("removed");
     for entry in disk.list(&removed).await? {
+        // What is kept stays; its days end by themselves.
+        if entry
+            .name
+            .to_str()
+            .is_some_and(|n| n.parse::<Day>().is_ok())
+        {
+            continue;
+        }
         steps.push(Step::RemoveDirAll {
             path: removed.join(&entry.name),
         });

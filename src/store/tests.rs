@@ -1,20 +1,28 @@
 //! The whole store on the simulated disk. Each life of a process is one executor.
 
+mod adopt;
+mod archive;
+mod damage;
 mod failures;
+mod faults;
 mod files;
 mod formats;
-mod model;
+mod history;
+mod import;
 mod outbox;
+mod quota;
+mod regressions;
 mod size;
 mod walk;
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{AccountRef, Message, Recovered, Remote, Store, StoreConfig, Target};
-use crate::base::{AccountId, Deadline, PartitionId, ShardId};
-use crate::runtime::{Disk, SimDisk, block_on, now};
+use crate::base::{AccountId, Deadline, PartitionId, ShardId, UnixMs};
+use crate::runtime::{Disk, SimDisk, block_on, now, simulate};
 
 pub(super) const ROOT: &str = "/data";
 
@@ -22,11 +30,30 @@ pub(super) fn config(shards: u16) -> StoreConfig {
     let mut cfg = StoreConfig::new(PathBuf::from(ROOT), shards);
     cfg.partitions = 4;
     cfg.lock = false;
-    cfg.journal.slot_bytes = 8 << 20;
+    cfg.journal.slot_bytes = 5 << 20;
     cfg.journal.slots_max = 6;
     cfg.settle_after = Duration::from_millis(1);
     cfg.checkpoint_every = Duration::from_secs(3600);
     cfg
+}
+
+/// SplitMix64: the seed printed by a failure replays it.
+#[derive(Clone)]
+pub(super) struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+
+    pub fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        let len = from.len() as u64;
+        (len > 0).then(|| from[self.below(len) as usize].clone())
+    }
 }
 
 /// One life on one shard.
@@ -35,14 +62,35 @@ where
     F: Future<Output = ()> + 'static,
 {
     let disk = Disk::sim(sim.clone());
-    block_on(async move {
+    run(async move {
         let recovered = recover(&disk, 1).await;
         let store = Store::open(ShardId(0), &recovered, disk)
             .await
             .expect("opens");
         body(store).await;
+    });
+}
+
+/// One life with a configuration of its own, at real time.
+pub(super) fn life_as<F>(
+    sim: &SimDisk,
+    cfg: StoreConfig,
+    body: impl FnOnce(Store, Disk) -> F + 'static,
+) where
+    F: Future<Output = ()> + 'static,
+{
+    let disk = Disk::sim(sim.clone());
+    block_on(async move {
+        let recovered = Store::recover_all(cfg, &disk).await.expect("recovers");
+        let store = Store::open(ShardId(0), &recovered, disk.clone()).await;
+        body(store.expect("opens"), disk).await;
     })
     .expect("the executor runs");
+}
+
+/// On a simulated shard: time costs nothing, and all is dropped at the end.
+pub(super) fn run<T: 'static>(fut: impl Future<Output = T> + 'static) -> T {
+    simulate(1, UnixMs(1_790_000_000_000), fut)
 }
 
 pub(super) async fn recover(disk: &Disk, shards: u16) -> Recovered {
@@ -56,7 +104,7 @@ pub(super) fn account(n: u64) -> AccountRef {
     AccountRef {
         account: AccountId(n),
         partition,
-        quota: None,
+        quota: crate::store::Quota::NONE,
     }
 }
 

@@ -8,7 +8,10 @@
 
 mod admin;
 mod http;
+pub mod import;
+mod inspect;
 mod metrics;
 
 pub use admin::{AdminError, AdminHandler, AdminReply, AdminRequest, serve_admin};
+pub use inspect::{MailboxRow, MessageRow, PIECE_BYTES_MAX, Piece, Question, QuotaRow, Recounted};
 pub use metrics::{Health, Readiness, serve_metrics};

@@ -8,6 +8,7 @@ pub mod address;
 pub mod dates;
 pub mod imap;
 pub mod line;
+pub mod mbox;
 pub mod mime;
 pub mod pop3;
 pub mod sasl;

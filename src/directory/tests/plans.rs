@@ -1,6 +1,6 @@
 //! What commands change, and what they refuse.
 
-use super::{World, alias_add};
+use super::{World, alias_add, site};
 use crate::base::{AccountId, ByteSize, PartitionId};
 use crate::directory::account::{Class, Entitlement, Entitlements, Kind};
 use crate::directory::command::{
@@ -8,6 +8,7 @@ use crate::directory::command::{
 };
 use crate::directory::error::DirectoryError as E;
 use crate::directory::password::{HashError, Secret};
+use crate::directory::snapshot::{Limits, Quotas, Site};
 
 fn show(world: &mut World, address: &str) -> UserInfo {
     let answer = world.run(Command::UserShow {
@@ -118,6 +119,47 @@ fn a_rename_moves_addresses_and_aliases_and_nothing_else() {
     assert_eq!(addresses, ["bob@example.org", "bo@example.org"]);
 }
 
+/// Own limits win over those of the class, and these over the site's; each resource by itself.
+#[test]
+fn limits_come_from_the_nearest() {
+    let limits = |bytes: u64, messages| Limits {
+        bytes: Some(ByteSize(bytes)),
+        messages,
+    };
+    let mut world = World::of(&Site {
+        quotas: Quotas {
+            default: limits(100, Some(0)),
+            classes: vec![
+                (Class::Student, limits(20, None)),
+                (Class::Staff, limits(0, Some(7))),
+            ],
+        },
+        ..site()
+    });
+    let mut check = |name: &str, class, own, bytes, messages| {
+        world.run(Command::UserAdd(NewUser {
+            address: format!("{name}@example.org"),
+            class,
+            quota: own,
+            ..NewUser::default()
+        }));
+        let user = show(&mut world, name);
+        let quota = world.state.quota(&user.account);
+        assert_eq!(
+            (quota.bytes.map(|b| b.0), quota.messages),
+            (bytes, messages),
+            "{name}"
+        );
+    };
+    check("member", Class::Member, None, Some(100), None);
+    check("student", Class::Student, None, Some(20), None);
+    check("rich", Class::Student, Some(ByteSize(50)), Some(50), None);
+    check("free", Class::Student, Some(ByteSize(0)), None, None);
+    check("staff", Class::Staff, None, None, Some(7));
+    let postmaster = world.state.internal_postmaster().expect("there").clone();
+    assert!(world.state.quota(&postmaster).is_none(), "RFC 5321 4.5.1");
+}
+
 #[test]
 fn users_are_set_and_shown() {
     let mut world = World::new();
@@ -130,7 +172,7 @@ fn users_are_set_and_shown() {
     }));
     let user = show(&mut world, "gus");
     assert!(user.has_password && !user.allowed.has(Entitlement::SmtpOutside));
-    assert_eq!(user.account.reference().quota, Some(ByteSize(1_000_000)));
+    assert_eq!(user.account.quota, Some(ByteSize(1_000_000)));
     world.run(Command::UserSet {
         address: "gus".into(),
         change: UserChange {
@@ -143,7 +185,9 @@ fn users_are_set_and_shown() {
         },
     });
     let user = show(&mut world, "gus");
-    assert_eq!((user.account.quota, user.account.language), (None, None));
+    assert_eq!(user.account.quota, Some(ByteSize(0)));
+    assert!(world.state.quota(&user.account).is_none());
+    assert_eq!(user.account.language, None);
     assert_eq!(user.allowed.iter().collect::<Vec<_>>(), [Entitlement::Pop]);
     let address = || "gus".to_owned();
     world.run(Command::UserDisable { address: address() });

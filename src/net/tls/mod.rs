@@ -9,6 +9,7 @@
 //! everything that rustls leaves out (CBC, DHE, RSA key exchange, TLS 1.0 and 1.1).
 
 mod certs;
+mod client;
 mod error;
 mod failures;
 mod hello;
@@ -29,6 +30,7 @@ use rustls::sign::CertifiedKey;
 use crate::runtime;
 
 pub use certs::{CertFacts, CertPair, CertStore, DefaultCert};
+pub use client::ClientStream;
 pub use error::{TlsError, TlsFault};
 pub use failures::HandshakeFailures;
 pub use hello::Offered;

@@ -60,6 +60,7 @@ pub struct DirEntry {
     pub name: OsString,
     pub is_dir: bool,
     pub len: u64,
+    pub modified: UnixMs,
 }
 
 impl Disk {
@@ -284,6 +285,18 @@ impl Disk {
         }
     }
 
+    /// Makes durable what of a file is in memory alone, and forgets what an earlier sync has failed
+    /// to: what is read from now on is on the disk.
+    pub async fn settle(&self, path: &Path) -> Result<(), DiskError> {
+        match &self.kind {
+            Kind::Real(real) => real.trip(DiskOp::Fdatasync, path, real::settle).await,
+            Kind::Sim(sim) => {
+                sim.delay().await;
+                sim.settle(path)
+            }
+        }
+    }
+
     /// What is in a directory, by name.
     pub async fn list(&self, path: &Path) -> Result<Vec<DirEntry>, DiskError> {
         match &self.kind {
@@ -324,6 +337,67 @@ impl Disk {
     /// When the content was last changed, or said to have been by `set_times`.
     pub async fn modified(&self, path: &Path) -> Result<UnixMs, DiskError> {
         self.stat(path).await.map(|(_, modified)| modified)
+    }
+
+    /// What `look` makes of the content of each file, and when that was last changed: for work on
+    /// many files, in one trip to the pool. Outcomes stand in the order of the paths.
+    pub async fn survey<T: Send + 'static>(
+        &self,
+        paths: Vec<PathBuf>,
+        look: fn(&Path, &mut dyn io::Read) -> io::Result<T>,
+    ) -> Vec<Result<(T, UnixMs), DiskError>> {
+        match &self.kind {
+            Kind::Real(real) => {
+                let read = |path: &Path| DiskError::late(DiskOp::Read, path);
+                let late: Vec<_> = paths.iter().map(|path| read(path)).collect();
+                let one = move |path: &PathBuf| {
+                    real::survey(path, look).map_err(|e| DiskError::new(DiskOp::Read, path, &e))
+                };
+                let work = move || paths.iter().map(one).collect();
+                real.pool
+                    .run_queued(real.deadline(), work)
+                    .await
+                    .unwrap_or_else(|why| late.into_iter().map(|e| Err(lost(e, why))).collect())
+            }
+            Kind::Sim(sim) => {
+                let mut outcomes = Vec::with_capacity(paths.len());
+                for path in &paths {
+                    sim.delay().await;
+                    let one = || {
+                        let bytes = sim.read(path)?;
+                        let seen = look(path, &mut bytes.as_slice());
+                        let seen = seen.map_err(|e| DiskError::new(DiskOp::Read, path, &e))?;
+                        Ok((seen, sim.stat(path)?.1))
+                    };
+                    outcomes.push(one());
+                }
+                outcomes
+            }
+        }
+    }
+
+    /// [`modified`](Disk::modified) of many, in one trip to the pool.
+    pub async fn modified_all(&self, paths: Vec<PathBuf>) -> Vec<Result<UnixMs, DiskError>> {
+        match &self.kind {
+            Kind::Real(real) => {
+                let late = |path: &PathBuf| DiskError::late(DiskOp::Stat, path);
+                let late: Vec<_> = paths.iter().map(late).collect();
+                let one = |path: &PathBuf| {
+                    let stat = real::stat(path).map(|(_, modified)| modified);
+                    stat.map_err(|cause| DiskError::new(DiskOp::Stat, path, &cause))
+                };
+                let work = move || paths.iter().map(one).collect();
+                real.pool
+                    .run_queued(real.deadline(), work)
+                    .await
+                    .unwrap_or_else(|why| late.into_iter().map(|e| Err(lost(e, why))).collect())
+            }
+            Kind::Sim(sim) => {
+                sim.delay().await;
+                let one = |path: &PathBuf| sim.stat(path).map(|(_, modified)| modified);
+                paths.iter().map(one).collect()
+            }
+        }
     }
 
     /// Makes everything on the root's file system durable. `Io(EBADF)` without a root.

@@ -150,6 +150,18 @@ pub(super) fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
 }
 
+/// A sync that failed leaves its pages clean, with what they should have become: they are dropped.
+pub(super) fn settle(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    rustix::fs::fdatasync(&file)?;
+    Ok(rustix::fs::fadvise(
+        &file,
+        0,
+        None,
+        rustix::fs::Advice::DontNeed,
+    )?)
+}
+
 pub(super) fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -159,6 +171,7 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
                 name: entry.file_name(),
                 is_dir: metadata.is_dir(),
                 len: metadata.len(),
+                modified: modified(&metadata),
             }),
             // Went between the two calls.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -181,8 +194,21 @@ pub(super) fn names(path: &Path) -> io::Result<Vec<OsString>> {
 
 pub(super) fn stat(path: &Path) -> io::Result<(u64, UnixMs)> {
     let metadata = fs::metadata(path)?;
-    let ms = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000;
-    Ok((metadata.len(), UnixMs(ms)))
+    Ok((metadata.len(), modified(&metadata)))
+}
+
+fn modified(metadata: &fs::Metadata) -> UnixMs {
+    UnixMs(metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000)
+}
+
+pub(super) fn survey<T>(
+    path: &Path,
+    look: fn(&Path, &mut dyn io::Read) -> io::Result<T>,
+) -> io::Result<(T, UnixMs)> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let modified = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000;
+    Ok((look(path, &mut file)?, UnixMs(modified)))
 }
 
 pub(super) fn syncfs(root: Option<Arc<OwnedFd>>) -> io::Result<()> {

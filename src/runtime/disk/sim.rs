@@ -4,7 +4,8 @@
 //! - Every 512-byte sector written since its file's last sync is kept, dropped or torn, on its own.
 //! - Every name made, moved or removed since its directory's last sync is there or not. A rename
 //!   is one change (file systems journal it so) until one of its two directories is synced; then
-//!   the other half stands alone. A synced file whose name was not synced is gone.
+//!   the other half stands alone, but for a directory, which is never under two names. A synced
+//!   file whose name was not synced is gone.
 //! - A changed length is the old or the new one.
 //! - A failed fdatasync forgets what it had to write: some of it is on the disk, the rest is read
 //!   back until power goes, and a later success does not mean it (as on Linux).
@@ -22,6 +23,7 @@ use rustix::io::Errno;
 use super::step::{APPEND, Convert};
 use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, FilePart, Open, Step};
 use crate::base::UnixMs;
+use crate::runtime::local::Notify;
 
 mod names;
 mod sectors;
@@ -56,6 +58,10 @@ struct State {
     failures: Vec<Failure>,
     counters: SimCounters,
     ops_max: Option<u64>,
+    /// After so many operations the disk answers nothing more.
+    halt_at: Option<u64>,
+    halted: Notify,
+    read_only: bool,
     /// No limit where it is not set.
     capacity_bytes: Option<u64>,
 }
@@ -91,6 +97,9 @@ impl SimDisk {
             failures: Vec::new(),
             counters: SimCounters::default(),
             ops_max: None,
+            halt_at: None,
+            halted: Notify::new(),
+            read_only: false,
             capacity_bytes: None,
         };
         SimDisk {
@@ -114,6 +123,22 @@ impl SimDisk {
         Self::with(random.next(), names, files)
     }
 
+    /// As [`power_cut`](SimDisk::power_cut), where nobody looks at this one any more: tasks of its
+    /// time that an executor leaks would keep all of it.
+    #[must_use]
+    pub fn power_off(&self, seed: u64) -> SimDisk {
+        let next = self.power_cut(seed);
+        self.discard();
+        next
+    }
+
+    /// Gives back the memory of all files. What is done afterwards fails.
+    pub fn discard(&self) {
+        let mut state = self.state.borrow_mut();
+        state.ops_max = Some(0);
+        state.files.clear();
+    }
+
     /// Lets the `nth` coming `op` (1 is the next) on a path that contains `path` fail. The
     /// failure happens once; call it again for more.
     pub fn fail(&self, op: DiskOp, path: &str, nth: u64, errno: i32) {
@@ -133,6 +158,32 @@ impl SimDisk {
         state.ops_max = Some(state.counters.ops + ops);
     }
 
+    /// After `ops` more operations no further one ends, as in a process that is killed: nothing
+    /// is told to who waits, and [`halted`](SimDisk::halted) tells the test.
+    pub fn halt_after(&self, ops: u64) {
+        let mut state = self.state.borrow_mut();
+        state.halt_at = Some(state.counters.ops + ops);
+    }
+
+    /// Returns once an operation waits for ever, see [`halt_after`](SimDisk::halt_after).
+    pub async fn halted(&self) {
+        let halted = self.state.borrow().halted.notified();
+        halted.await;
+    }
+
+    /// Another process goes on with what this one left: its page cache included.
+    pub fn restart(&self) {
+        let mut state = self.state.borrow_mut();
+        state.ops_max = None;
+        state.halt_at = None;
+        state.failures.clear();
+    }
+
+    /// As after a remount: what would change anything fails.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.state.borrow_mut().read_only = read_only;
+    }
+
     /// The disk's size; more content than this is `Full`.
     pub fn set_capacity(&self, bytes: u64) {
         self.state.borrow_mut().capacity_bytes = Some(bytes);
@@ -149,6 +200,33 @@ impl SimDisk {
         for _ in 0..turns {
             futures_lite::future::yield_now().await;
         }
+        // Where time is simulated, disks are slow now and then, and sometimes very.
+        #[cfg(test)]
+        match crate::runtime::sim::draw(256) {
+            Some(0) => sleep_ms(self.draw(1500)).await,
+            Some(drawn) if drawn < 32 => sleep_ms(self.draw(8)).await,
+            _ => {}
+        }
+        self.halt().await;
+    }
+
+    async fn halt(&self) {
+        let is_over = {
+            let state = self.state.borrow();
+            let is_over = state.halt_at.is_some_and(|at| state.counters.ops >= at);
+            if is_over {
+                state.halted.notify_all();
+            }
+            is_over
+        };
+        if is_over {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[cfg(test)]
+    fn draw(&self, n: u64) -> u64 {
+        self.state.borrow_mut().random.below(n)
     }
 
     pub(super) fn free_bytes(&self) -> u64 {
@@ -204,6 +282,16 @@ impl SimDisk {
         Ok(file.read(0, usize::MAX))
     }
 
+    pub(super) fn settle(&self, path: &Path) -> Result<(), DiskError> {
+        let op = DiskOp::Fdatasync;
+        let mut state = self.state.borrow_mut();
+        let inode = state.names.find(path).map_err(at(op, path))?;
+        let mark = state.file(path).map_err(at(op, path))?.mark();
+        state.sync_file(op, inode, mark, path)?;
+        state.sectors(inode).forget_memory();
+        Ok(())
+    }
+
     pub(super) fn list(&self, path: &Path) -> Result<Vec<DirEntry>, DiskError> {
         let mut state = self.state.borrow_mut();
         state.begin(DiskOp::List, path)?;
@@ -214,6 +302,7 @@ impl SimDisk {
                 name,
                 is_dir: file.is_none(),
                 len: file.map_or(0, Sectors::len),
+                modified: file.map_or(UnixMs(0), |file| file.modified),
             }
         };
         Ok(entries.into_iter().map(entry).collect())
@@ -270,7 +359,10 @@ impl SimFile {
 
 impl Drop for SimFile {
     fn drop(&mut self) {
-        self.disk.state.borrow_mut().sectors(self.inode).handles -= 1;
+        // Not there any more on a disk that was discarded.
+        if let Some(file) = self.disk.state.borrow_mut().files.get_mut(&self.inode) {
+            file.handles -= 1;
+        }
     }
 }
 
@@ -287,6 +379,9 @@ impl State {
         }
         if self.ops_max.is_some_and(|max| self.counters.ops > max) {
             return Err(at(op, path)(Errno::IO));
+        }
+        if self.read_only && changes(op) {
+            return Err(at(op, path)(Errno::ROFS));
         }
         let text = path.to_string_lossy();
         let mut failed = None;
@@ -492,6 +587,26 @@ impl State {
         self.capacity_bytes
             .map_or(u64::MAX, |all| all.saturating_sub(used))
     }
+}
+
+fn changes(op: DiskOp) -> bool {
+    match op {
+        DiskOp::Write
+        | DiskOp::CreateDir
+        | DiskOp::Rename
+        | DiskOp::Link
+        | DiskOp::Unlink
+        | DiskOp::RemoveDir
+        | DiskOp::Truncate
+        | DiskOp::SetTimes => true,
+        // Syncs of what is clean succeed.
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+async fn sleep_ms(ms: u64) {
+    crate::runtime::sleep(std::time::Duration::from_millis(ms)).await;
 }
 
 fn at(op: DiskOp, path: &Path) -> impl Fn(Errno) -> DiskError {

@@ -100,9 +100,10 @@ impl From<StoreError> for Answer {
             StoreError::MailboxGone => Answer::no("NONEXISTENT", "the mailbox was deleted"),
             StoreError::ReadOnly => Answer::no("READ-ONLY", "the mailbox is open for reading only"),
             StoreError::UidsUsedUp => Answer::no("LIMIT", "the mailbox has used up its UIDs"),
+            // RFC 5530 3, CORRUPTION: all that can be read was served.
             StoreError::Damaged { .. } => Answer::no(
-                "SERVERBUG",
-                "a file is not what the index says; tell the postmaster",
+                "CORRUPTION",
+                "a message is damaged on the server; tell the postmaster",
             ),
             StoreError::NotOwner(_) => Answer::no("UNAVAILABLE", "your mailbox moved; reconnect"),
         }

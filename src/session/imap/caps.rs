@@ -17,7 +17,7 @@ const ALWAYS: &str = "IMAP4rev1 IMAP4rev2 LITERAL+ ID ENABLE SASL-IR";
 /// Told after log-in, when they can be used.
 const LOGGED_IN: &str = "NAMESPACE CHILDREN UIDPLUS MOVE UNSELECT IDLE SPECIAL-USE \
     CREATE-SPECIAL-USE ESEARCH SEARCHRES LIST-EXTENDED LIST-STATUS STATUS=SIZE OBJECTID SAVEDATE \
-    BINARY MULTIAPPEND WITHIN";
+    BINARY MULTIAPPEND WITHIN QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE";
 
 /// The capabilities of a moment, without the word CAPABILITY.
 #[must_use]
@@ -81,8 +81,16 @@ mod tests {
         );
         check(
             Moment::LoggedIn,
-            &["UIDPLUS", "MOVE", "IDLE", "ESEARCH", "BINARY"],
-            &[],
+            &[
+                "UIDPLUS",
+                "MOVE",
+                "IDLE",
+                "ESEARCH",
+                "BINARY",
+                "QUOTA=RES-STORAGE",
+            ],
+            // Only the administrator changes quotas.
+            &["QUOTASET"],
         );
     }
 }

@@ -88,6 +88,8 @@ pub fn rule_of(body: &Body<'_>) -> Rule {
         Body::Lsub { .. } => rule("LSUB", States::LOGGED_IN, MayShift),
         Body::Namespace => rule("NAMESPACE", States::LOGGED_IN, MayShift),
         Body::Status { .. } => rule("STATUS", States::LOGGED_IN, MayShift),
+        Body::GetQuota(_) => rule("GETQUOTA", States::LOGGED_IN, MayShift),
+        Body::GetQuotaRoot(_) => rule("GETQUOTAROOT", States::LOGGED_IN, MayShift),
         Body::Append(_) => rule("APPEND", States::LOGGED_IN, MayShift),
         Body::Idle => rule("IDLE", States::LOGGED_IN, MayShift),
         Body::Check => rule("CHECK", States::SELECTED, MayShift),
@@ -186,6 +188,7 @@ mod tests {
         check("UID FETCH 1 FLAGS", Numbers::MayShift, true, "s");
         check("STORE 1 FLAGS ()", Numbers::Stay, false, "s");
         check("UID SEARCH ALL", Numbers::MayShift, true, "s");
+        check("GETQUOTAROOT x", Numbers::MayShift, false, "as");
         check("COPY 1 x", Numbers::MayShift, false, "s");
         check("UID MOVE 1 x", Numbers::Shift, true, "s");
         check("EXPUNGE", Numbers::Shift, false, "s");

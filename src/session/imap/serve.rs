@@ -84,7 +84,7 @@ impl Known {
         opened: Opened,
         tag: &str,
     ) -> Option<Box<Known>> {
-        let account = match service.remote.account(owner.reference()).await {
+        let account = match service.remote.account(service.desk.reference(&owner)).await {
             Ok(account) => account,
             Err(error) => {
                 let answer = Answer::from(error).with_code("UNAVAILABLE");
@@ -99,6 +99,7 @@ impl Known {
                 return None;
             }
         };
+        account.look_for_archives(&owner.address).await;
         let known = Known {
             client,
             service,

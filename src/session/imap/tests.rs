@@ -2,7 +2,8 @@
 //! disk, a directory with real passwords, real sockets, all on one shard.
 //!
 //! A transcript's lines: `#` comment; `C:` the client says; `S:` the server must say, in this
-//! order; `C2:`/`S2:` a second session of the same user; `D: MAILBOX` a letter arrives; `| ` a
+//! order; `C2:`/`S2:` a second session of the same user; `D: MAILBOX` a letter arrives; `Q: BYTES
+//! MESSAGES` sets limits; `| ` a
 //! line of the literal whose `{}` or `{+}` ends the `C:` line before, or of the letter. In `S:`
 //! lines `<any>` stands for anything and `<n>` for digits; in `C:` lines `\\r\\n` is a line end. Each session is logged in before it
 //! begins, unless the file has a line `#raw`.
@@ -18,9 +19,11 @@ use arc_swap::ArcSwap;
 
 use super::super::{Arrivals, Door, LoginDesk, Roster};
 use super::Service;
-use crate::base::{Deadline, ShardId};
+use crate::base::{ByteSize, Deadline, ShardId};
 use crate::config::Config;
-use crate::directory::{Authenticator, Command, Directory, LastLogins, NewUser, Secret, Site};
+use crate::directory::{
+    Authenticator, Command, Directory, LastLogins, Limit, NewUser, Quotas, Secret, Site, UserChange,
+};
 use crate::net::{Conn, Peer};
 use crate::runtime::{self, Disk, Gate, Listener, Mesh, Pool, SimDisk, Stop, Stream};
 use crate::store::{Flags, Remote, Store, StoreConfig, Target};
@@ -68,12 +71,19 @@ impl World {
             postmaster: None,
             failure_delay: Duration::ZERO,
             partitions: 4,
+            quotas: Quotas::default(),
         };
         let (directory, owner) = Directory::new(&site);
         owner
             .start(remote.clone(), pool.clone(), None, &gate)
             .await
             .expect("a directory");
+        let book = directory.clone();
+        remote.set_quota_book(Rc::new(move |account| {
+            let snapshot = book.snapshot();
+            let account = snapshot.account(account)?;
+            Some(snapshot.quota(account))
+        }));
         let logins = LastLogins::start(remote.clone(), &gate);
         let auth = Authenticator::new(directory.clone(), pool, logins, &gate);
         let stop = Stop::new();
@@ -113,12 +123,28 @@ impl World {
             .expect("a user");
     }
 
+    /// `2000B 3`: limits in bytes and messages.
+    async fn set_quota(&self, name: &str, limits: &str) {
+        let (bytes, messages) = limits.split_once(' ').expect("two limits");
+        let bytes: ByteSize = bytes.parse().expect("a size");
+        let messages = messages.parse().expect("a number");
+        let change = UserChange {
+            quota: Some(Limit::Of(bytes.0)),
+            quota_messages: Some(Limit::Of(messages)),
+            ..UserChange::default()
+        };
+        let address = name.to_owned();
+        let set = Command::UserSet { address, change };
+        let done = self.directory.execute(set, soon()).await;
+        done.expect("limits");
+    }
+
     async fn deliver(&self, name: &str, mailbox: &str, text: &str) {
         let mut incoming = self.remote.incoming();
         incoming.write(text.as_bytes()).await.expect("taken in");
         let message = incoming.finish().await.expect("taken in");
         let snapshot = self.directory.snapshot();
-        let account = snapshot.login(name).expect("known").reference();
+        let account = snapshot.reference(snapshot.login(name).expect("known"));
         let target = Target {
             account,
             mailbox: mailbox.to_owned(),
@@ -271,6 +297,7 @@ impl Play<'_> {
                         return Err(format!("{place}\n want {said}\n  got {got}\n"));
                     }
                 }
+                ("Q", _) => self.world.set_quota(&self.user, &said).await,
                 ("D", _) => self.world.deliver(&self.user, &said, &literal).await,
                 _ => return Err(format!("{place}: {line}\n")),
             }

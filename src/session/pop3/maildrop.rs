@@ -1,6 +1,10 @@
 //! The messages that one session sees, as they were when it logged in (RFC 1939 5).
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use crate::base::{Uid, UidValidity};
+use crate::store::own_uidl;
 
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +20,18 @@ pub struct Entry {
 pub struct Maildrop {
     uidvalidity: UidValidity,
     entries: Vec<Entry>,
+    /// What another server called messages.
+    former: BTreeMap<Uid, Box<str>>,
 }
 
 impl Maildrop {
     /// `messages` by ascending UID.
     #[must_use]
-    pub fn new(uidvalidity: UidValidity, messages: impl Iterator<Item = (Uid, u64)>) -> Self {
+    pub fn new(
+        uidvalidity: UidValidity,
+        messages: impl Iterator<Item = (Uid, u64)>,
+        former: BTreeMap<Uid, Box<str>>,
+    ) -> Self {
         let entry = |(uid, size)| Entry {
             uid,
             size,
@@ -30,6 +40,7 @@ impl Maildrop {
         Maildrop {
             uidvalidity,
             entries: messages.map(entry).collect(),
+            former,
         }
     }
 
@@ -87,9 +98,13 @@ impl Maildrop {
             .collect()
     }
 
-    /// The unique-id (RFC 1939 7): the same in every session, as long as the mailbox lives.
+    /// The unique-id (RFC 1939 7): the same in every session, as long as the mailbox lives. That of
+    /// the server it came from goes on: clients would fetch everything again under another.
     #[must_use]
-    pub fn unique_id(&self, entry: &Entry) -> String {
-        format!("{:08x}{:08x}", self.uidvalidity.0, entry.uid.0)
+    pub fn unique_id(&self, entry: &Entry) -> Cow<'_, str> {
+        match self.former.get(&entry.uid) {
+            Some(former) => Cow::Borrowed(former),
+            None => Cow::Owned(own_uidl(self.uidvalidity, entry.uid)),
+        }
     }
 }

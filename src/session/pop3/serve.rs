@@ -235,7 +235,7 @@ impl Service {
         let uidvalidity = view.status()?.uidvalidity;
         let mut messages = Vec::with_capacity(view.uids().len());
         view.scan(view.uids(), &mut |row| messages.push((row.uid, row.size)));
-        let maildrop = Maildrop::new(uidvalidity, messages.into_iter());
+        let maildrop = Maildrop::new(uidvalidity, messages.into_iter(), view.former_uidls());
         Ok((
             Inbox {
                 account,
@@ -352,7 +352,8 @@ impl Session {
 
     /// The account is this shard's: opens its mailbox and answers the log-in.
     pub async fn opened(&mut self, account: Arc<Account>) -> Result<(), End> {
-        let inbox = self.service.inbox(account.reference()).await;
+        let reference = self.service.desk.reference(&account);
+        let inbox = self.service.inbox(reference).await;
         match inbox {
             Ok((inbox, maildrop)) => {
                 let (count, size) = maildrop.stat();

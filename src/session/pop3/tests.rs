@@ -50,7 +50,8 @@ fn run(terms: Terms, input: &[u8], size: usize) -> String {
 
 fn maildrop() -> Maildrop {
     let messages = [(Uid(3), 10), (Uid(7), 20), (Uid(9), 30)];
-    Maildrop::new(UidValidity(0xabc), messages.into_iter())
+    let former = [(Uid(7), "0000000700000abc".into())];
+    Maildrop::new(UidValidity(0xabc), messages.into_iter(), former.into())
 }
 
 const CLEAR: Terms = Terms {
@@ -154,7 +155,7 @@ fn numbers_stay_what_they_are() {
         |rest: &str, want: &str| check(&format!("{IN}{rest}"), &format!("+OK|+IN|{want}"));
     logged_in(
         "STAT\r\nLIST 2\r\nUIDL 2\r\n",
-        "+OK 3 60|+OK 2 20|+OK 2 00000abc00000007",
+        "+OK 3 60|+OK 2 20|+OK 2 0000000700000abc",
     );
     logged_in(
         "LIST 0\r\nLIST 4\r\nLIST x\r\nRETR 4\r\nRETR x\r\n",

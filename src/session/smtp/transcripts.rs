@@ -22,7 +22,9 @@ use super::Service;
 use crate::base::{ByteSize, Deadline, ShardId};
 use crate::config::{Config, Protocol};
 use crate::delivery::Intake;
-use crate::directory::{Authenticator, Command, Directory, LastLogins, NewUser, Secret, Site};
+use crate::directory::{
+    Authenticator, Command, Directory, LastLogins, NewUser, Quotas, Secret, Site,
+};
 use crate::net::{Conn, Peer};
 use crate::runtime::{self, Disk, Gate, Listener, Mesh, Pool, SimDisk, Stop, Stream};
 use crate::session::{Arrivals, Door, LoginDesk, Roster, pop3};
@@ -91,6 +93,7 @@ impl World {
             postmaster: None,
             failure_delay: Duration::ZERO,
             partitions: 4,
+            quotas: Quotas::default(),
         };
         let (directory, owner) = Directory::new(&site);
         let started = owner.start(remote.clone(), pool.clone(), None, &gate).await;

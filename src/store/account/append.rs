@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Account, Appended, Class, NewMessage, Op, StoreError, check_quota};
+use super::{Account, Appended, Class, NewMessage, Op, StoreError, quota};
 use crate::base::{BATCH_BYTES_MAX, MailboxId, Uid};
 use crate::runtime::unix_now;
 use crate::store::{Body, BodyRef, Message};
@@ -46,8 +46,15 @@ impl Account {
     ) -> Result<Appended, StoreError> {
         self.shard.turn(&self.partition, &[self.id()]).await?;
         let target = self.mailbox(mailbox)?;
-        let bytes = bodies.iter().map(|b| b.size).sum();
-        check_quota(&self.partition, self.account, bytes)?;
+        if target.archive.get() {
+            return Err(StoreError::ReadOnly);
+        }
+        let account = self.shard.current(self.account);
+        let mut charge = quota::Charge::new(&self.shard, &self.partition);
+        for body in bodies {
+            charge.add(account, quota::octets(body, &[]), 1);
+        }
+        charge.check(account)?;
         let mut uid = self.partition.next_uid(&target)?;
         let modseq = self.partition.highest(&target).next(self.shard.epoch);
         let now = unix_now();
@@ -72,6 +79,7 @@ impl Account {
             });
             uid = next(uid)?;
         }
+        ops.extend(charge.marks());
         let uidvalidity = target.meta.borrow().uidvalidity;
         let ticket = self
             .shard
@@ -83,6 +91,6 @@ impl Account {
     }
 }
 
-fn next(uid: Uid) -> Result<Uid, StoreError> {
+pub(in crate::store) fn next(uid: Uid) -> Result<Uid, StoreError> {
     uid.next().ok_or(StoreError::UidsUsedUp)
 }

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use super::{Account, Class, Op, SpecialUse, StoreError, maildir};
-use crate::base::{AccountId, MailboxId, UidValidity};
+use crate::base::{AccountId, MailboxId, Uid, UidValidity};
 use crate::runtime::unix_now;
+use crate::store::adopt;
 use crate::store::mailbox::Mailbox;
 use crate::store::partition::Partition;
 use crate::store::shard::Shard;
@@ -36,13 +37,16 @@ const WELL_KNOWN: [(&str, SpecialUse); 14] = [
     ("deleted messages", SpecialUse::Trash),
 ];
 
+/// Beyond what a clock gives (the year 2097), UIDVALIDITYs are counted on from the last one.
+const UIDVALIDITY_CLOCK_MAX: u32 = 0xf000_0000;
+
 fn well_known(name: &str) -> Option<SpecialUse> {
     let is_it = |(known, _): &&(&str, SpecialUse)| name.eq_ignore_ascii_case(known);
     WELL_KNOWN.iter().find(is_it).map(|(_, of)| *of)
 }
 
 /// Gives out mailbox ids and UIDVALIDITYs for one record.
-pub(super) struct Numbers {
+pub(in crate::store) struct Numbers {
     mailbox: u64,
     uidvalidity: u32,
 }
@@ -55,7 +59,9 @@ impl Numbers {
         let state = partition.state.borrow();
         // UIDVALIDITY rises for ever, so a name that comes back is never mistaken (RFC 9051
         // 2.3.1.1).
-        let clock = u32::try_from(unix_now().seconds()).unwrap_or(u32::MAX - 1);
+        // A clock that is set to nonsense for a while must not use them up.
+        let clock = u32::try_from(unix_now().seconds()).unwrap_or(0);
+        let clock = clock.min(UIDVALIDITY_CLOCK_MAX);
         last.0 = last.0.max(state.mailbox_last);
         last.1 = last.1.max(state.uidvalidity_last).max(clock);
         Numbers {
@@ -72,7 +78,7 @@ impl Numbers {
         special_use: Option<SpecialUse>,
     ) -> (MailboxId, Op) {
         self.mailbox += 1;
-        self.uidvalidity += 1;
+        self.uidvalidity = self.uidvalidity.saturating_add(1);
         partition.numbers.set((self.mailbox, self.uidvalidity));
         let mailbox = MailboxId(self.mailbox);
         let op = Op::MailboxCreated {
@@ -113,16 +119,19 @@ pub(in crate::store) async fn ensure_account(
 ) -> Result<(), StoreError> {
     let is_there = || {
         let state = partition.state.borrow();
-        state
-            .accounts
-            .get(&account)
-            .is_some_and(|a| a.find("INBOX").is_some())
+        let Some(of_account) = state.accounts.get(&account) else {
+            return Ok(false);
+        };
+        match adopt::is_under_way(of_account) {
+            true => Err(StoreError::Busy),
+            false => Ok(of_account.find("INBOX").is_some()),
+        }
     };
-    if is_there() {
+    if is_there()? {
         return Ok(());
     }
     let mut bar = shard.bar(partition, account).await?;
-    if is_there() {
+    if is_there()? {
         return Ok(());
     }
     let taken: Vec<SpecialUse> = {
@@ -223,6 +232,58 @@ async fn create(
     Ok(id)
 }
 
+/// What makes the folders of an adopted account: with the numbers that they had, subscribed as they
+/// were, and the default ones that are missing. The account is held, and has none.
+pub(in crate::store) fn folder_ops(
+    partition: &Partition,
+    account: AccountId,
+    numbers: &mut Numbers,
+    folders: &[(String, Option<(UidValidity, Uid)>)],
+    subscriptions: &[String],
+) -> Vec<Op> {
+    let is_default = |name: &str| DEFAULTS.iter().find(|(known, _)| *known == name);
+    let mut uses: Vec<(SpecialUse, &str)> = folders
+        .iter()
+        .filter_map(|(name, _)| is_default(name).map(|(known, of)| (*of, *known)))
+        .collect();
+    for (name, _) in folders {
+        if let Some(of) = well_known(name).filter(|of| uses.iter().all(|(used, _)| used != of)) {
+            uses.push((of, name));
+        }
+    }
+    let mut ops = Vec::new();
+    for (name, had) in folders {
+        let special_use = uses.iter().find(|(_, of)| of == name).map(|(of, _)| *of);
+        let (mailbox, mut op) = numbers.created(partition, account, name, special_use);
+        if let (Op::MailboxCreated { uidvalidity, .. }, Some((had, _))) = (&mut op, had) {
+            *uidvalidity = *had;
+        }
+        ops.push(op);
+        if let Some((_, uidnext)) = had {
+            ops.push(Op::MailboxSet {
+                account,
+                mailbox,
+                uidnext: Some(*uidnext),
+                highest: None,
+                special_use: None,
+            });
+        }
+    }
+    let subscribed = |name: &str| Op::SubscriptionSet {
+        account,
+        name: name.to_owned(),
+        subscribed: true,
+    };
+    for (name, of) in DEFAULTS {
+        if uses.iter().all(|(used, _)| *used != of) {
+            ops.push(numbers.created(partition, account, name, Some(of)).1);
+            ops.push(subscribed(name));
+        }
+    }
+    ops.extend(subscriptions.iter().map(|name| subscribed(name)));
+    ops
+}
+
 impl Account {
     /// Creates `name`, and its missing superiors (RFC 9051 6.3.4).
     pub async fn create(
@@ -242,11 +303,14 @@ impl Account {
         }
         let mut bar = self.shard.bar(&self.partition, self.id()).await?;
         let mailbox = self.find(&name).ok_or(StoreError::NoMailbox)?;
-        let ops = vec![Op::MailboxDeleted {
+        let mut ops = vec![Op::MailboxDeleted {
             account: self.id(),
             mailbox,
             at: unix_now(),
         }];
+        if self.mailbox(mailbox)?.archive.get() {
+            ops.extend(self.forget_archive(mailbox).await?);
+        }
         let ticket = self
             .shard
             .submit_barred(&self.partition, ops, Class::Completion, &mut bar)?;

@@ -2,6 +2,7 @@
 
 mod append;
 mod create;
+mod recount;
 mod rename;
 
 use std::rc::Rc;
@@ -12,20 +13,24 @@ use super::journal::Class;
 use super::mailbox::Mailbox;
 use super::partition::Partition;
 use super::shard::Shard;
-use super::{Access, Flags, Message, Op, SpecialUse, StoreError, View, maildir};
-use crate::base::{
-    AccountId, ByteSize, MailboxId, ModSeq, PartitionId, TraceId, Uid, UidValidity, UnixMs,
+use super::{
+    Access, Flags, FolderSize, Message, Op, Quota, QuotaUsage, SpecialUse, StoreError, View, adopt,
+    maildir, quota, repair,
 };
+use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, TraceId, Uid, UidValidity, UnixMs};
 
-pub(super) use create::{ensure_account, ensure_mailbox};
+pub use recount::Recount;
+
+pub(super) use append::next as next_uid_after;
+pub(super) use create::{Numbers, ensure_account, ensure_mailbox, folder_ops};
 
 /// What the directory knows of an account and the store needs: placement is data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccountRef {
     pub account: AccountId,
     pub partition: PartitionId,
-    /// Quota in force; `None` is unlimited.
-    pub quota: Option<ByteSize>,
+    /// Limits when this was looked up.
+    pub quota: Quota,
 }
 
 /// One account on the shard that owns it. Cheap to clone, not `Send`.
@@ -59,13 +64,6 @@ pub struct Status {
     pub size: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QuotaUsage {
-    pub bytes: u64,
-    pub messages: u64,
-    pub limit: Option<ByteSize>,
-}
-
 /// One message of an APPEND.
 pub struct NewMessage {
     pub message: Arc<Message>,
@@ -90,6 +88,14 @@ impl Account {
             partition,
             account,
         }
+    }
+
+    pub(super) fn shard(&self) -> &Rc<Shard> {
+        &self.shard
+    }
+
+    pub(super) fn partition(&self) -> &Rc<Partition> {
+        &self.partition
     }
 
     #[must_use]
@@ -161,16 +167,34 @@ impl Account {
         Ok(self.mailbox(mailbox)?.status())
     }
 
+    /// Octets of messages with `\Deleted`: what an EXPUNGE would free. Reads the index.
+    pub async fn deleted_bytes(&self, mailbox: MailboxId) -> Result<u64, StoreError> {
+        let view = self.select(mailbox, Access::ReadOnly).await?;
+        let mut bytes = 0;
+        view.scan(view.uids(), &mut |row| {
+            if row.flags.contains(Flags::DELETED) {
+                bytes += row.size;
+            }
+        });
+        Ok(bytes)
+    }
+
     /// Opens a mailbox for a session. A read-write open takes its `\Recent` (RFC 3501 2.3.2).
     pub async fn select(&self, mailbox: MailboxId, access: Access) -> Result<View, StoreError> {
         let mailbox = self.mailbox(mailbox)?;
-        self.shard.owned.load(&mailbox, &self.shard.disk).await?;
+        let shard = &self.shard;
+        adopt::look(shard, &self.partition, &mailbox).await;
+        repair::load(&shard.disk, &shard.owned, &self.partition, &mailbox).await?;
+        // Flags of an earlier life, set between its last renames and the end of its last
+        // checkpoint: no record of this life tells of them.
         if !mailbox.stale_names.borrow().is_empty() {
-            // Flags of an earlier life, set between its last renames and the end of its last
-            // checkpoint: no record of this life tells of them.
             self.partition.queue(&mailbox);
             self.partition.dirty.set(true);
         }
+        let access = match mailbox.archive.get() {
+            true => Access::ReadOnly,
+            false => access,
+        };
         Ok(View::open(
             &self.shard,
             &self.partition,
@@ -180,14 +204,34 @@ impl Account {
         ))
     }
 
+    /// Takes in what other programs put into the folders of this account, `cur` too; answers how
+    /// many messages that were.
+    pub async fn rescan(&self) -> Result<u64, StoreError> {
+        let mailboxes: Vec<_> = self.with(|account| account.mailboxes.values().cloned().collect());
+        let mut taken = 0;
+        for mailbox in mailboxes {
+            let whence = adopt::Where::Everywhere;
+            taken += adopt::take(&self.shard, &self.partition, &mailbox, whence).await?;
+        }
+        Ok(taken)
+    }
+
+    /// Usage, and the limits in force now.
     #[must_use]
     pub fn quota(&self) -> QuotaUsage {
-        let (bytes, messages) = self.with(|account| (account.bytes, account.messages));
-        QuotaUsage {
-            bytes,
-            messages,
-            limit: self.account.quota,
-        }
+        self.shard.quota_usage(self.account)
+    }
+
+    /// Every folder with its size, largest first.
+    #[must_use]
+    pub fn folder_sizes(&self) -> Vec<FolderSize> {
+        self.partition.folder_sizes(self.id())
+    }
+
+    /// Would so much more fit, with what is in flight?
+    pub fn has_room(&self, bytes: u64, messages: u64) -> Result<(), StoreError> {
+        let account = self.shard.current(self.account);
+        quota::check(&self.shard, &self.partition, account, bytes, messages)
     }
 
     /// A generic value of this account.
@@ -219,20 +263,4 @@ impl Account {
             .submit(&self.partition, ops, Vec::new(), Class::Change)?;
         self.shard.commit(ticket).await
     }
-}
-
-/// Would `bytes` more fit the account's quota, with what is in flight?
-pub(super) fn check_quota(
-    partition: &Partition,
-    account: AccountRef,
-    bytes: u64,
-) -> Result<(), StoreError> {
-    let Some(ByteSize(limit)) = account.quota else {
-        return Ok(());
-    };
-    let (used, _) = partition.usage(account.account);
-    if used.saturating_add(bytes) > limit {
-        return Err(StoreError::OverQuota { used, limit });
-    }
-    Ok(())
 }

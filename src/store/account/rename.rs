@@ -35,11 +35,18 @@ impl Account {
                 };
                 Some((*id, new))
             });
-            names.collect()
+            let mut moved: Vec<_> = names.collect();
+            // The same command makes the same record.
+            moved.sort_unstable();
+            moved
         });
         self.find(&from).ok_or(StoreError::NoMailbox)?;
         if self.find(&to).is_some() || moved.iter().any(|(_, name)| self.find(name).is_some()) {
             return Err(StoreError::MailboxExists);
+        }
+        let is_archive = |id: MailboxId| self.mailbox(id).is_ok_and(|m| m.archive.get());
+        if moved.iter().any(|(id, _)| is_archive(*id)) {
+            return Err(StoreError::ReadOnly);
         }
         if moved.iter().any(|(_, name)| !maildir::is_good(name)) {
             return Err(StoreError::BadName);

@@ -12,8 +12,8 @@ use crate::base::{
     UidValidity, UnixMs,
 };
 use crate::store::{
-    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, SpecialUse,
-    Target,
+    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Quota,
+    SpecialUse, Target,
 };
 
 pub(super) struct Reader<'a> {
@@ -240,7 +240,10 @@ impl<'a> Reader<'a> {
             account: AccountRef {
                 account: self.account()?,
                 partition: PartitionId(self.narrow("partition")?),
-                quota: self.opt(|r| Ok(ByteSize(r.varint()?)))?,
+                quota: Quota {
+                    bytes: self.opt(|r| Ok(ByteSize(r.varint()?)))?,
+                    messages: None,
+                },
             },
             mailbox: self.text()?,
             flags: Flags(self.octet()?),

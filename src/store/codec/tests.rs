@@ -10,6 +10,7 @@ use super::*;
 use crate::base::{
     AccountId, BlobId, ByteSize, MailboxId, ModSeq, TraceId, Uid, UidValidity, UnixMs,
 };
+use crate::store::Quota;
 use crate::store::{
     AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Target,
 };
@@ -79,7 +80,10 @@ fn target() -> impl Strategy<Value = Target> {
         |(account, partition, quota)| AccountRef {
             account,
             partition: PartitionId(partition),
-            quota: quota.map(ByteSize),
+            quota: Quota {
+                bytes: quota.map(ByteSize),
+                messages: None,
+            },
         },
     );
     (account_ref, text(), flags(), octets()).prop_map(|(account, mailbox, flags, prefix)| Target {

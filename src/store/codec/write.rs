@@ -342,7 +342,7 @@ fn put_runs(out: &mut Vec<u8>, runs: &[Run], with_state: bool) {
 fn put_target(out: &mut Vec<u8>, target: &Target) {
     put_varint(out, target.account.account.0);
     put_varint(out, target.account.partition.0.into());
-    put_opt(out, target.account.quota.as_ref(), |out, q| {
+    put_opt(out, target.account.quota.bytes.as_ref(), |out, q| {
         put_varint(out, q.0);
     });
     put_bytes(out, target.mailbox.as_bytes());

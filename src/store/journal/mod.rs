@@ -14,6 +14,7 @@
 mod batch;
 mod epoch;
 mod error;
+mod inspect;
 mod readers;
 mod recover;
 mod repair;
@@ -33,6 +34,7 @@ use crate::base::BATCH_BYTES_MAX;
 use writer::Core;
 
 pub use error::JournalError;
+pub use inspect::{Inspected, Look, Onlooker, Seen, inspect};
 pub use readers::{LostPlace, Reader, ReaderStats};
 pub use recover::{
     Recorded, Recovered, Report, SlotFiles, TornTail, recover, recover_telling, retire,

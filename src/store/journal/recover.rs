@@ -136,6 +136,11 @@ pub async fn recover_telling(
         found.report.streams += 1;
         // Slot sequences rise across chains too, so chains stand one after the other.
         for chain in slots.chunk_by(|a, b| a.header.epoch == b.header.epoch) {
+            // A process that was killed, or whose last sync failed, leaves a batch that only
+            // memory has: replayed and then lost, it would leave files that nobody knows.
+            for slot in chain.iter().rev().take(2) {
+                disk.settle(&slot.path).await?;
+            }
             follow(disk, root, stream, chain, &mut found).await?;
             tell(found.report.bytes, all);
         }

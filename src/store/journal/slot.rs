@@ -129,6 +129,18 @@ pub(super) async fn streams(disk: &Disk, root: &Path) -> Result<Vec<u16>, DiskEr
     Ok(streams)
 }
 
+/// The header of a slot file; `None` where it is not in use.
+pub(super) async fn scan_one(disk: &Disk, path: &Path) -> Result<Option<Header>, JournalError> {
+    let read = Open {
+        read: true,
+        ..Open::default()
+    };
+    let file = disk.open(path, read).await?;
+    let block = file.read_at(BLOCK, 0).await?;
+    file.close().await?;
+    Header::decode(&block, path)
+}
+
 /// Every slot of a stream that has a valid header, by slot sequence.
 pub(super) async fn scan(
     disk: &Disk,
@@ -142,14 +154,7 @@ pub(super) async fn scan(
             continue;
         }
         let path = dir.join(&entry.name);
-        let read = Open {
-            read: true,
-            ..Open::default()
-        };
-        let file = disk.open(&path, read).await?;
-        let block = file.read_at(BLOCK, 0).await?;
-        file.close().await?;
-        match Header::decode(&block, &path)? {
+        match scan_one(disk, &path).await? {
             Some(header) if header.stream == stream => found.push(Found { path, header }),
             _ => {}
         }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::index::Index;
-use super::log::{align, replay_telling};
+use super::log::{self, LogOp, align, replay_telling};
 use super::snapshot::Snapshot;
-use super::{Mailbox, Pending, disk_error, wants_letters};
+use super::{IndexFiles, Mailbox, Pending, disk_error, wants_letters};
 use crate::base::{Deadline, Uid};
+use crate::runtime::local::Permit;
 use crate::runtime::{Disk, Step, now, unix_now, yield_if_needed};
 use crate::store::StoreError;
 use crate::store::bytes::Malformed;
@@ -45,15 +46,50 @@ impl Mailbox {
             && (path == self.snapshot_path(generation) || path == self.log_path(generation))
     }
 
+    /// Waits for whoever reads, writes or moves the index files, and keeps others from it.
+    pub async fn turn(&self, until: Deadline) -> Result<Permit, StoreError> {
+        let turn = self.io.acquire(1, until).await;
+        turn.map_err(|_| StoreError::Late)
+    }
+
+    /// As `turn`, for as long as that should take at most.
+    pub async fn files_turn(&self) -> Result<Permit, StoreError> {
+        self.turn(Deadline::after(now(), INDEX_WAIT)).await
+    }
+
+    /// What a load reads, before it comes to what is pending.
+    pub fn index_files(&self) -> IndexFiles {
+        let generation = self.meta.borrow().generation;
+        let pending = self.pending.borrow();
+        IndexFiles {
+            waiting: pending.snapshot.clone(),
+            snapshot: (generation > 0).then(|| self.snapshot_path(generation)),
+            log: self.log_path(generation),
+            log_bytes: pending.log_from as usize,
+        }
+    }
+
+    /// What is applied and not in the files yet.
+    pub fn pending_entries(&self) -> Vec<LogOp> {
+        let pending = self.pending.borrow();
+        log::entries(&pending.log, pending.log_from).unwrap_or_default()
+    }
+
+    /// Takes an index that was made of something else than its files.
+    pub fn put_index(&self, index: Index) {
+        let stale = (0..index.len()).filter(|&at| wants_letters(&index, at));
+        *self.stale_names.borrow_mut() = stale.map(|at| index.uids()[at]).collect();
+        *self.index.borrow_mut() = Some(index);
+        self.used.set(Some(now()));
+    }
+
     /// Reads the index unless it is loaded. The work is another thread's.
     pub async fn load(&self, disk: &Disk) -> Result<(), StoreError> {
         self.used.set(Some(now()));
         if self.index.borrow().is_some() {
             return Ok(());
         }
-        let until = Deadline::after(now(), INDEX_WAIT);
-        let turn = self.io.acquire(1, until).await;
-        let _turn = turn.map_err(|_| StoreError::Late)?;
+        let _turn = self.files_turn().await?;
         if self.index.borrow().is_some() {
             return Ok(());
         }
@@ -168,9 +204,7 @@ impl Mailbox {
 
     /// Writes pending bytes to the index files. They stay pending if that fails.
     pub async fn flush(&self, disk: &Disk) -> Result<(), StoreError> {
-        let until = Deadline::after(now(), INDEX_WAIT);
-        let turn = self.io.acquire(1, until).await;
-        let _turn = turn.map_err(|_| StoreError::Late)?;
+        let _turn = self.files_turn().await?;
         let generation = self.meta.borrow().generation;
         let snapshot = self.pending.borrow().snapshot.clone();
         if let Some(snapshot) = snapshot {

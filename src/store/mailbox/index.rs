@@ -29,6 +29,9 @@ pub(in crate::store) struct CacheRef {
     pub len: u32,
 }
 
+/// The highest bit of a row's prefix octets: its file's name says the UID.
+const UID_IN_NAME: u32 = 1 << 31;
+
 /// About what the texts of an extra take in memory, with its place in the tree.
 const EXTRA_BYTES: usize = 96;
 
@@ -57,6 +60,8 @@ pub(in crate::store) struct Cold {
     /// Letters in the file's name now, see `maildir::letters`.
     pub letters: u32,
     pub email_id: [u8; 16],
+    /// The file's name says the UID; those of version 1 do not.
+    pub uid_in_name: bool,
 }
 
 #[derive(Default)]
@@ -115,12 +120,12 @@ fn mix(mut z: u64) -> u64 {
 
 impl NewRow {
     pub fn weight(&self) -> Weight {
-        // A set: one that is named twice counts once, as it does in an index.
-        let first = |(n, keyword): (usize, &'_ String)| {
-            let same = |other: &String| other.eq_ignore_ascii_case(keyword);
-            !self.keywords[..n].iter().any(same)
+        // The index holds a set: a keyword that a client names twice is there once.
+        let is_first = |(n, name): &(usize, &String)| {
+            let before = &self.keywords[..*n];
+            !before.iter().any(|other| other.eq_ignore_ascii_case(name))
         };
-        let keywords = self.keywords.iter().enumerate().filter(|k| first(*k));
+        let keywords = self.keywords.iter().enumerate().filter(is_first);
         Weight {
             messages: 1,
             unseen: u32::from(!self.flags.contains(Flags::SEEN)),
@@ -129,7 +134,7 @@ impl NewRow {
             checksum: row_sum(
                 self.uid,
                 self.flags,
-                keywords.map(|(_, keyword)| keyword.as_str()),
+                keywords.map(|(_, name)| name.as_str()),
                 self.modseq,
                 &self.cold.email_id,
             ),
@@ -199,10 +204,16 @@ impl Index {
         chunk.extra(n).map(|extra| &**extra)
     }
 
+    /// What POP3 clients know messages by, where it is not ours.
+    pub fn uidls(&self) -> impl Iterator<Item = (Uid, &str)> {
+        let rows = if self.extras == 0 { 0 } else { self.len() };
+        (0..rows).filter_map(|at| Some((self.uids()[at], self.extra(at)?.uidl.as_deref()?)))
+    }
+
     /// The name of the row's file before its letters.
     pub fn stem(&self, at: usize) -> String {
         let (saved, size) = (self.saved(at), self.size(at));
-        maildir::stem(self.cold(at), self.extra(at), saved, size)
+        maildir::stem(self.uids()[at], self.cold(at), self.extra(at), saved, size)
     }
 
     /// UIDs that were expunged, and when.
@@ -210,7 +221,8 @@ impl Index {
         &self.vanished
     }
 
-    pub(super) fn forget_vanished_below(&mut self, floor: ModSeq) {
+    /// What vanished up to `floor` is not known.
+    pub fn forget_vanished(&mut self, floor: ModSeq) {
         self.vanished.forget_below(floor);
     }
 
@@ -229,6 +241,12 @@ impl Index {
     pub fn stored_size(&self, at: usize) -> u64 {
         let bare = u64::from(self.cold(at).bare_newlines);
         self.size(at).saturating_sub(bare)
+    }
+
+    /// Octets of the body as stored, without any prefix.
+    pub fn body_bytes(&self, at: usize) -> u64 {
+        let prefix = u64::from(self.cold(at).prefix_bytes);
+        self.stored_size(at).saturating_sub(prefix)
     }
 
     pub fn date(&self, at: usize) -> UnixMs {
@@ -334,6 +352,39 @@ impl Index {
         chunk.cold[n].letters = letters;
     }
 
+    /// Where the row's digest is from now on.
+    pub fn set_cached(&mut self, at: usize, cache: CacheRef, email_id: [u8; 16]) {
+        self.total.sub(self.weight(at));
+        let (chunk, n) = self.rows.chunk_mut(at);
+        chunk.cold[n].cache = cache;
+        chunk.cold[n].email_id = email_id;
+        self.total.add(self.weight(at));
+    }
+
+    /// Everything of a row.
+    pub fn new_row(&self, at: usize) -> NewRow {
+        let (chunk, n) = self.rows.chunk(at);
+        NewRow {
+            uid: self.rows.uids[at],
+            flags: chunk.flags[n],
+            keywords: self.keywords(at).map(|k| k.to_string()).collect(),
+            modseq: chunk.modseqs[n],
+            internal_date: chunk.dates[n],
+            saved: chunk.saved[n],
+            size: chunk.sizes[n],
+            cold: chunk.cold[n],
+            extra: self.extra(at).cloned().map(Box::new),
+        }
+    }
+
+    /// An empty one that knows these keywords, in this order; what vanished up to `floor` is not
+    /// known.
+    pub fn with_keywords(names: &[String], floor: ModSeq) -> Index {
+        let mut index = Index::of(Keywords::named(names), Vanished::default());
+        index.forget_vanished(floor);
+        index
+    }
+
     /// Removes rows by ascending position, at `modseq`. Entries of version 1 of the log have none.
     pub fn remove(&mut self, positions: &[usize], modseq: Option<ModSeq>) {
         for &at in positions {
@@ -407,27 +458,32 @@ impl Cold {
         w.u16(self.name.ordinal);
         w.u64(self.cache.at);
         w.u32(self.cache.len);
-        w.u32(self.prefix_bytes);
+        let named = if self.uid_in_name { UID_IN_NAME } else { 0 };
+        w.u32(self.prefix_bytes & !UID_IN_NAME | named);
         w.u32(self.bare_newlines);
         w.u32(self.letters);
         w.out.extend_from_slice(&self.email_id);
     }
 
     pub fn decode(r: &mut Reader<'_>) -> Result<Cold, Malformed> {
+        let name = NameId {
+            partition: PartitionId(r.u16()?),
+            pseq: PSeq(r.u64()?),
+            ordinal: r.u16()?,
+        };
+        let cache = CacheRef {
+            at: r.u64()?,
+            len: r.u32()?,
+        };
+        let prefix = r.u32()?;
         Ok(Cold {
-            name: NameId {
-                partition: PartitionId(r.u16()?),
-                pseq: PSeq(r.u64()?),
-                ordinal: r.u16()?,
-            },
-            cache: CacheRef {
-                at: r.u64()?,
-                len: r.u32()?,
-            },
-            prefix_bytes: r.u32()?,
+            name,
+            cache,
+            prefix_bytes: prefix & !UID_IN_NAME,
             bare_newlines: r.u32()?,
             letters: r.u32()?,
             email_id: r.array()?,
+            uid_in_name: prefix & UID_IN_NAME != 0,
         })
     }
 }

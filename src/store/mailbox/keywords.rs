@@ -43,6 +43,15 @@ impl Keywords {
         keywords
     }
 
+    /// Names without sets of them.
+    pub fn named(names: &[String]) -> Self {
+        let mut keywords = Keywords::default();
+        names.iter().for_each(|name| {
+            keywords.name(name);
+        });
+        keywords
+    }
+
     fn name(&mut self, name: &str) -> u32 {
         let lower = name.to_ascii_lowercase();
         if let Some(&id) = self.by_name.get(&lower) {

@@ -5,7 +5,7 @@
 //! that bytes which a checkpoint made durable are never written again.
 
 use super::extra::Extra;
-use super::index::{Cold, Index, NewRow};
+use super::index::{CacheRef, Cold, Index, NewRow};
 use crate::base::{Crc32c, ModSeq, Uid, UnixMs, crc32c};
 use crate::store::Flags;
 use crate::store::bytes::{Malformed, Reader, Writer};
@@ -28,6 +28,8 @@ pub(in crate::store) enum LogOp {
     },
     /// Files carry these letters now.
     Letters(Vec<(Uid, u32)>),
+    /// Digests were made anew: where they are, and what the messages' ids are.
+    Cached(Vec<(Uid, CacheRef, [u8; 16])>),
 }
 
 /// Rounds a file offset up to [`ALIGN`].
@@ -45,18 +47,7 @@ impl LogOp {
         w.u64(0);
         match self {
             LogOp::Added(row) => {
-                w.u8(if row.extra.is_some() { 5 } else { 1 });
-                w.u32(row.uid.0);
-                w.u8(row.flags.0);
-                put_keywords(&mut w, &row.keywords);
-                w.u64(row.modseq.0);
-                w.i64(row.internal_date.0);
-                w.i64(row.saved.0);
-                w.u64(row.size);
-                row.cold.encode(&mut w);
-                if let Some(extra) = &row.extra {
-                    extra.encode(&mut w);
-                }
+                row.encode(&mut w);
             }
             LogOp::Flags { modseq, entries } => {
                 w.u8(2);
@@ -84,6 +75,16 @@ impl LogOp {
                     w.u32(*letters);
                 }
             }
+            LogOp::Cached(entries) => {
+                w.u8(7);
+                w.count(entries.len());
+                for (uid, cache, email_id) in entries {
+                    w.u32(uid.0);
+                    w.u64(cache.at);
+                    w.u32(cache.len);
+                    w.out.extend_from_slice(email_id);
+                }
+            }
         }
         *out = w.out;
         let payload = &out[start + 8..];
@@ -95,23 +96,10 @@ impl LogOp {
         out[start + 4..start + 8].copy_from_slice(&crc);
     }
 
-    fn decode(payload: &[u8]) -> Result<LogOp, Malformed> {
+    pub fn decode(payload: &[u8]) -> Result<LogOp, Malformed> {
         let mut r = Reader::new(payload);
         let op = match r.u8()? {
-            kind @ (1 | 5) => LogOp::Added(NewRow {
-                uid: Uid(r.u32()?),
-                flags: Flags(r.u8()?),
-                keywords: keywords(&mut r)?,
-                modseq: ModSeq(r.u64()?),
-                internal_date: UnixMs(r.i64()?),
-                saved: UnixMs(r.i64()?),
-                size: r.u64()?,
-                cold: Cold::decode(&mut r)?,
-                extra: match kind {
-                    5 => Some(Box::new(Extra::decode(&mut r)?)),
-                    _ => None,
-                },
-            }),
+            kind @ (1 | 5) => LogOp::Added(NewRow::of_kind(kind, &mut r)?),
             2 => {
                 let modseq = ModSeq(r.u64()?);
                 let entries = (0..r.count(7)?)
@@ -134,9 +122,63 @@ impl LogOp {
                     .map(|_| Ok((Uid(r.u32()?), r.u32()?)))
                     .collect::<Result<_, _>>()?,
             ),
+            7 => LogOp::Cached(
+                (0..r.count(32)?)
+                    .map(|_| {
+                        let uid = Uid(r.u32()?);
+                        let (at, len) = (r.u64()?, r.u32()?);
+                        Ok((uid, CacheRef { at, len }, r.array()?))
+                    })
+                    .collect::<Result<_, _>>()?,
+            ),
             _ => return Err(Malformed),
         };
         if r.is_empty() { Ok(op) } else { Err(Malformed) }
+    }
+}
+
+impl NewRow {
+    /// The least that a row takes.
+    pub const BYTES_MIN: usize = 1 + 4 + 1 + 2 + 8 * 4 + Cold::BYTES;
+
+    /// As the log has it, with its kind.
+    pub fn encode(&self, w: &mut Writer) {
+        w.u8(if self.extra.is_some() { 5 } else { 1 });
+        w.u32(self.uid.0);
+        w.u8(self.flags.0);
+        put_keywords(w, &self.keywords);
+        w.u64(self.modseq.0);
+        w.i64(self.internal_date.0);
+        w.i64(self.saved.0);
+        w.u64(self.size);
+        self.cold.encode(w);
+        if let Some(extra) = &self.extra {
+            extra.encode(w);
+        }
+    }
+
+    pub fn decode(r: &mut Reader<'_>) -> Result<NewRow, Malformed> {
+        match r.u8()? {
+            kind @ (1 | 5) => NewRow::of_kind(kind, r),
+            _ => Err(Malformed),
+        }
+    }
+
+    fn of_kind(kind: u8, r: &mut Reader<'_>) -> Result<NewRow, Malformed> {
+        Ok(NewRow {
+            uid: Uid(r.u32()?),
+            flags: Flags(r.u8()?),
+            keywords: keywords(r)?,
+            modseq: ModSeq(r.u64()?),
+            internal_date: UnixMs(r.i64()?),
+            saved: UnixMs(r.i64()?),
+            size: r.u64()?,
+            cold: Cold::decode(r)?,
+            extra: match kind {
+                5 => Some(Box::new(Extra::decode(r)?)),
+                _ => None,
+            },
+        })
     }
 }
 
@@ -149,10 +191,32 @@ fn keywords(r: &mut Reader<'_>) -> Result<Vec<String>, Malformed> {
     (0..r.u16()?).map(|_| r.str().map(str::to_owned)).collect()
 }
 
+/// Whether an entry may begin so.
+pub(super) fn is_kind(kind: u8) -> bool {
+    (1..=7).contains(&kind)
+}
+
+/// Where padding that begins at `at` of a log ends; `None` where an entry begins.
+pub(super) fn padding_end(log: &[u8], at: usize) -> Option<usize> {
+    match Reader::new(&log[at..]).u32() {
+        Ok(0) | Err(Malformed) => Some(align(at as u64 + 1) as usize),
+        Ok(_) => None,
+    }
+}
+
+/// The entries in `bytes`, which stand at offset `at` of the log.
+pub(in crate::store) fn entries(bytes: &[u8], at: u64) -> Result<Vec<LogOp>, Malformed> {
+    let mut all = Vec::new();
+    each(bytes, at, |op| {
+        all.push(op);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
 /// Applies the entries in `bytes`, which stand at offset `at` of the log, to `index`.
-#[cfg(test)]
 pub(in crate::store) fn replay(index: &mut Index, bytes: &[u8], at: u64) -> Result<(), Malformed> {
-    replay_telling(index, bytes, at, &mut |_| {})
+    each(bytes, at, |op| apply(index, op))
 }
 
 /// As `replay`, and tells the UIDs of rows that are new or have other flags.
@@ -161,6 +225,21 @@ pub(super) fn replay_telling(
     bytes: &[u8],
     at: u64,
     touched: &mut dyn FnMut(Uid),
+) -> Result<(), Malformed> {
+    each(bytes, at, |op| {
+        match &op {
+            LogOp::Added(row) => touched(row.uid),
+            LogOp::Flags { entries, .. } => entries.iter().for_each(|(uid, ..)| touched(*uid)),
+            LogOp::Expunged { .. } | LogOp::Letters(_) | LogOp::Cached(_) => {}
+        }
+        apply(index, op)
+    })
+}
+
+fn each(
+    bytes: &[u8],
+    at: u64,
+    mut take: impl FnMut(LogOp) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     let mut pos = 0usize;
     while pos < bytes.len() {
@@ -179,25 +258,24 @@ pub(super) fn replay_telling(
         if crc32c(payload) != crc {
             return Err(Malformed);
         }
-        apply(index, LogOp::decode(payload)?, touched)?;
+        take(LogOp::decode(payload)?)?;
         pos += 8 + len;
     }
     Ok(())
 }
 
-fn apply(index: &mut Index, op: LogOp, touched: &mut dyn FnMut(Uid)) -> Result<(), Malformed> {
+/// Applies one entry. One that does not fit changes nothing.
+pub(in crate::store) fn apply(index: &mut Index, op: LogOp) -> Result<(), Malformed> {
     match op {
         LogOp::Added(row) => {
             if index.uids().last().is_some_and(|&last| last >= row.uid) {
                 return Err(Malformed);
             }
-            touched(row.uid);
             index.add(&row);
         }
         LogOp::Flags { modseq, entries } => {
             for (uid, flags, keywords) in entries {
                 if let Some(at) = index.position(uid) {
-                    touched(uid);
                     index.set(at, flags, &keywords, modseq);
                 }
             }
@@ -210,6 +288,13 @@ fn apply(index: &mut Index, op: LogOp, touched: &mut dyn FnMut(Uid)) -> Result<(
             for (uid, letters) in entries {
                 if let Some(at) = index.position(uid) {
                     index.set_letters(at, letters);
+                }
+            }
+        }
+        LogOp::Cached(entries) => {
+            for (uid, cache, email_id) in entries {
+                if let Some(at) = index.position(uid) {
+                    index.set_cached(at, cache, email_id);
                 }
             }
         }

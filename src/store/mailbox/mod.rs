@@ -11,6 +11,7 @@ mod index;
 mod keywords;
 mod log;
 mod rows;
+mod salvage;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -23,16 +24,15 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 
 use super::{Flags, SpecialUse, Status, StoreError};
-use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, Uid, UidValidity};
+use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, Uid, UidValidity, UnixMs};
 use crate::runtime::local::Semaphore;
 use crate::runtime::{DiskErrorKind, unix_now};
 
 pub(super) use extra::Extra;
 pub(super) use feed::{Change, Feed};
 pub(super) use index::{CacheRef, Cold, Index, KEYWORD_LETTERS_MAX, NameId, NewRow, Weight};
-#[cfg(test)]
-pub(super) use log::replay;
-pub(super) use log::{LogOp, align};
+pub(super) use log::{ALIGN, LogOp, align, apply as apply_entry, replay};
+pub(super) use salvage::{Salvage, salvage};
 use snapshot::Snapshot;
 
 /// What the catalogue knows of a mailbox.
@@ -87,6 +87,8 @@ pub(super) struct Mailbox {
     /// Records in flight that name this mailbox: its index stays loaded.
     pub flight: Cell<u32>,
     pub deleted: Cell<bool>,
+    /// Over an archive file: it is only read, and counts in no quota.
+    pub archive: Cell<bool>,
     /// Its folder is there.
     pub made: Cell<bool>,
     /// Has pending bytes, and stands in the partition's list of those that have.
@@ -95,12 +97,25 @@ pub(super) struct Mailbox {
     pub stale_names: RefCell<Vec<Uid>>,
     /// Keyword letters changed since `dovecot-keywords` was written.
     pub keywords_stale: Cell<bool>,
+    /// When `new` was looked at, and when it had changed, if all of that is known.
+    pub looked: Cell<Option<std::time::Instant>>,
+    pub new_changed: Cell<Option<UnixMs>>,
     /// Counts reading and writing of the index files out of each other's way.
     io: Semaphore,
     /// Stands in the shard's list of loaded indexes.
     pub listed: Cell<bool>,
     /// For the eviction of what was not used for long.
     pub used: Cell<Option<std::time::Instant>>,
+}
+
+/// Where the index is read from.
+pub(super) struct IndexFiles {
+    /// A snapshot that is not written yet.
+    pub waiting: Option<Snapshot>,
+    pub snapshot: Option<PathBuf>,
+    pub log: PathBuf,
+    /// How long the log is.
+    pub log_bytes: usize,
 }
 
 /// What a removed row leaves to be done.
@@ -145,10 +160,13 @@ impl Mailbox {
             views: Cell::new(0),
             flight: Cell::new(0),
             deleted: Cell::new(false),
+            archive: Cell::new(false),
             made: Cell::new(true),
             queued: Cell::new(false),
             stale_names: RefCell::default(),
             keywords_stale: Cell::new(false),
+            looked: Cell::new(None),
+            new_changed: Cell::new(None),
             io: Semaphore::new(1),
             listed: Cell::new(false),
             used: Cell::new(None),
@@ -162,7 +180,8 @@ impl Mailbox {
             messages: meta.weight.messages,
             unseen: meta.weight.unseen,
             deleted: meta.weight.deleted,
-            recent: meta.recent,
+            // Nobody takes what is recent in an archive: it would be so for ever.
+            recent: if self.archive.get() { 0 } else { meta.recent },
             uidnext: meta.uidnext,
             uidvalidity: meta.uidvalidity,
             highest_modseq: meta.highest,
@@ -203,6 +222,16 @@ impl Mailbox {
         self.feed.tell(Change::Added, self.views.get());
     }
 
+    /// The message that came last was told to a session of another server: it is not recent,
+    /// unless others before it still are.
+    pub fn seen_before(&self, uid: Uid) {
+        let mut meta = self.meta.borrow_mut();
+        if meta.recent <= 1 {
+            meta.recent_from = meta.recent_from.max(Uid(uid.0.saturating_add(1)));
+            meta.recent = 0;
+        }
+    }
+
     pub fn apply_flags(&self, modseq: ModSeq, entries: &[(Uid, Flags, Vec<String>)]) {
         let mut keywords_new = false;
         let mut uids = Vec::with_capacity(entries.len());
@@ -231,7 +260,13 @@ impl Mailbox {
         self.feed.tell(Change::Flags(uids), self.views.get());
     }
 
-    pub fn apply_expunged(&self, modseq: ModSeq, uids: &[Uid]) -> Vec<Removed> {
+    /// `each` sees every row before it goes.
+    pub fn apply_expunged(
+        &self,
+        modseq: ModSeq,
+        uids: &[Uid],
+        each: &mut dyn FnMut(&Index, usize),
+    ) -> Vec<Removed> {
         let mut removed = Vec::with_capacity(uids.len());
         {
             let mut index = self.index.borrow_mut();
@@ -246,6 +281,7 @@ impl Mailbox {
                     meta.recent = meta.recent.saturating_sub(1);
                 }
                 positions.push(at);
+                each(index, at);
                 removed.push(Removed {
                     stem: index.stem(at),
                     letters: index.cold(at).letters,
@@ -279,6 +315,18 @@ impl Mailbox {
         meta.special_use = special_use.unwrap_or(meta.special_use);
     }
 
+    /// A digest was made anew. An id that was not known is known now.
+    pub fn set_cached(&self, uid: Uid, cache: CacheRef, email_id: [u8; 16]) {
+        let mut index = self.index.borrow_mut();
+        let Some(index) = index.as_mut() else { return };
+        let Some(at) = index.position(uid) else {
+            return;
+        };
+        index.set_cached(at, cache, email_id);
+        self.meta.borrow_mut().weight = index.total();
+        self.log(&LogOp::Cached(vec![(uid, cache, email_id)]));
+    }
+
     fn tell_keywords(&self, new: bool) {
         if new {
             self.keywords_stale.set(true);
@@ -304,11 +352,18 @@ impl Mailbox {
     }
 }
 
+/// Too many open files, in the process or in the system: that passes.
+fn is_out_of_files(errno: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].contains(&Errno::from_raw_os_error(errno))
+}
+
 /// What a failed disk step means to who asked for it.
 pub(super) fn disk_error(error: &crate::runtime::DiskError) -> StoreError {
     match error.kind {
         DiskErrorKind::Full => StoreError::Full,
         DiskErrorKind::Late => StoreError::Late,
+        DiskErrorKind::Io(errno) if is_out_of_files(errno) => StoreError::Busy,
         DiskErrorKind::NotFound | DiskErrorKind::Exists | DiskErrorKind::Io(_) => {
             StoreError::Damaged {
                 partition: PartitionId::default(),

@@ -194,7 +194,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Index, Malformed> {
     }
     if magic == MAGIC_1 {
         // What vanished before version 2 is not known.
-        index.forget_vanished_below(highest);
+        index.forget_vanished(highest);
     }
     Ok(index)
 }

@@ -45,6 +45,7 @@ fn row(uid: u32, random: &mut Random) -> NewRow {
             bare_newlines: 0,
             letters: random.below(100) as u32,
             email_id: [uid as u8; 16],
+            uid_in_name: random.below(2) == 0,
         },
         extra: (random.below(7) == 0).then(|| Box::new(extra)),
     }

@@ -1,15 +1,21 @@
-//! Names that follow the index: letters of flags and keywords, and the list of keywords.
+//! Names of files follow the flags of their messages, lazily: before each checkpoint, and when all
+//! is settled for other programs.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::{Settler, file_name, find_file, row_letters};
+use hashbrown::HashMap;
+
+use super::settle::{Settler, find_file, list};
+use super::{file_name, parse, row_letters};
 use crate::base::Uid;
 use crate::runtime::{DiskErrorKind, Step, yield_if_needed};
 use crate::store::StoreError;
-use crate::store::catalogue::Doomed;
-use crate::store::mailbox::{LogOp, Mailbox, disk_error};
+use crate::store::doom::Doomed;
+use crate::store::mailbox::{Index, LogOp, Mailbox, disk_error};
 use crate::store::owned::count;
 use crate::store::partition::Partition;
+use crate::store::repair;
 
 /// Renames in one trip.
 const RENAMES_MAX: usize = 512;
@@ -31,70 +37,69 @@ impl Settler<'_> {
     ) -> Result<(), StoreError> {
         if mailbox.keywords_stale.get() && !mailbox.deleted.get() {
             // Which letter a keyword has is known from the index alone.
-            self.owned.load(mailbox, self.disk).await?;
+            let loaded = repair::load(self.disk, self.owned, partition, mailbox).await;
+            if loaded.is_err() {
+                // The files keep their names; nobody else waits for them.
+                return Ok(());
+            }
         }
+        // A former life's names are looked up in one listing, so all go at once.
+        let most = match partition.recovering.get() {
+            Some(_) => usize::MAX,
+            None => RENAMES_MAX,
+        };
+        let mut later = Vec::new();
         loop {
             let stale = {
                 let mut stale = mailbox.stale_names.borrow_mut();
-                let keep = stale.len().saturating_sub(RENAMES_MAX);
+                let keep = stale.len().saturating_sub(most);
                 stale.split_off(keep)
             };
             if stale.is_empty() || mailbox.deleted.get() {
                 break;
             }
-            if !self.rename_letters(partition, mailbox, stale).await? {
-                break;
+            let renaming = self.rename_letters(partition, mailbox, stale, &mut later);
+            if let Err(why) = renaming.await {
+                mailbox.stale_names.borrow_mut().append(&mut later);
+                return Err(why);
             }
             yield_if_needed().await;
         }
+        mailbox.stale_names.borrow_mut().append(&mut later);
         self.keyword_names(mailbox).await
     }
 
-    /// False when nothing of it can be done now.
+    /// Those whose files are not written yet must wait: they are put into `later`.
     async fn rename_letters(
         &self,
         partition: &Partition,
         mailbox: &Mailbox,
         mut stale: Vec<Uid>,
-    ) -> Result<bool, StoreError> {
+        later: &mut Vec<Uid>,
+    ) -> Result<(), StoreError> {
         stale.sort_unstable();
         stale.dedup();
-        let cur = mailbox.path().join("cur");
-        let mut renames = Vec::new();
-        let mut steps = Vec::new();
-        {
+        let mut names = match partition.recovering.get() {
+            Some(_) => self.names_of(mailbox, &stale).await?,
+            None => Names::default(),
+        };
+        let plan = {
             let index = mailbox.index.borrow();
             let Some(index) = index.as_ref() else {
-                return Ok(false);
+                return Ok(());
             };
-            for uid in stale {
-                let Some(at) = index.position(uid) else {
-                    continue;
-                };
-                let cold = index.cold(at);
-                let letters = row_letters(index, at);
-                if letters == cold.letters {
-                    continue;
-                }
-                let key = (cold.name.pseq, cold.name.ordinal);
-                if partition.unsettled.borrow().contains_key(&key) {
-                    mailbox.stale_names.borrow_mut().push(uid);
-                    continue;
-                }
-                let stem = index.stem(at);
-                steps.push(Step::Rename {
-                    from: cur.join(file_name(&stem, cold.letters)),
-                    to: cur.join(file_name(&stem, letters)),
-                });
-                renames.push((uid, stem, letters));
-            }
+            plan(partition, mailbox, (index, &mut names), stale, later)
+        };
+        for gone in self.disk.batch(plan.left).await {
+            gone.map_err(|e| disk_error(&e))?;
         }
-        if steps.is_empty() {
-            return Ok(false);
+        if plan.steps.is_empty() {
+            return Ok(());
         }
-        let outcomes = self.disk.batch(steps).await;
-        let mut done = Vec::with_capacity(renames.len());
-        for ((uid, stem, letters), outcome) in renames.into_iter().zip(outcomes) {
+        let outcomes = self.disk.batch(plan.steps).await;
+        let mut done = Vec::with_capacity(plan.renames.len());
+        let mut failed = None;
+        for ((uid, stem, letters), outcome) in plan.renames.into_iter().zip(outcomes) {
             match outcome {
                 Ok(_) => {}
                 Err(e) if e.kind == DiskErrorKind::NotFound => {
@@ -102,22 +107,43 @@ impl Settler<'_> {
                         count(&self.owned.counters.files_missing);
                         continue;
                     };
-                    let to = cur.join(file_name(&stem, letters));
+                    let to = mailbox.path().join("cur").join(file_name(&stem, letters));
                     self.disk
                         .rename(&found, &to)
                         .await
                         .map_err(|e| disk_error(&e))?;
                 }
                 Err(e) => {
-                    mailbox.stale_names.borrow_mut().push(uid);
-                    return Err(disk_error(&e));
+                    later.push(uid);
+                    failed = failed.or(Some(disk_error(&e)));
+                    continue;
                 }
             }
             done.push((uid, stem, letters));
         }
-        partition.dirty.set(true);
         self.renamed(partition, mailbox, done);
-        Ok(true)
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Every name that the files of these messages have.
+    async fn names_of(&self, mailbox: &Mailbox, uids: &[Uid]) -> Result<Names, StoreError> {
+        let mut names: Names = {
+            let index = mailbox.index.borrow();
+            let Some(index) = index.as_ref() else {
+                return Ok(Names::default());
+            };
+            let at = uids.iter().filter_map(|&uid| index.position(uid));
+            at.map(|at| (index.stem(at), Vec::new())).collect()
+        };
+        if names.is_empty() {
+            return Ok(names);
+        }
+        for name in list(self.disk, &mailbox.path().join("cur")).await? {
+            if let Some(all) = names.get_mut(parse(&name).0) {
+                all.push(name);
+            }
+        }
+        Ok(names)
     }
 
     /// Notes the letters that files have now.
@@ -168,10 +194,9 @@ impl Settler<'_> {
                 .collect::<String>()
         };
         mailbox.keywords_stale.set(false);
-        let (tmp, to) = (
-            mailbox.path().join("tmp/dovecot-keywords"),
-            mailbox.path().join("dovecot-keywords"),
-        );
+        // Beside the file: then no power cut leaves it under both names.
+        let to = mailbox.path().join("dovecot-keywords");
+        let tmp = to.with_extension("tmp");
         let written = self
             .steps(vec![Step::Replace {
                 tmp,
@@ -187,4 +212,61 @@ impl Settler<'_> {
         }
         written
     }
+}
+
+/// Names of files in `cur`, by their stems.
+type Names = HashMap<String, Vec<String>>;
+
+/// What has to be renamed.
+#[derive(Default)]
+struct Plan {
+    /// Names too many: a power cut left the file under several.
+    left: Vec<Step>,
+    steps: Vec<Step>,
+    renames: Vec<(Uid, String, u32)>,
+}
+
+fn plan(
+    partition: &Partition,
+    mailbox: &Mailbox,
+    (index, names): (&Index, &mut Names),
+    stale: Vec<Uid>,
+    later: &mut Vec<Uid>,
+) -> Plan {
+    let mut plan = Plan::default();
+    let cur = mailbox.path().join("cur");
+    let path = |name: &str| -> PathBuf { cur.join(name) };
+    for uid in stale {
+        let Some(at) = index.position(uid) else {
+            continue;
+        };
+        let cold = index.cold(at);
+        let letters = row_letters(index, at);
+        if letters == cold.letters && partition.recovering.get().is_none() {
+            continue;
+        }
+        let key = (cold.name.pseq, cold.name.ordinal);
+        if partition.unsettled.borrow().contains_key(&key) {
+            later.push(uid);
+            continue;
+        }
+        let stem = index.stem(at);
+        let mut from = file_name(&stem, cold.letters);
+        // A power cut in the middle of renaming leaves a file under any of its names.
+        let mut names = names.remove(&stem).unwrap_or_default();
+        if !names.contains(&from) {
+            from = names.pop().unwrap_or(from);
+        }
+        names.retain(|name| *name != from);
+        let unlink = |name: &String| Step::Unlink { path: path(name) };
+        plan.left.extend(names.iter().map(unlink));
+        let to = file_name(&stem, letters);
+        if from == to && letters == cold.letters {
+            continue;
+        }
+        let (from, to) = (path(&from), path(&to));
+        plan.steps.push(Step::Rename { from, to });
+        plan.renames.push((uid, stem, letters));
+    }
+    plan
 }

@@ -1,18 +1,23 @@
 //! Maildir++ trees: how names become paths, and the writing of files behind the journal's back.
 
+mod foreign;
 mod letters;
 mod names;
 mod settle;
+mod uidlist;
 
 use std::path::{Path, PathBuf};
 
+use super::history::Day;
 use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 
+pub(super) use foreign::{Foreign, Naming, keyword_names, read_name, said_size};
 pub(super) use names::{
-    canonical, file_name, flag_letters, folder, is_good, new_stem, parse, placed_by, row_letters,
-    stem,
+    OwnName, canonical, file_name, flag_letters, flags_of, folder, is_good, keyword_letters,
+    letter_keywords, letters_of, parse, placed_by, row_letters, stem,
 };
 pub(super) use settle::{Settler, Task, find_file, find_folders};
+pub(super) use uidlist::{Entry, UidList};
 
 /// Where everything lies below the data directory.
 #[derive(Clone)]
@@ -54,9 +59,14 @@ impl Layout {
         self.root.join("spool")
     }
 
-    /// Where a deleted folder waits for its end. Relative to the data directory.
-    pub fn buried_folder(partition: PartitionId, account: AccountId, id: MailboxId) -> PathBuf {
-        PathBuf::from(format!("removed/P{}A{account}M{id}", partition.0))
+    /// Where a deleted folder is kept, or waits for its end. Relative to the data directory.
+    pub fn buried_folder(
+        partition: PartitionId,
+        account: AccountId,
+        id: MailboxId,
+        day: Day,
+    ) -> PathBuf {
+        PathBuf::from(format!("removed/{day}/{}/{account}/F{id}", partition.0))
     }
 
     /// Where a purged account waits for its end. Relative to the data directory.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::base::{MAILBOX_NAME_BYTES_MAX, PSeq, UnixMs};
+use crate::base::{MAILBOX_NAME_BYTES_MAX, PSeq, PartitionId, Uid, UnixMs};
 use crate::store::Flags;
 use crate::store::mailbox::{Cold, Extra, Index, KEYWORD_LETTERS_MAX, NameId};
 
@@ -85,10 +85,10 @@ fn modified_utf7(text: &str, out: &mut String) {
     flush(&mut wide, out);
 }
 
-/// The base name of a placement's file, its identity: everything before `:2,`. `S=` is the file's
-/// size, `W=` (`size`) the size with CRLF line ends, as Dovecot has them.
-/// Both without a prefix that stands apart. A file that another program made keeps its name.
+/// The base name of a placement's file, its identity: everything before `:2,`. A file that another
+/// program made keeps its name.
 pub(in crate::store) fn stem(
+    uid: Uid,
     cold: &Cold,
     extra: Option<&Extra>,
     saved: UnixMs,
@@ -99,24 +99,94 @@ pub(in crate::store) fn stem(
     }
     let apart = extra.map_or(0, |e| e.prefix.len() as u64);
     let size = size.saturating_sub(apart);
-    let stored = size.saturating_sub(u64::from(cold.bare_newlines));
-    new_stem(cold.name, saved, stored, size)
+    let in_file = u64::from(cold.prefix_bytes).saturating_sub(apart);
+    let own = OwnName {
+        saved_secs: saved.seconds(),
+        id: cold.name,
+        uid: cold.uid_in_name.then_some(uid),
+        prefix_bytes: in_file as u32,
+        stored: size.saturating_sub(u64::from(cold.bare_newlines)),
+        size,
+    };
+    own.stem()
 }
 
-/// The name that a file of our own gets.
-pub(in crate::store) fn new_stem(name: NameId, saved: UnixMs, stored: u64, size: u64) -> String {
-    format!(
-        "{}.P{}Q{}N{}.palomar,S={stored},W={size}",
-        saved.seconds(),
-        name.partition.0,
-        name.pseq,
-        name.ordinal
-    )
+/// What the name of a file of our own says. It is enough to make a row of when the index is lost:
+/// flags are letters, and the time of the file is the internal date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct OwnName {
+    pub saved_secs: i64,
+    pub id: NameId,
+    /// Not in names that version 1 gave.
+    pub uid: Option<Uid>,
+    /// Octets of the prefix in the file; not in names of version 1.
+    pub prefix_bytes: u32,
+    /// Octets of the file.
+    pub stored: u64,
+    /// The same with CRLF line ends. Both without a prefix that stands apart.
+    pub size: u64,
+}
+
+impl OwnName {
+    /// `<saved secs>.P<partition>Q<pseq>N<op>U<uid>H<prefix>.palomar,S=<stored>,W=<size>`.
+    pub fn stem(&self) -> String {
+        let mut out = format!(
+            "{}.P{}Q{}N{}",
+            self.saved_secs, self.id.partition.0, self.id.pseq, self.id.ordinal
+        );
+        if let Some(uid) = self.uid {
+            out.push_str(&format!("U{uid}"));
+            if self.prefix_bytes > 0 {
+                out.push_str(&format!("H{}", self.prefix_bytes));
+            }
+        }
+        out.push_str(&format!(".palomar,S={},W={}", self.stored, self.size));
+        out
+    }
+
+    /// `None` where another program gave the name.
+    pub fn parse(stem: &str) -> Option<OwnName> {
+        let (secs, rest) = stem.split_once(".P")?;
+        let (ids, sizes) = rest.split_once(".palomar,S=")?;
+        let (partition, rest) = ids.split_once('Q')?;
+        let (pseq, rest) = rest.split_once('N')?;
+        let (ordinal, uid) = match rest.split_once('U') {
+            Some((ordinal, uid)) => (ordinal, Some(uid)),
+            None => (rest, None),
+        };
+        let (uid, prefix) = match uid.map(|uid| uid.split_once('H').unwrap_or((uid, "0"))) {
+            Some((uid, prefix)) => (Some(Uid(uid.parse().ok()?)), prefix.parse().ok()?),
+            None => (None, 0),
+        };
+        let (stored, size) = sizes.split_once(",W=")?;
+        let own = OwnName {
+            saved_secs: secs.parse().ok()?,
+            id: NameId {
+                partition: PartitionId(partition.parse().ok()?),
+                pseq: PSeq(pseq.parse().ok()?),
+                ordinal: ordinal.parse().ok()?,
+            },
+            uid,
+            prefix_bytes: prefix,
+            stored: stored.parse().ok()?,
+            size: size.parse().ok()?,
+        };
+        // What reads alike but is written otherwise is not ours.
+        (own.stem() == stem).then_some(own)
+    }
+
+    /// The name that version 1 gave to the same file.
+    pub fn of_version_1(stem: &str) -> Option<String> {
+        let own = OwnName::parse(stem).filter(|own| own.uid.is_some())?;
+        Some(OwnName { uid: None, ..own }.stem())
+    }
 }
 
 /// Upper-case letters, in the order of their bits; the keyword letters `a` to `z` follow.
 const LETTERS: [(u8, char); 6] = [(16, 'D'), (4, 'F'), (0, 'P'), (2, 'R'), (1, 'S'), (8, 'T')];
 const PASSED: u32 = 1 << 2;
+/// Maildir has a letter of its own for what IMAP calls so (RFC 5788).
+const FORWARDED: &str = "$Forwarded";
 
 /// The letters that system flags ask for.
 pub(in crate::store) fn flag_letters(flags: Flags) -> u32 {
@@ -127,19 +197,53 @@ pub(in crate::store) fn flag_letters(flags: Flags) -> u32 {
         .fold(0, |all, (bit, _)| all | 1 << bit)
 }
 
+/// The system flags that letters stand for.
+pub(in crate::store) fn flags_of(letters: u32) -> Flags {
+    let set = LETTERS.iter().enumerate();
+    let set = set.filter(|(bit, _)| letters & 1 << bit != 0);
+    Flags(set.fold(0, |all, (_, (flag, _))| all | flag))
+}
+
+/// Numbers of the keywords that letters stand for.
+pub(in crate::store) fn keyword_letters(letters: u32) -> impl Iterator<Item = usize> {
+    (0..KEYWORD_LETTERS_MAX).filter(move |n| letters & 1 << (LETTERS.len() + n) != 0)
+}
+
+/// The keywords that letters stand for, `names` being what each of `a` to `z` stands for.
+pub(in crate::store) fn letter_keywords(letters: u32, names: &[Option<String>]) -> Vec<String> {
+    let mut keywords: Vec<String> = keyword_letters(letters)
+        .filter_map(|n| names.get(n).cloned().flatten())
+        .collect();
+    let is_forwarded = |k: &String| k.eq_ignore_ascii_case(FORWARDED);
+    if letters & PASSED != 0 && !keywords.iter().any(is_forwarded) {
+        keywords.push(FORWARDED.to_owned());
+    }
+    keywords
+}
+
 /// The letters that a row's flags and keywords ask for.
 pub(in crate::store) fn row_letters(index: &Index, at: usize) -> u32 {
-    let mut letters = flag_letters(index.flags(at));
-    for &id in index.keyword_ids(at) {
-        if (id as usize) < KEYWORD_LETTERS_MAX {
-            letters |= 1 << (LETTERS.len() as u32 + id);
-        }
-        // Maildir has a letter of its own for what IMAP calls $Forwarded (RFC 5788).
-        if index.keyword_names()[id as usize].eq_ignore_ascii_case("$Forwarded") {
-            letters |= PASSED;
-        }
+    let ids = index.keyword_ids(at).iter().map(|&id| id as usize);
+    let names = index.keyword_names();
+    let mut words = ids.clone().map(|id| &names[id]);
+    let is_forwarded = words.any(|name| name.eq_ignore_ascii_case(FORWARDED));
+    letters_of(index.flags(at), ids, is_forwarded)
+}
+
+/// The letters for system flags and the numbers of keywords.
+pub(in crate::store) fn letters_of(
+    flags: Flags,
+    keywords: impl Iterator<Item = usize>,
+    is_forwarded: bool,
+) -> u32 {
+    let few = keywords.filter(|n| *n < KEYWORD_LETTERS_MAX);
+    let letters = few.fold(flag_letters(flags), |all, n| all | 1 << (LETTERS.len() + n));
+    // Maildir has a letter of its own for what IMAP calls $Forwarded (RFC 5788).
+    if is_forwarded {
+        letters | PASSED
+    } else {
+        letters
     }
-    letters
 }
 
 /// `stem:2,LETTERS`.
@@ -185,7 +289,6 @@ pub(in crate::store) fn placed_by(stem: &str) -> Option<PSeq> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::PartitionId;
     use crate::store::mailbox::CacheRef;
 
     #[test]
@@ -221,16 +324,25 @@ mod tests {
                 ordinal: 1,
             },
             cache: CacheRef { at: 0, len: 0 },
-            prefix_bytes: 0,
+            prefix_bytes: 17,
             bare_newlines: 2,
             letters: 0,
             email_id: [0; 16],
+            uid_in_name: true,
         };
-        let stem = stem(&cold, None, UnixMs(1_700_000_000_999), 42);
+        let stem = stem(Uid(9), &cold, None, UnixMs(1_700_000_000_999), 42);
         let letters = flag_letters(Flags(1 | 2 | 8)) | 1 << 6;
         let name = file_name(&stem, letters);
-        assert_eq!(name, "1700000000.P3Q7N1.palomar,S=40,W=42:2,RSTa");
+        assert_eq!(name, "1700000000.P3Q7N1U9H17.palomar,S=40,W=42:2,RSTa");
         assert_eq!(parse(&name), (stem.as_str(), letters));
+        let own = OwnName::parse(&stem).expect("ours");
+        assert_eq!((own.uid, own.prefix_bytes), (Some(Uid(9)), 17));
+        let before = OwnName::of_version_1(&stem).expect("has a UID");
+        assert_eq!(before, "1700000000.P3Q7N1.palomar,S=40,W=42");
+        assert_eq!(OwnName::parse(&before).map(|own| own.uid), Some(None));
+        for foreign in ["", "x", "1.P1Q01N0.palomar,S=1,W=1", "1.M2P3.host,S=1,W=1"] {
+            assert_eq!(OwnName::parse(foreign), None, "{foreign}");
+        }
         assert_eq!(placed_by(&stem), Some(PSeq(7)));
         assert_eq!(placed_by("1700000000.M1P2.other,S=1"), None);
     }

@@ -6,20 +6,25 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Layout, file_name, marked, marker, parse, placed_by};
-use crate::base::{AccountId, PSeq, UnixMs};
+use super::{Layout, OwnName, file_name, marked, marker, parse, placed_by};
+use crate::base::{AccountId, Crc32c, PSeq, UnixMs, crc32c_append};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
 use crate::store::bodies::Bodies;
 use crate::store::body::{Source, Unsettled};
+use crate::store::history::Day;
 use crate::store::mailbox::{Folder, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
 use crate::store::packed::pack;
 use crate::store::partition::Partition;
+use crate::store::repair;
 use crate::store::{Packing, StoreError};
 
+/// ext4 gives a file 65,000 names.
+const TOO_MANY_LINKS: DiskErrorKind = DiskErrorKind::Io(rustix::io::Errno::MLINK.raw_os_error());
 /// Placements that go to the pool in one trip.
 const PLACES_MAX: usize = 128;
 /// And their bytes.
@@ -33,8 +38,8 @@ pub(in crate::store) enum Task {
     Make(Rc<Mailbox>),
     /// Give the folder the name.
     Move(Rc<Mailbox>, String),
-    /// Put the folder out of sight; it is removed after a checkpoint.
-    Bury(Rc<Mailbox>),
+    /// Put the folder out of sight, under the day of its end.
+    Bury(Rc<Mailbox>, Day),
     BuryAccount(AccountId),
     /// Write or link the file of a placement.
     Place {
@@ -78,7 +83,7 @@ impl Settler<'_> {
             match task {
                 Task::Make(mailbox) => self.make(&mailbox).await?,
                 Task::Move(mailbox, name) => self.rename(partition, &mailbox, &name).await?,
-                Task::Bury(mailbox) => self.bury(&mailbox).await?,
+                Task::Bury(mailbox, day) => self.bury(&mailbox, day).await?,
                 Task::BuryAccount(account) => self.bury_account(partition, account, pseq).await?,
                 Task::Take {
                     mailbox,
@@ -95,7 +100,7 @@ impl Settler<'_> {
         }
     }
 
-    pub(super) async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
+    pub async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
         for done in self.disk.batch(steps).await {
             done.map_err(|e| disk_error(&e))?;
         }
@@ -126,7 +131,7 @@ impl Settler<'_> {
     }
 
     /// Moves a directory so that the new name is durable before anything takes the old one.
-    async fn move_dir(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+    pub async fn move_dir(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
         let parent = |path: &Path| path.parent().map(Path::to_path_buf).unwrap_or_default();
         self.disk
             .create_dir_all(&parent(to))
@@ -174,18 +179,8 @@ impl Settler<'_> {
                 return Ok(());
             }
         }
-        self.move_dir(&from, &to).await?;
-        *mailbox.folder.path.borrow_mut() = to;
-        Ok(())
-    }
-
-    async fn bury(&self, mailbox: &Mailbox) -> Result<(), StoreError> {
-        let layout = &self.owned.layout;
-        let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id);
-        let (from, to) = (mailbox.path(), layout.root.join(grave));
-        if from == to {
-            return Ok(());
-        }
+        // Whoever looks for the files meanwhile would find them nowhere.
+        let _turn = mailbox.files_turn().await?;
         self.move_dir(&from, &to).await?;
         *mailbox.folder.path.borrow_mut() = to;
         Ok(())
@@ -301,22 +296,25 @@ impl Settler<'_> {
                     source,
                     memory,
                     prefix,
+                    crc32c,
                 }) => {
                     let tmp = mailbox.path().join("tmp").join(&stem);
                     let size = self.bodies.size(&source, memory.as_ref()).await?;
                     if size > PIECE_BYTES {
-                        if self.owned.packing.get() == Packing::Zstd {
+                        let sum = if self.owned.packing.get() == Packing::Zstd {
                             let plain = tmp.with_extension("plain");
-                            self.write_large(&plain, &prefix, &source, size).await?;
+                            let sum = self.write_large(&plain, &prefix, &source, size).await?;
                             steps.push(Step::Convert {
                                 from: plain.clone(),
                                 to: tmp.clone(),
                                 how: pack,
                             });
                             steps.push(Step::Unlink { path: plain });
+                            sum
                         } else {
-                            self.write_large(&tmp, &prefix, &source, size).await?;
-                        }
+                            self.write_large(&tmp, &prefix, &source, size).await?
+                        };
+                        self.compare(sum == crc32c, &mailbox, &stem);
                         steps.push(Step::SetTimes {
                             path: tmp.clone(),
                             at: date,
@@ -327,9 +325,12 @@ impl Settler<'_> {
                         });
                     } else {
                         let mut whole = prefix.to_vec();
-                        let rest = self.bodies.part(&source, memory.as_ref());
+                        let memory = memory.as_ref();
+                        let rest = self.bodies.part(&source, memory);
                         if rest.is_none() {
-                            let body = self.bodies.read(&source, memory.as_ref(), 0..size).await?;
+                            let read = self.bodies.whole(&source, memory, size, crc32c);
+                            let (body, is_whole) = read.await?;
+                            self.compare(is_whole, &mailbox, &stem);
                             whole.extend_from_slice(&body);
                         }
                         bytes += size as usize + prefix.len();
@@ -376,6 +377,22 @@ impl Settler<'_> {
             let Err(error) = outcome else { continue };
             match (&unsettled, error.kind) {
                 (Some(Unsettled::Link { .. }), DiskErrorKind::Exists) => {}
+                (
+                    Some(Unsettled::Link {
+                        folder,
+                        stem,
+                        letters,
+                        ..
+                    }),
+                    kind,
+                ) if kind == TOO_MANY_LINKS => {
+                    let from = folder
+                        .path
+                        .borrow()
+                        .join("cur")
+                        .join(file_name(stem, *letters));
+                    self.copy(partition, &from, place).await?;
+                }
                 (Some(Unsettled::Link { folder, stem, .. }), DiskErrorKind::NotFound) => {
                     self.link_found(partition, folder, stem, place).await?;
                 }
@@ -416,18 +433,63 @@ impl Settler<'_> {
             .join("cur")
             .join(file_name(&place.stem, letters));
         match self.disk.link(&found, &to).await {
+            Err(e) if e.kind == TOO_MANY_LINKS => self.copy(partition, &found, place).await,
             Err(e) if e.kind != DiskErrorKind::Exists => Err(disk_error(&e)),
             _ => Ok(()),
         }
     }
 
+    /// A file of its own for a copy that the file system gives no further name to.
+    async fn copy(
+        &self,
+        partition: &Partition,
+        from: &Path,
+        place: &Place,
+    ) -> Result<(), StoreError> {
+        let task = partition.tasks.borrow().front().cloned();
+        let Some((_, Task::Place { letters, date, .. })) = task else {
+            return Ok(());
+        };
+        let folder = place.mailbox.path();
+        let tmp = folder.join("tmp").join(&place.stem);
+        let to = folder.join("cur").join(file_name(&place.stem, letters));
+        self.steps(vec![
+            Step::Convert {
+                from: from.to_path_buf(),
+                to: tmp.clone(),
+                how: |from, to| std::io::copy(from, to).map(drop),
+            },
+            Step::SetTimes {
+                path: tmp.clone(),
+                at: date,
+            },
+            Step::Rename { from: tmp, to },
+        ])
+        .await
+    }
+
+    /// A body that is not what was taken in is written all the same: it is the best there is.
+    fn compare(&self, is_whole: bool, mailbox: &Mailbox, stem: &str) {
+        if !is_whole {
+            let uid = OwnName::parse(stem).and_then(|own| own.uid);
+            let uid = uid.unwrap_or_default();
+            repair::note_damaged(
+                self.owned,
+                mailbox,
+                uid,
+                "it was damaged before it was a file",
+            );
+        }
+    }
+
+    /// Answers the sum of what was read.
     async fn write_large(
         &self,
         tmp: &Path,
         prefix: &[u8],
         source: &Source,
         size: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Crc32c, StoreError> {
         let head = prefix.len() as u64;
         self.steps(vec![
             Step::Append {
@@ -441,10 +503,11 @@ impl Settler<'_> {
             },
         ])
         .await?;
-        let mut at = 0;
+        let (mut at, mut sum) = (0, Crc32c(0));
         while at < size {
             let end = (at + PIECE_BYTES).min(size);
             let bytes = self.bodies.read(source, None, at..end).await?;
+            sum = crc32c_append(sum, &bytes);
             self.steps(vec![Step::Append {
                 path: tmp.into(),
                 at: head + at,
@@ -453,7 +516,7 @@ impl Settler<'_> {
             .await?;
             at = end;
         }
-        Ok(())
+        Ok(sum)
     }
 
     /// Removes the names that an earlier life gave to the file we are about to make, but `keep`.
@@ -479,7 +542,10 @@ impl Settler<'_> {
         }
         let listing = folder.listing.borrow();
         let names = listing.as_ref().and_then(|all| all.get(stem));
-        for name in names.into_iter().flatten() {
+        // An older Palomar may have had the life before.
+        let before = OwnName::of_version_1(stem);
+        let before = before.and_then(|stem| listing.as_ref()?.get(&stem));
+        for name in names.into_iter().chain(before).flatten() {
             let old = cur.join(name);
             if Some(old.as_path()) != keep {
                 steps.push(Step::Unlink { path: old });
@@ -524,11 +590,19 @@ impl Settler<'_> {
         partition: &Partition,
         account: AccountId,
     ) -> Result<(), StoreError> {
-        let waiting: Vec<_> = {
+        let waiting: Vec<(u64, Arc<[u8]>)> = {
             let state = partition.state.borrow();
             let Some(of_account) = state.accounts.get(&account) else {
                 return Ok(());
             };
+            // One that was purged and has come back: its folder is still to be buried and made.
+            if of_account
+                .find("INBOX")
+                .is_some_and(|inbox| !inbox.made.get())
+            {
+                partition.caches.borrow_mut().insert(account);
+                return Ok(());
+            }
             of_account.cache.waiting.iter().cloned().collect()
         };
         let path = self.owned.layout.cache(partition.id, account);
@@ -551,14 +625,14 @@ impl Settler<'_> {
         self.steps(steps).await?;
         let mut state = partition.state.borrow_mut();
         if let Some(of_account) = state.accounts.get_mut(&account) {
-            let last = waiting.last().map_or(0, |(at, _)| *at);
-            while of_account
-                .cache
-                .waiting
-                .front()
-                .is_some_and(|(at, _)| *at <= last)
-            {
-                of_account.cache.waiting.pop_front();
+            // Purged and come back meanwhile, it has others at the same places.
+            let cache = &mut of_account.cache.waiting;
+            for (at, digest) in &waiting {
+                let is_written =
+                    |front: &(u64, Arc<[u8]>)| front.0 == *at && Arc::ptr_eq(&front.1, digest);
+                if cache.front().is_some_and(is_written) {
+                    cache.pop_front();
+                }
             }
         }
         Ok(())
@@ -569,13 +643,13 @@ impl Settler<'_> {
 fn moves_again(partition: &Partition, mailbox: &Mailbox) -> bool {
     let tasks = partition.tasks.borrow();
     tasks.iter().skip(1).any(|(_, task)| match task {
-        Task::Move(later, _) | Task::Bury(later) => later.id == mailbox.id,
+        Task::Move(later, _) | Task::Bury(later, _) => later.id == mailbox.id,
         Task::BuryAccount(account) => *account == mailbox.account,
         Task::Make(_) | Task::Place { .. } | Task::Take { .. } => false,
     })
 }
 
-async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {
+pub(super) async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {
     match disk.names(dir).await {
         Ok(names) => Ok(names
             .into_iter()

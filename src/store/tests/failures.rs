@@ -5,10 +5,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::model::Random;
-use super::{account, config, letter, soon, target, try_message};
+use super::{Random, account, config, letter, run, soon, target, try_message};
 use crate::base::{ShardId, Uid};
-use crate::runtime::{Disk, DiskOp, SimDisk, block_on, sleep, spawn, trace_id, unix_now};
+use crate::runtime::{Disk, DiskOp, SimDisk, sleep, spawn, trace_id, unix_now};
 use crate::store::{
     Access, Delivered, FlagChange, FlagMode, Flags, Store, StoreConfig, StoreError,
 };
@@ -45,7 +44,7 @@ async fn open(disk: &Disk, cfg: StoreConfig) -> Store {
     store.expect("opens")
 }
 
-async fn texts(store: &Store, owner: u64, mailbox: &str) -> Vec<String> {
+pub(super) async fn texts(store: &Store, owner: u64, mailbox: &str) -> Vec<String> {
     let ana = store.remote().account(account(owner)).await.expect("opens");
     let id = ana.find(mailbox).expect("is there");
     let view = ana.select(id, Access::ReadOnly).await.expect("selects");
@@ -219,8 +218,8 @@ fn seeds(count: u64, story: impl AsyncFn(u64) -> End + Clone + 'static) {
     for seed in 0..count {
         println!("seed {seed}");
         let story = story.clone();
-        let end = block_on(async move { story(seed).await }).expect("an executor");
-        block_on(next_starts(end)).expect("an executor");
+        let end = run(async move { story(seed).await });
+        run(next_starts(end));
     }
 }
 
@@ -309,8 +308,8 @@ fn a_journal_that_cannot_grow_refuses_and_recovers() {
         let mut world = World::new(&Disk::sim(sim.clone()), cfg, seed).await;
         sim.set_capacity(0);
         let mut outcome = Ok(());
-        for _ in 0..30 {
-            outcome = world.deliver(1, 200_000).await;
+        for _ in 0..200 {
+            outcome = world.deliver(1, 30_000).await;
             if outcome.is_err() {
                 break;
             }

@@ -16,7 +16,9 @@ use crate::base::{
 };
 use crate::runtime::{Disk, SimDisk, block_on};
 use crate::store::body::{Accepted, Source};
-use crate::store::catalogue::{AccountState, Catalogue, Doomed};
+use crate::store::catalogue::{AccountState, Catalogue};
+use crate::store::doom::Doomed;
+use crate::store::history::{Day, Head, Rows, entries_of, frame};
 use crate::store::journal::{
     self, Apply, Class, Committed, Journal, JournalConfig, Recorded, recover, retire,
 };
@@ -25,8 +27,8 @@ use crate::store::mailbox::{
 };
 use crate::store::maildir::Layout;
 use crate::store::{
-    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Record,
-    SpecialUse, Target,
+    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Quota,
+    Record, SpecialUse, Target,
 };
 use crate::wire::mime::{DigestView, Limits, Walker};
 
@@ -79,7 +81,10 @@ fn bob() -> Target {
         account: AccountRef {
             account: AccountId(8),
             partition: PartitionId(2),
-            quota: Some(ByteSize(1 << 30)),
+            quota: Quota {
+                bytes: Some(ByteSize(1 << 30)),
+                messages: None,
+            },
         },
         mailbox: "Junk".into(),
         flags: Flags::FLAGGED,
@@ -401,6 +406,7 @@ fn row(uid: u32, keywords: &[&str]) -> NewRow {
             bare_newlines: 5,
             letters: 0x41,
             email_id: [uid as u8; 16],
+            uid_in_name: false,
         },
         extra: None,
     }
@@ -546,7 +552,7 @@ fn mailbox(id: u64, name: &str, special_use: Option<SpecialUse>) -> Rc<Mailbox> 
     Mailbox::new(P1, ANA, MailboxId(id), meta, path, 1024)
 }
 
-fn catalogue() -> Catalogue {
+fn catalogue(version: u32) -> Catalogue {
     let key = || ("sieve".to_owned(), b"main".to_vec());
     let mut ana = AccountState {
         bytes: 8192,
@@ -589,24 +595,47 @@ fn catalogue() -> Catalogue {
             mailbox: INBOX,
             stem: "1772438400.P1Q2N0.palomar,S=10,W=10".into(),
             letters: 3,
+            day: Day(if version >= 2 { 20_600 } else { 0 }),
         },
         Doomed::File("spool/1-0-3".into()),
         Doomed::Tree("removed/1-7-4".into()),
     ];
     all.doomed.extend(doomed.map(|d| (PSeq(40), d)));
+    if version >= 2 {
+        let (account, mailbox, day) = (ANA, MailboxId(9), Day(20_601));
+        let more = [
+            Doomed::Folder {
+                account,
+                mailbox,
+                day,
+            },
+            Doomed::Kept(account),
+            Doomed::Frame {
+                day,
+                at: 512,
+                bytes: 1024,
+            },
+        ];
+        all.doomed.extend(more.map(|d| (PSeq(40), d)));
+        for (day, entries) in [(20_600, b"one"), (20_601, b"two")] {
+            all.history.push(Day(day), entries);
+        }
+        all.history.seal();
+    }
     all
 }
 
 /// Everything in it, as text that compares.
 fn told(catalogue: &Catalogue) -> String {
     let mut text = format!(
-        "{:?} {} {} {:?} {:?} {:?}\n",
+        "{:?} {} {} {:?} {:?} {:?} {:?}\n",
         catalogue.applied,
         catalogue.uidvalidity_last,
         catalogue.mailbox_last,
         catalogue.values,
         catalogue.origins,
         catalogue.doomed,
+        catalogue.history.days(),
     );
     for (id, account) in &catalogue.accounts {
         text += &format!(
@@ -632,9 +661,30 @@ fn told(catalogue: &Catalogue) -> String {
 }
 
 #[test]
-fn a_catalogue_of_version_1() {
-    let bytes = kept("catalogue-#", 1, || catalogue().encode(P1));
-    let found = Catalogue::decode(&bytes, P1, &layout());
-    let found = found.unwrap_or_else(|_| panic!("does not decode"));
-    assert_eq!(told(&found), told(&catalogue()));
+fn a_catalogue_of_each_version() {
+    for version in [1, 2] {
+        let bytes = kept("catalogue-#", version, || catalogue(2).encode(P1));
+        let found = Catalogue::decode(&bytes, P1, &layout());
+        let found = found.unwrap_or_else(|_| panic!("does not decode"));
+        assert_eq!(told(&found), told(&catalogue(version)));
+    }
+}
+
+/// A day of a partition's history, with each kind of entry.
+#[test]
+fn history_of_version_2() {
+    let bytes = kept("history-#", 2, history_today);
+    let entries = entries_of(&bytes);
+    assert_eq!(entries, entries_of(&history_today()));
+    assert_eq!(entries.len(), 2);
+}
+
+fn history_today() -> Vec<u8> {
+    let mailbox = mailbox(3, "INBOX", None);
+    let head = Head::of(&mailbox, PSeq(40), UnixMs(1_772_438_500_000));
+    let index = index(2);
+    let mut rows = Rows::default();
+    (0..index.len()).for_each(|at| rows.push(&index, at));
+    let expunged = rows.entries(&head).flatten().collect::<Vec<u8>>();
+    [frame(&expunged), frame(&head.deleted(&mailbox))].concat()
 }

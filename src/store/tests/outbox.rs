@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::model::Random;
-use super::{ROOT, account, config, letter, names, soon, target, try_message};
+use super::{ROOT, Random, account, config, letter, names, run, soon, target, try_message};
 use crate::base::ShardId;
-use crate::runtime::{Disk, SimDisk, block_on, sleep, trace_id, unix_now};
+use crate::runtime::{Disk, SimDisk, sleep, trace_id, unix_now};
 use crate::store::{Access, Delivered, Store};
 
 const OWNERS: [u64; 3] = [1, 2, 3];
@@ -50,7 +49,7 @@ fn check(seed: u64) {
     for life in 0..3u64 {
         let (disk, stop) = (Disk::sim(sim.clone()), 150 + random.below(400));
         let (sim_now, known) = (sim.clone(), acknowledged.clone());
-        block_on(async move {
+        run(async move {
             let Some(stores) = open_two(&disk).await else {
                 return;
             };
@@ -75,12 +74,11 @@ fn check(seed: u64) {
                     return;
                 }
             }
-        })
-        .expect("the executor runs");
+        });
         sim = sim.power_cut(random.below(u64::MAX));
     }
     let disk = Disk::sim(sim);
-    block_on(async move {
+    run(async move {
         let stores = open_two(&disk).await.expect("recovers");
         while stores.iter().any(|s| s.stats().outbox > 0) {
             sleep(Duration::from_millis(2)).await;
@@ -101,8 +99,7 @@ fn check(seed: u64) {
         }
         let left = names(&disk, &Path::new(ROOT).join("spool")).await;
         assert_eq!(left, [""; 0]);
-    })
-    .expect("the executor runs");
+    });
 }
 
 #[test]

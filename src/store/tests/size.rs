@@ -15,20 +15,6 @@ async fn deliver(store: &Store, to: Target, n: u64) {
     placed.await.expect("is placed");
 }
 
-/// One life with a configuration of its own.
-fn life_as<F>(sim: &SimDisk, cfg: StoreConfig, body: impl FnOnce(Store, Disk) -> F + 'static)
-where
-    F: Future<Output = ()> + 'static,
-{
-    let disk = Disk::sim(sim.clone());
-    block_on(async move {
-        let recovered = Store::recover_all(cfg, &disk).await.expect("recovers");
-        let store = Store::open(ShardId(0), &recovered, disk.clone()).await;
-        body(store.expect("opens"), disk).await;
-    })
-    .expect("the executor runs");
-}
-
 #[test]
 fn indexes_that_nobody_has_open_go_when_memory_is_short() {
     let cfg = StoreConfig {

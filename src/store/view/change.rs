@@ -118,6 +118,7 @@ impl View {
             let flight = flight.mailbox(account, self.mailbox.id);
             for &uid in uids {
                 let Some(now) = effective(index, flight, uid) else {
+                    leans_on_flight |= flight.is_some_and(|f| f.is_expunged(uid));
                     stored.missing.push(uid);
                     continue;
                 };
@@ -157,7 +158,8 @@ impl View {
         Ok(stored)
     }
 
-    /// Removes messages, one record; UIDs that are gone already are skipped.
+    /// Removes messages, one record; UIDs that are gone already are skipped. Whoever removed them,
+    /// all are gone for good when this returns (RFC 9051 6.4.9).
     pub async fn expunge(&self, uids: &[Uid]) -> Result<Vec<Uid>, StoreError> {
         self.writable()?;
         let account = self.account.account;
@@ -168,17 +170,19 @@ impl View {
         for part in uids.chunks(ENTRIES_MAX) {
             self.shard.turn(&self.partition, &[account]).await?;
             self.there()?;
-            let there: Vec<Uid> = {
+            let (there, leans_on_flight) = {
                 let index = self.mailbox.index.borrow();
                 let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
                 let flight = self.partition.flight.borrow();
                 let flight = flight.mailbox(account, self.mailbox.id);
-                let is_there = |uid: &&Uid| {
-                    index.position(**uid).is_some() && !flight.is_some_and(|f| f.is_expunged(**uid))
-                };
-                part.iter().filter(is_there).copied().collect()
+                let in_flight = |uid: Uid| flight.is_some_and(|f| f.is_expunged(uid));
+                let is_there = |uid: &&Uid| index.position(**uid).is_some() && !in_flight(**uid);
+                let there: Vec<Uid> = part.iter().filter(is_there).copied().collect();
+                (there, part.iter().any(|&uid| in_flight(uid)))
             };
-            if there.is_empty() {
+            // Another session's removal may still be lost: with nothing of its own to remove, an
+            // empty record waits for it.
+            if there.is_empty() && !leans_on_flight {
                 continue;
             }
             let modseq = self.partition.highest(&self.mailbox).next(self.shard.epoch);

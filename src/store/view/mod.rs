@@ -1,18 +1,20 @@
 //! A session's view of one mailbox: sequence numbers are the view's, UIDs the mailbox's.
 
 mod change;
+mod digests;
 mod relocate;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::mailbox::{CacheRef, Change, Mailbox};
+use super::mailbox::{Change, Mailbox};
 use super::partition::Partition;
 use super::shard::Shard;
 use super::{AccountRef, BodyReader, Flags, Status, StoreError};
 use crate::base::{MailboxId, ModSeq, Uid, UidValidity, UnixMs};
-use crate::runtime::{Open, now, unix_now};
+use crate::runtime::now;
 
 /// How a mailbox was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,7 @@ pub struct View {
 impl Drop for View {
     fn drop(&mut self) {
         self.mailbox.views.set(self.mailbox.views.get() - 1);
+        self.shard.owned.note_open(&self.mailbox);
         self.mailbox.used.set(Some(now()));
     }
 }
@@ -110,6 +113,7 @@ impl View {
         access: Access,
     ) -> View {
         mailbox.views.set(mailbox.views.get() + 1);
+        shard.owned.note_open(&mailbox);
         let uids = match &mut *mailbox.index.borrow_mut() {
             Some(index) => index.shared(),
             None => Arc::from([]),
@@ -137,6 +141,9 @@ impl View {
 
     /// A read-write session takes what is recent (RFC 3501 2.3.2); another only looks.
     fn take_recent(&self) {
+        if self.mailbox.archive.get() {
+            return;
+        }
         let mut meta = self.mailbox.meta.borrow_mut();
         if meta.recent_from < meta.uidnext {
             let range = (meta.recent_from, meta.uidnext);
@@ -249,6 +256,24 @@ impl View {
         }
     }
 
+    /// Messages that POP3 clients know by what another server called them, and what that is.
+    #[must_use]
+    pub fn former_uidls(&self) -> BTreeMap<Uid, Box<str>> {
+        let index = self.mailbox.index.borrow();
+        let Some(index) = index.as_ref() else {
+            return BTreeMap::new();
+        };
+        index
+            .uidls()
+            .map(|(uid, uidl)| (uid, uidl.into()))
+            .collect()
+    }
+
+    /// Takes in what another program put into the mailbox's folder: for NOOP and CHECK.
+    pub async fn look(&self) {
+        super::adopt::look(&self.shard, &self.partition, &self.mailbox).await;
+    }
+
     /// Brings the view up to the applied state. Without `expunges` removed messages stay in the
     /// view (RFC 9051 7.5.1: none during FETCH, STORE, SEARCH by sequence number).
     pub fn refresh(&mut self, expunges: bool) -> Changes {
@@ -338,85 +363,6 @@ impl View {
         }
     }
 
-    fn cache_ref(&self, uid: Uid) -> Result<CacheRef, StoreError> {
-        let index = self.mailbox.index.borrow();
-        let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
-        let at = index.position(uid).ok_or(StoreError::Expunged)?;
-        Ok(index.cold(at).cache)
-    }
-
-    fn digest_waiting(&self, cache: CacheRef) -> Option<Arc<[u8]>> {
-        let state = self.partition.state.borrow();
-        state
-            .accounts
-            .get(&self.account.account)?
-            .cache
-            .waiting_at(cache.at)
-    }
-
-    /// The encoded MIME digest (`wire::mime::DigestView::parse` reads it).
-    pub async fn digest(&self, uid: Uid) -> Result<Arc<[u8]>, StoreError> {
-        let mut all = self.digests(&[uid]).await;
-        all.pop().unwrap_or(Err(StoreError::Expunged))
-    }
-
-    /// Digests of many at once, for FETCH ENVELOPE 1:*; in the order given.
-    pub async fn digests(&self, uids: &[Uid]) -> Vec<Result<Arc<[u8]>, StoreError>> {
-        let mut out: Vec<Result<Arc<[u8]>, StoreError>> = Vec::with_capacity(uids.len());
-        let mut cold: Vec<(usize, CacheRef)> = Vec::new();
-        for (n, &uid) in uids.iter().enumerate() {
-            out.push(match self.cache_ref(uid) {
-                Err(why) => Err(why),
-                Ok(cache) => self.digest_waiting(cache).ok_or_else(|| {
-                    cold.push((n, cache));
-                    StoreError::Late
-                }),
-            });
-        }
-        if cold.is_empty() {
-            return out;
-        }
-        let path = self
-            .shard
-            .layout
-            .cache(self.partition.id, self.account.account);
-        let how = Open {
-            read: true,
-            ..Open::default()
-        };
-        let file = match self.shard.disk.open(&path, how).await {
-            Ok(file) => file,
-            Err(error) => {
-                let why = super::mailbox::disk_error(&error);
-                cold.iter().for_each(|(n, _)| out[*n] = Err(why.clone()));
-                return out;
-            }
-        };
-        cold.sort_by_key(|(_, cache)| cache.at);
-        for run in cold.chunk_by(near) {
-            let (from, last) = (run[0].1.at, run[run.len() - 1].1);
-            let len = (last.at + u64::from(last.len) - from) as usize;
-            let bytes = file.read_at(len, from).await;
-            for (n, cache) in run {
-                let start = (cache.at - from) as usize;
-                let range = start..start + cache.len as usize;
-                out[*n] = match bytes.as_ref().map(|b| b.get(range)) {
-                    Ok(Some(digest)) => Ok(Arc::from(digest)),
-                    Ok(None) => Err(self.damaged()),
-                    Err(error) => Err(super::mailbox::disk_error(error)),
-                };
-            }
-        }
-        out
-    }
-
-    fn damaged(&self) -> StoreError {
-        StoreError::Damaged {
-            partition: self.partition.id,
-            since: unix_now(),
-        }
-    }
-
     pub async fn body(&self, uid: Uid) -> Result<BodyReader, StoreError> {
         self.there()?;
         let (shard, partition) = (self.shard.clone(), self.partition.clone());
@@ -424,9 +370,10 @@ impl View {
     }
 }
 
-/// Read together: what lies between costs less than another trip.
-fn near(one: &(usize, CacheRef), two: &(usize, CacheRef)) -> bool {
-    two.1.at.saturating_sub(one.1.at + u64::from(one.1.len)) < 4096
+/// The POP3 unique-id of a message (RFC 1939 7) that no other server gave it.
+#[must_use]
+pub fn own_uidl(uidvalidity: UidValidity, uid: Uid) -> String {
+    format!("{:08x}{:08x}", uidvalidity.0, uid.0)
 }
 
 /// The plain columns of a row.
@@ -439,4 +386,17 @@ pub struct ScanRow {
     pub internal_date: UnixMs,
     pub saved: UnixMs,
     pub size: u64,
+}
+
+#[cfg(test)]
+impl View {
+    /// The mailbox's checksum as it is kept, and as its rows give it.
+    pub(super) fn checksums(&self) -> (u64, u64) {
+        let index = self.mailbox.index.borrow();
+        let mut anew = super::mailbox::Weight::default();
+        if let Some(index) = index.as_ref() {
+            (0..index.len()).for_each(|at| anew.add(index.weight(at)));
+        }
+        (self.mailbox.meta.borrow().weight.checksum, anew.checksum)
+    }
 }

@@ -20,7 +20,7 @@ mod tests;
 pub use command::{
     Append, AppendPart, AppendRest, Authenticate, Bad, Body, Capabilities, Command, Create, Fetch,
     FetchItem, FetchItems, HeaderNames, IdFields, List, ListReturn, ListSelection, LiteralPurpose,
-    Login, MailboxArg, PartPath, Partial, Patterns, SEARCH_DEPTH_MAX, Search, SearchKey,
+    Login, MailboxArg, PartPath, Partial, Patterns, QuotaRoot, SEARCH_DEPTH_MAX, Search, SearchKey,
     SearchKeys, SearchReturn, Section, SectionText, Select, SpecialUse, StatusItem, StatusItems,
     Store, StoreMode, append_rest, is_done, literal_purpose, parse, tag_and_name,
 };

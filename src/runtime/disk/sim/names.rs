@@ -160,17 +160,30 @@ impl Names {
         if !self.now.contains_key(&dir) {
             return Err(Errno::NOTDIR);
         }
-        for change in &mut self.pending {
-            let (synced, rest) = std::mem::take(change)
+        for at in 0..self.pending.len() {
+            let is_here = |entry: &Entry| entry.dir == dir;
+            // A directory is never seen under two names.
+            let whole = self.pending[at].iter().any(is_here) && self.moves_dir(&self.pending[at]);
+            let change = std::mem::take(&mut self.pending[at]);
+            let (synced, rest): (Vec<_>, Vec<_>) = change
                 .into_iter()
-                .partition::<Vec<_>, _>(|entry| entry.dir == dir);
-            synced
-                .iter()
-                .for_each(|entry| entry.apply(&mut self.durable));
-            *change = rest;
+                .partition(|entry| whole || is_here(entry));
+            for entry in &synced {
+                entry.apply(&mut self.durable);
+                // What was there before under this name is overtaken.
+                for earlier in &mut self.pending[..at] {
+                    earlier.retain(|e| (e.dir, &e.name) != (entry.dir, &entry.name));
+                }
+            }
+            self.pending[at] = rest;
         }
         self.pending.retain(|change| !change.is_empty());
         Ok(())
+    }
+
+    fn moves_dir(&self, change: &Change) -> bool {
+        let mut made = change.iter().filter_map(|entry| entry.inode);
+        made.any(|inode| self.now.contains_key(&inode))
     }
 
     pub(super) fn sync_all(&mut self) {

@@ -94,6 +94,11 @@ impl Sectors {
         self.len_dirty = None;
     }
 
+    /// After a sync: what an earlier, failed one has lost is seen no more.
+    pub(super) fn forget_memory(&mut self) {
+        self.memory = self.platter.clone();
+    }
+
     pub(super) fn after_power_cut(&self, random: &mut Random) -> Sectors {
         let bytes = self.survivor(random);
         Sectors {

@@ -7,7 +7,7 @@ use super::super::report::Told;
 use super::super::serve::Known;
 use super::copy::try_create;
 use super::store::{Unsettable, read_flags};
-use crate::base::{ByteSize, Deadline, MailboxId, UnixMs};
+use crate::base::{Deadline, MailboxId, UnixMs};
 use crate::store::{Appended, Flags, Incoming, NewMessage, StoreError};
 use crate::wire::imap::{
     AppendPart, AppendRest, Bad, Body, Command, Literal, append_rest, parse, sequence_set,
@@ -50,7 +50,7 @@ pub async fn run(known: &mut Known, literal: Literal) -> Result<(), End> {
                 .find(&name)
                 .ok_or_else(|| try_create(StoreError::NoMailbox))
         })
-        .and_then(|mailbox| Ok((mailbox, part(known, append.first)?)));
+        .and_then(|mailbox| Ok((mailbox, part(known, append.first, (0, 0))?)));
     let (mailbox, first) = match ready {
         Ok(ready) => ready,
         Err(answer) => return refuse(known, tag, &answer).await,
@@ -115,7 +115,8 @@ async fn take_all(
             }
             (Input::Command, Err(fault)) => return Ok(Taken::Whole(fault.into())),
             (Input::Message(next), Ok(AppendRest::Another(another))) => {
-                let another = part(known, another).and_then(|part| match failed.take() {
+                let before = (waiting, messages.len() as u64);
+                let another = part(known, another, before).and_then(|part| match failed.take() {
                     Some(answer) => Err(answer),
                     None if messages.len() >= MESSAGES_MAX => {
                         Err(Answer::no("LIMIT", "too many messages in one command"))
@@ -190,7 +191,9 @@ fn literal_deadline(known: &Known) -> Deadline {
 }
 
 /// Reads what was said of a message and sees whether it may come.
-fn part(known: &Known, part: AppendPart<'_>) -> Result<Part, Answer> {
+///
+/// `before` is what comes before it in the same command: octets and messages.
+fn part(known: &Known, part: AppendPart<'_>, before: (u64, u64)) -> Result<Part, Answer> {
     let (flags, keywords) = read_flags(part.flags, Unsettable::PassOver)?;
     // RFC 9051 6.3.12: a message is never empty; some clients probe with one.
     if part.bytes == 0 {
@@ -199,11 +202,9 @@ fn part(known: &Known, part: AppendPart<'_>) -> Result<Part, Answer> {
     if part.bytes > known.client.door.listener().message_bytes_max.0 {
         return Err(Answer::no("TOOBIG", "the message is too large"));
     }
-    let quota = known.account.quota();
-    let fits = |limit: ByteSize| quota.bytes.saturating_add(part.bytes) <= limit.0;
-    if !quota.limit.is_none_or(fits) {
-        return Err(Answer::no("OVERQUOTA", "your mailbox is full"));
-    }
+    let (bytes, messages) = before;
+    let bytes = part.bytes.saturating_add(bytes);
+    known.account.has_room(bytes, messages + 1)?;
     let date = part.date.map(|date| date.at);
     Ok(Part {
         flags,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::answer::Answer;
 use super::super::serve::Known;
 use super::Done;
-use super::status::write_status;
+use super::status::{freed, write_status};
 use crate::base::MailboxId;
 use crate::store::{Account, MailboxInfo, SpecialUse};
 use crate::wire::imap::{
@@ -183,8 +183,10 @@ pub async fn list(known: &mut Known, list: &List<'_>) -> Done {
         if written && let Some((items, id)) = list.returns.status.zip(node.mailbox)
             // Deleted this moment: then it has no STATUS (RFC 5819 2).
             && let Ok(status) = known.account.status(id)
+            && let Ok(freed) = freed(known, &status, items).await
         {
-            write_status(&mut known.client.out, name, &status, items, coding, enabled);
+            let out = &mut known.client.out;
+            write_status(out, name, &status, freed, items, coding, enabled);
         }
         known.client.flush_batch().await?;
     }

@@ -8,6 +8,7 @@ mod fetch;
 pub mod idle;
 mod list;
 mod mailbox;
+mod quota;
 mod search;
 mod select;
 mod status;
@@ -66,8 +67,14 @@ pub async fn run(
 ) -> Result<Answer, End> {
     let done = match body {
         Body::Capability => Ok(access::capability(known)),
-        Body::Noop => Ok(Answer::ok("NOOP done")),
-        Body::Check => Ok(Answer::ok("CHECK done")),
+        Body::Noop => {
+            look(known).await;
+            Ok(Answer::ok("NOOP done"))
+        }
+        Body::Check => {
+            look(known).await;
+            Ok(Answer::ok("CHECK done"))
+        }
         Body::Logout => access::logout(known, tag),
         Body::Id(fields) => Ok(access::id(known, fields)),
         Body::Enable(asked) => Ok(access::enable(known, asked)),
@@ -83,7 +90,9 @@ pub async fn run(
         Body::Unsubscribe(name) => Box::pin(mailbox::subscribe(known, &name, false)).await,
         Body::List(list) => Box::pin(list::list(known, &list)).await,
         Body::Lsub { reference, pattern } => list::lsub(known, &reference, &pattern),
-        Body::Status { mailbox, items } => status::status(known, &mailbox, items),
+        Body::Status { mailbox, items } => Box::pin(status::status(known, &mailbox, items)).await,
+        Body::GetQuota(root) => quota::get(known, &root),
+        Body::GetQuotaRoot(mailbox) => quota::get_root(known, &mailbox),
         Body::Idle => unreachable!("IDLE is carried out by the session, not here"),
         Body::Expunge(set) => Box::pin(expunge::expunge(known, set)).await,
         Body::Search(search) => Box::pin(search::search(known, tag, search)).await,
@@ -98,6 +107,13 @@ pub async fn run(
         }
     };
     settled(done)
+}
+
+/// Clients that poll see at once what another program put into the folder.
+async fn look(known: &Known) {
+    if let Some(selected) = &known.selected {
+        Box::pin(selected.view.look()).await;
+    }
 }
 
 /// The answer, or the end of the session.

@@ -36,7 +36,8 @@ pub async fn select(known: &mut Known, select: &Select<'_>, examine: bool) -> Do
     }
     let (code, text) = match view.access() {
         Access::ReadWrite => ("READ-WRITE", "SELECT done"),
-        Access::ReadOnly => ("READ-ONLY", "EXAMINE done"),
+        Access::ReadOnly if examine => ("READ-ONLY", "EXAMINE done"),
+        Access::ReadOnly => ("READ-ONLY", "SELECT done, of an archive that is only read"),
     };
     known.selected = Some(Selected {
         view,

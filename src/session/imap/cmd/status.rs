@@ -5,15 +5,16 @@ use super::super::machine::Enabled;
 use super::super::serve::Known;
 use super::Done;
 use crate::base::MailboxId;
-use crate::store::Status;
+use crate::store::{Status, StoreError};
 use crate::wire::imap::{Coding, MailboxArg, StatusItem, StatusItems, mailbox, number};
 
-pub fn status(known: &mut Known, name: &MailboxArg<'_>, items: StatusItems) -> Done {
+pub async fn status(known: &mut Known, name: &MailboxArg<'_>, items: StatusItems) -> Done {
     let coding = known.coding();
     let name = name.name(coding)?;
     let no_mailbox = || Answer::no("NONEXISTENT", "there is no such mailbox");
     let id = known.account.find(&name).ok_or_else(no_mailbox)?;
     let status = known.account.status(id)?;
+    let freed = freed(known, &status, items).await?;
     if items.contains(StatusItem::HighestModSeq) {
         // A CONDSTORE enabling command (RFC 7162 3.1).
         known.enabled.condstore = true;
@@ -22,6 +23,7 @@ pub fn status(known: &mut Known, name: &MailboxArg<'_>, items: StatusItems) -> D
         &mut known.client.out,
         &name,
         &status,
+        freed,
         items,
         coding,
         known.enabled,
@@ -29,11 +31,20 @@ pub fn status(known: &mut Known, name: &MailboxArg<'_>, items: StatusItems) -> D
     Ok(Answer::ok("STATUS done"))
 }
 
+/// The octets that an EXPUNGE would free, where they are asked for (RFC 9208 4.1.4).
+pub async fn freed(known: &Known, status: &Status, items: StatusItems) -> Result<u64, StoreError> {
+    match items.contains(StatusItem::DeletedStorage) && status.deleted > 0 {
+        true => known.account.deleted_bytes(status.id).await,
+        false => Ok(0),
+    }
+}
+
 /// `* STATUS name (...)`.
 pub fn write_status(
     out: &mut Vec<u8>,
     name: &str,
     status: &Status,
+    freed: u64,
     items: StatusItems,
     coding: Coding,
     enabled: Enabled,
@@ -53,6 +64,7 @@ pub fn write_status(
             StatusItem::Unseen => status.unseen.into(),
             StatusItem::Deleted => status.deleted.into(),
             StatusItem::Size => status.size,
+            StatusItem::DeletedStorage => freed,
             StatusItem::HighestModSeq => status.highest_modseq.0,
             StatusItem::MailboxId => 0,
         };

@@ -49,6 +49,7 @@ fn check(damage: impl AsyncFn(&Disk) + 'static, want: Want) {
         let cfg = config(1);
         let disk = Disk::sim(made(&cfg).await);
         damage(&disk).await;
+        verified(&disk, want).await;
         match (recover(&cfg, &disk).await, want) {
             (Ok(recovered), Want::Found(missing)) => {
                 let found = read_back(&disk, &recovered, 1).await;
@@ -65,6 +66,91 @@ fn check(damage: impl AsyncFn(&Disk) + 'static, want: Want) {
             }
             (Err(error), Want::Found(_)) => panic!("{error}"),
         }
+    })
+    .expect("an executor");
+}
+
+/// `palomar journal verify` says beforehand what a start will say.
+async fn verified(disk: &Disk, want: Want) {
+    let mut counter = Counter::default();
+    let look = Look {
+        root: PathBuf::from(ROOT),
+        stream: None,
+    };
+    let found = inspect(&look, disk, &mut counter).await;
+    match want {
+        Want::Found(missing) => {
+            let found = found.expect("can be read");
+            assert_eq!(found.faults, []);
+            assert_eq!(found.live_records, RECORDS - missing);
+            assert_eq!(counter.live, RECORDS - missing);
+            assert_eq!(counter.expected, counter.read);
+        }
+        Want::Refused(text) => {
+            let faults: Vec<String> = match found {
+                Ok(found) => found.faults.iter().map(ToString::to_string).collect(),
+                Err(error) => vec![error.to_string()],
+            };
+            let told = faults.iter().any(|fault| fault.contains(text));
+            assert!(told, "{text} in {faults:?}");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counter {
+    expected: u64,
+    read: u64,
+    live: u64,
+}
+
+impl Onlooker for Counter {
+    fn begin(&mut self, bytes: u64) {
+        self.expected = bytes;
+    }
+
+    fn read(&mut self, bytes: u64) {
+        self.read += bytes;
+    }
+
+    fn record(&mut self, seen: &Seen<'_>) {
+        self.live += u64::from(seen.live);
+    }
+}
+
+/// Beside a server: what it writes and recycles meanwhile is no fault, and covered records are
+/// told apart.
+#[test]
+fn a_journal_in_use_is_read() {
+    block_on(async {
+        let cfg = config(1);
+        let disk = Disk::sim(SimDisk::new(3));
+        let (journal, _) = begin(&cfg, &disk, 0).await;
+        let look = Look {
+            root: PathBuf::from(ROOT),
+            stream: Some(0),
+        };
+        for pseq in 1..=60 {
+            let ticket = journal.append(record(1, Epoch(1), pseq, 9_000), Class::Completion);
+            let ticket = ticket.expect("is taken");
+            let mut counter = Counter::default();
+            let look = inspect(&look, &disk, &mut counter);
+            let (done, found) = futures_lite::future::zip(journal.committed(ticket), look).await;
+            done.expect("commits");
+            let found = found.expect("can be read");
+            assert_eq!(found.faults, [], "at {pseq}");
+            // A checkpoint covers what is there, and slots come around again.
+            journal.release_below(journal.position());
+        }
+        journal.drain(until()).await.expect("is quiet");
+        let recovered = recover(&cfg, &disk).await.expect("recovers");
+        retire(&cfg, &disk, &recovered).await.expect("retires");
+        let mut counter = Counter::default();
+        let found = inspect(&look, &disk, &mut counter)
+            .await
+            .expect("can be read");
+        assert_eq!((found.live_slots, counter.live), (0, 0));
+        assert!(found.records > 0, "covered, and still there to look at");
     })
     .expect("an executor");
 }

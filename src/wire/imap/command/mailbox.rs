@@ -99,6 +99,8 @@ pub enum StatusItem {
     HighestModSeq,
     /// RFC 8474 4.3.
     MailboxId,
+    /// RFC 9208 4.1.4.
+    DeletedStorage,
 }
 
 /// A set of [`StatusItem`]s.
@@ -106,7 +108,7 @@ pub enum StatusItem {
 pub struct StatusItems(u16);
 
 impl StatusItems {
-    const NAMES: [(&str, StatusItem); 9] = [
+    const NAMES: [(&str, StatusItem); 10] = [
         ("MESSAGES", StatusItem::Messages),
         ("RECENT", StatusItem::Recent),
         ("UIDNEXT", StatusItem::UidNext),
@@ -116,6 +118,7 @@ impl StatusItems {
         ("SIZE", StatusItem::Size),
         ("HIGHESTMODSEQ", StatusItem::HighestModSeq),
         ("MAILBOXID", StatusItem::MailboxId),
+        ("DELETED-STORAGE", StatusItem::DeletedStorage),
     ];
 
     #[must_use]

@@ -10,6 +10,7 @@ mod fetch;
 mod list;
 mod mailbox;
 mod message;
+mod quota;
 mod search;
 mod search_key;
 
@@ -28,6 +29,7 @@ pub use fetch::{
 pub use list::{List, ListReturn, ListSelection, Patterns};
 pub use mailbox::{Create, MailboxArg, Select, SpecialUse, StatusItem, StatusItems};
 pub use message::{Store, StoreMode};
+pub use quota::QuotaRoot;
 pub use search::{Search, SearchReturn};
 pub use search_key::{SEARCH_DEPTH_MAX, SearchKey, SearchKeys};
 
@@ -74,6 +76,10 @@ pub enum Body<'a> {
         mailbox: MailboxArg<'a>,
         items: StatusItems,
     },
+    /// RFC 9208 4.1.2.
+    GetQuota(QuotaRoot<'a>),
+    /// RFC 9208 4.1.3.
+    GetQuotaRoot(MailboxArg<'a>),
     /// Up to the announcement of its first message; see [`append_rest`] for what follows.
     Append(Append<'a>),
     Idle,
@@ -175,6 +181,8 @@ const COMMANDS: &[(&str, Uid, Read)] = &[
     ("RENAME", Uid::Never, mailbox::rename),
     ("SUBSCRIBE", Uid::Never, mailbox::subscribe),
     ("UNSUBSCRIBE", Uid::Never, mailbox::unsubscribe),
+    ("GETQUOTAROOT", Uid::Never, quota::get_root),
+    ("GETQUOTA", Uid::Never, quota::get),
     ("CHECK", Uid::Never, |_, _| Ok(Body::Check)),
     ("CLOSE", Uid::Never, |_, _| Ok(Body::Close)),
     ("UNSELECT", Uid::Never, |_, _| Ok(Body::Unselect)),

@@ -48,6 +48,10 @@ fn show(body: &Body<'_>) -> String {
             let items: Vec<_> = items.iter().map(|(name, _)| name).collect();
             format!("status {} {}", show_name(mailbox), items.join(" "))
         }
+        Body::GetQuota(root) => {
+            format!("getquota <{}>", String::from_utf8_lossy(root.as_bytes()))
+        }
+        Body::GetQuotaRoot(mailbox) => format!("getquotaroot {}", show_name(mailbox)),
         Body::Copy { uid, set, mailbox } | Body::Move { uid, set, mailbox } => {
             format!("to {uid} {} {}", show_set(*set), show_name(mailbox))
         }
@@ -290,6 +294,12 @@ fn mailboxes() {
     check("SUBSCRIBE x", "<x>");
     check("UNSUBSCRIBE x]", "<x]>");
     check("STATUS x (UNSEEN messages)", "status <x> MESSAGES UNSEEN");
+    check("STATUS x (DELETED-STORAGE)", "status <x> DELETED-STORAGE");
+    check("GETQUOTA \"\"", "getquota <>");
+    check("getquota {1+}\r\nx", "getquota <x>");
+    check("GETQUOTA", "MissingArgument");
+    check("GETQUOTAROOT x", "getquotaroot <x>");
+    check("GETQUOTAROOT a b", "ExtraText");
     check("STATUS x ()", "BadStatusItem");
     check("STATUS x (FOO)", "BadStatusItem");
     check("STATUS x (UNSEEN", "MissingClose");

@@ -156,7 +156,7 @@ fn facts<'a>(view: &View, row: &'a ScanRow, full: Option<&'a Row>) -> Asked<'a> 
 }
 
 /// Asks with the digest, and with slow looks as they are asked for. A message that goes meanwhile
-/// is not found.
+/// is not found, nor is one that cannot be read.
 async fn closer(
     view: &View,
     plan: &Plan,
@@ -165,7 +165,7 @@ async fn closer(
 ) -> Result<bool, StoreError> {
     let bytes = match digest {
         Ok(bytes) => bytes,
-        Err(StoreError::Expunged) => return Ok(false),
+        Err(StoreError::Expunged | StoreError::Damaged { .. }) => return Ok(false),
         Err(error) => return Err(error),
     };
     let Ok(digest) = DigestView::parse(&bytes) else {
@@ -188,7 +188,7 @@ async fn closer(
             };
             let reader = match view.body(row.uid).await {
                 Ok(reader) => reader,
-                Err(StoreError::Expunged) => return Ok(false),
+                Err(StoreError::Expunged | StoreError::Damaged { .. }) => return Ok(false),
                 Err(error) => return Err(error),
             };
             subject = Some(Subject {
@@ -202,7 +202,7 @@ async fn closer(
         };
         slow[n] = match subject.look(&plan.slow[n]).await {
             Ok(holds) => Some(holds),
-            Err(StoreError::Expunged) => return Ok(false),
+            Err(StoreError::Expunged | StoreError::Damaged { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
     }

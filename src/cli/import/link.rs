@@ -1,0 +1,199 @@
+//! The way that messages go: the running server's admin socket, or a thread that has the store of
+//! a stopped one.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cli::admin;
+use crate::cli::error::CliError;
+use crate::config::Config;
+use crate::server::{self, OfflineJob, ServerError};
+use crate::web::import::{ImportQuery, ImportRows};
+use crate::web::{AdminReply, AdminRequest};
+
+/// Pieces that wait for the store's thread.
+const PIECES_WAITING_MAX: usize = 4;
+/// A batch with large messages is synced to the disk before it is answered.
+const ANSWER_SPAN: Duration = Duration::from_secs(300);
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+pub(super) struct Link {
+    config: Config,
+    offline: Option<Offline>,
+}
+
+struct Offline {
+    jobs: flume::Sender<OfflineJob>,
+    thread: JoinHandle<Result<(), ServerError>>,
+}
+
+/// One batch on its way.
+pub(super) enum Stream {
+    Socket {
+        stream: UnixStream,
+        socket: PathBuf,
+    },
+    Thread {
+        pieces: flume::Sender<Vec<u8>>,
+        answer: flume::Receiver<AdminReply>,
+    },
+}
+
+impl Link {
+    pub fn open(config: &Config) -> Result<Link, CliError> {
+        let offline = match admin::is_running(config) {
+            true => None,
+            false => {
+                is_ours(&config.data_dir.join("journal"))?;
+                let (jobs, work) = flume::bounded(1);
+                let at = config.clone();
+                let thread = thread::Builder::new()
+                    .name("store".to_owned())
+                    .spawn(move || server::offline_jobs(&at, work));
+                let thread = thread.map_err(super::file_error(&config.data_dir))?;
+                Some(Offline { jobs, thread })
+            }
+        };
+        Ok(Link {
+            config: config.clone(),
+            offline,
+        })
+    }
+
+    /// Ends it; a stopped server's store is closed.
+    pub fn close(self) -> Result<(), CliError> {
+        let Link { config, offline } = self;
+        let Some(Offline { jobs, thread }) = offline else {
+            return Ok(());
+        };
+        drop(jobs);
+        match thread.join() {
+            Ok(closed) => closed.map_err(|error| admin::offline_error(&config, error)),
+            Err(_) => Err(CliError::ImportBroken),
+        }
+    }
+
+    fn silent(&self) -> CliError {
+        CliError::NotAnAnswer {
+            socket: self.config.admin_socket(),
+        }
+    }
+
+    pub fn make_folder(&self, user: &str, folder: &str, subscribed: bool) -> Result<(), CliError> {
+        let query = ImportQuery::Folder {
+            user: user.to_owned(),
+            folder: folder.to_owned(),
+            subscribed,
+        };
+        self.ask(query).map(drop)
+    }
+
+    pub fn rows(&self, user: &str, folder: &str, after: u32) -> Result<ImportRows, CliError> {
+        let query = ImportQuery::Rows {
+            user: user.to_owned(),
+            folder: folder.to_owned(),
+            after,
+        };
+        serde_json::from_value(self.ask(query)?).map_err(|_| self.silent())
+    }
+
+    fn ask(&self, query: ImportQuery) -> Result<Value, CliError> {
+        let request = AdminRequest::Import(query);
+        let Some(offline) = &self.offline else {
+            return admin::ask_running(&self.config, &request);
+        };
+        let (to, answer) = flume::bounded(1);
+        // Where the thread has ended, closing says why.
+        let sent = offline.jobs.send(OfflineJob::Ask(request, to));
+        sent.map_err(|_| self.silent())?;
+        admin::value_of(answer.recv().map_err(|_| self.silent())?)
+    }
+
+    /// Begins a batch.
+    pub fn stream(&self) -> Result<Stream, CliError> {
+        if let Some(offline) = &self.offline {
+            let (pieces, taken) = flume::bounded(PIECES_WAITING_MAX);
+            let (to, answer) = flume::bounded(1);
+            let sent = offline.jobs.send(OfflineJob::Take(taken, to));
+            sent.map_err(|_| self.silent())?;
+            return Ok(Stream::Thread { pieces, answer });
+        }
+        let socket = self.config.admin_socket();
+        let Some(mut stream) = admin::connect(&socket)? else {
+            return Err(CliError::NoServer { socket });
+        };
+        let head = "POST /v1/import HTTP/1.1\r\nHost: admin\r\nTransfer-Encoding: chunked\r\n\
+                    Connection: close\r\n\r\n";
+        let begun = stream
+            .set_read_timeout(Some(ANSWER_SPAN))
+            .and_then(|()| stream.set_write_timeout(Some(ANSWER_SPAN)))
+            .and_then(|()| stream.write_all(head.as_bytes()));
+        match begun {
+            Ok(()) => Ok(Stream::Socket { stream, socket }),
+            Err(error) => Err(CliError::Socket { socket, error }),
+        }
+    }
+}
+
+/// What the store of a stopped server writes must belong to the server's user.
+fn is_ours(path: &Path) -> Result<(), CliError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => {
+            Err(CliError::OtherUser {
+                path: path.to_owned(),
+                uid: metadata.uid(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Stream {
+    /// Sends frames. Where the other end has given up, [`finish`](Stream::finish) says why.
+    pub fn write(&mut self, frames: &[u8]) {
+        // A chunk without octets would end the body.
+        if frames.is_empty() {
+            return;
+        }
+        match self {
+            Stream::Socket { stream, .. } => {
+                let size = format!("{:x}\r\n", frames.len());
+                let _ = stream
+                    .write_all(size.as_bytes())
+                    .and_then(|()| stream.write_all(frames))
+                    .and_then(|()| stream.write_all(b"\r\n"));
+            }
+            Stream::Thread { pieces, .. } => {
+                let _ = pieces.send(frames.to_vec());
+            }
+        }
+    }
+
+    /// Ends the batch and waits for what became of it.
+    pub fn finish(self) -> Result<(), CliError> {
+        let reply = match self {
+            Stream::Thread { pieces, answer } => {
+                drop(pieces);
+                answer.recv().ok()
+            }
+            Stream::Socket { mut stream, socket } => {
+                // The answer may be there already.
+                let _ = stream.write_all(b"0\r\n\r\n");
+                let mut answer = Vec::new();
+                let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
+                if let (Err(error), true) = (read, answer.is_empty()) {
+                    return Err(CliError::Socket { socket, error });
+                }
+                admin::body_of(&answer).and_then(|body| serde_json::from_slice(body).ok())
+            }
+        };
+        let reply = reply.ok_or(CliError::ImportBroken)?;
+        admin::value_of(reply).map(drop)
+    }
+}

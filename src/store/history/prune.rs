@@ -1,0 +1,178 @@
+//! Days that are over: removed messages and history older than the operator wants go, slowly; on
+//! a full disk the oldest day goes at once.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+
+use super::{Day, day_file, kept_partition};
+use crate::base::PartitionId;
+use crate::runtime::{Disk, DiskError, DiskErrorKind, Gate, Step, sleep, unix_now};
+use crate::store::maildir::Layout;
+use crate::store::owned::{Owned, count};
+use crate::store::shard::Shard;
+
+/// Between looks for days that are over.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// After the start, when there is more to do.
+const FIRST_AFTER: Duration = Duration::from_secs(20);
+/// Files removed in one trip, and the rest after it.
+const FILES_MAX: usize = 256;
+const REST: Duration = Duration::from_millis(50);
+
+/// Removes what is over, until the gate closes.
+pub(in crate::store) async fn run(shard: Rc<Shard>) {
+    let mut wait = FIRST_AFTER;
+    loop {
+        or(sleep(wait), shard.gate.closing()).await;
+        if shard.gate.is_closed() {
+            return;
+        }
+        wait = PRUNE_EVERY;
+        if let Err(error) = prune(&shard, Day::of(unix_now())).await {
+            tracing::warn!(%error, "days of removed messages that are over are still there");
+        }
+    }
+}
+
+/// One pass. With nothing to keep any more, all goes.
+pub(in crate::store) async fn prune(shard: &Shard, today: Day) -> Result<(), DiskError> {
+    let (disk, layout, owned) = (&shard.disk, &shard.layout, &shard.owned);
+    let days = owned.keep_days.get();
+    let first = match days {
+        0 => Day(today.0.saturating_add(1)),
+        days => today.minus(days),
+    };
+    for day in kept_days(disk, layout).await {
+        if day >= first {
+            break;
+        }
+        for partition in partitions(disk, &layout.root.join(format!("removed/{day}"))).await {
+            if owned.partitions.borrow().contains_key(&partition) {
+                let dir = kept_partition(layout, day, partition);
+                remove_slowly(disk, &dir, &shard.gate).await?;
+            }
+            if shard.gate.is_closed() {
+                return Ok(());
+            }
+        }
+        remove_empty(disk, layout, day).await?;
+    }
+    for partition in owned.all() {
+        let days = partition.state.borrow().history.days();
+        for (day, _) in days.into_iter().filter(|(day, _)| *day < first) {
+            partition.state.borrow_mut().history.forget(day);
+            partition.dirty.set(true);
+            gone(disk.unlink(&day_file(layout, partition.id, day)).await)?;
+        }
+    }
+    Ok(())
+}
+
+fn gone(outcome: Result<(), DiskError>) -> Result<(), DiskError> {
+    match outcome {
+        Err(error) if error.kind != DiskErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Days of which anything is kept, oldest first.
+pub(in crate::store) async fn kept_days(disk: &Disk, layout: &Layout) -> Vec<Day> {
+    let all = disk.list(&layout.root.join("removed")).await;
+    let names = all.unwrap_or_default().into_iter();
+    let mut days: Vec<Day> = names
+        .filter_map(|entry| entry.name.to_str()?.parse().ok())
+        .collect();
+    days.sort_unstable();
+    days
+}
+
+async fn partitions(disk: &Disk, day: &Path) -> Vec<PartitionId> {
+    let all = disk.list(day).await.unwrap_or_default().into_iter();
+    all.filter_map(|entry| entry.name.to_str()?.parse().ok().map(PartitionId))
+        .collect()
+}
+
+/// A directory three levels deep of accounts, mailboxes and files, a little at a time.
+async fn remove_slowly(disk: &Disk, dir: &Path, gate: &Gate) -> Result<(), DiskError> {
+    for account in list(disk, dir).await? {
+        let account = dir.join(account);
+        for mailbox in list(disk, &account).await? {
+            let mailbox = account.join(&mailbox);
+            // A deleted folder has its files one level below.
+            for files in [mailbox.clone(), mailbox.join("cur")] {
+                let names = list(disk, &files).await?;
+                for part in names.chunks(FILES_MAX) {
+                    let unlink = |name: &String| Step::Unlink {
+                        path: files.join(name),
+                    };
+                    // Directories refuse, and go with what is above them.
+                    disk.batch(part.iter().map(unlink).collect()).await;
+                    or(sleep(REST), gate.closing()).await;
+                    if gate.is_closed() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        gone(disk.remove_dir_all(&account).await)?;
+    }
+    gone(disk.remove_dir_all(dir).await)
+}
+
+async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, DiskError> {
+    match disk.list(dir).await {
+        Err(error) if error.kind != DiskErrorKind::NotFound => match error.kind {
+            // Not a directory.
+            DiskErrorKind::Io(_) => Ok(Vec::new()),
+            _ => Err(error),
+        },
+        Err(_) => Ok(Vec::new()),
+        Ok(entries) => Ok(entries
+            .into_iter()
+            .filter_map(|e| e.name.into_string().ok())
+            .collect()),
+    }
+}
+
+/// The day's directory goes with the last partition in it, whichever shard comes last.
+async fn remove_empty(disk: &Disk, layout: &Layout, day: Day) -> Result<(), DiskError> {
+    let dir = layout.root.join(format!("removed/{day}"));
+    if list(disk, &dir).await?.is_empty() {
+        gone(disk.remove_dir_all(&dir).await)?;
+    }
+    Ok(())
+}
+
+/// The disk is full: the oldest day of the partitions here goes at once, whatever its age. False
+/// when nothing was kept.
+pub(in crate::store) async fn free(disk: &Disk, owned: &Owned) -> bool {
+    let layout = &owned.layout;
+    for day in kept_days(disk, layout).await {
+        let mut any = false;
+        for partition in owned.all() {
+            let dir = kept_partition(layout, day, partition.id);
+            match disk.remove_dir_all(&dir).await {
+                Ok(()) => any = true,
+                Err(error) if error.kind == DiskErrorKind::NotFound => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "removed messages still take room on the full disk");
+                    continue;
+                }
+            }
+            partition.state.borrow_mut().history.forget(day);
+            partition.dirty.set(true);
+            // Without its messages it tells of nothing that could be restored.
+            let _ = disk.unlink(&day_file(layout, partition.id, day)).await;
+        }
+        if any {
+            count(&owned.counters.history_days_early);
+            tracing::warn!(%day, "the disk is full: what was removed on that day is gone for good");
+            let _ = remove_empty(disk, layout, day).await;
+            return true;
+        }
+    }
+    false
+}

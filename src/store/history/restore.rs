@@ -1,0 +1,560 @@
+//! Bringing back what was removed: first told, then done. Only ever adds.
+//!
+//! A restored message is placed as if it had come anew (its body goes through the journal), with
+//! its flags, keywords, date and email id. The record that places it also marks what it was
+//! restored from, so that doing it again does nothing more, whatever was cut off where.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::{HashMap, HashSet};
+use serde::{Deserialize, Serialize};
+
+use super::marks::Marks;
+use super::read::{Gone, Past, Reader};
+use crate::base::{BATCH_BYTES_MAX, Deadline, INLINE_BODY_BYTES_MAX, MailboxId, Uid, UnixMs};
+use crate::runtime::{DiskErrorKind, now, unix_now, yield_if_needed};
+use crate::store::account::{ensure_account, ensure_mailbox};
+use crate::store::journal::Class;
+use crate::store::mailbox::{Mailbox, disk_error};
+use crate::store::packed::{Stored, Unreadable};
+use crate::store::partition::Partition;
+use crate::store::shard::Shard;
+use crate::store::{
+    AccountRef, Body, BodyRef, Incoming, Message, Op, SpecialUse, StoreError, checkpoint, maildir,
+};
+
+/// Rows of a report; what is beyond is counted only.
+const ROWS_MAX: usize = 100_000;
+/// Messages of one record, and what they may take of its batch.
+const PLACES_MAX: usize = 200;
+const INLINE_BYTES_MAX: usize = BATCH_BYTES_MAX / 2;
+/// Longest work for one request; the next one goes on.
+const WORK_SPAN: Duration = Duration::from_secs(30);
+const PIECE_BYTES: u64 = 256 << 10;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    /// Only what was there at this moment; without it everything that is kept.
+    pub at: Option<UnixMs>,
+    /// Only messages of this folder, by its name now or when they were removed.
+    pub folder: Option<String>,
+    /// Also what the account has in some folder already.
+    pub duplicates: bool,
+    /// Restore at most so many messages now; 0 only tells.
+    pub messages_max: u64,
+}
+
+/// What would be done, or was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreReport {
+    pub rows: Vec<RestoreRow>,
+    /// Rows beyond what a report takes.
+    pub left_out: u64,
+    /// Deleted folders that would be, or were, made again.
+    pub folders: Vec<String>,
+    /// Messages that can be restored and are not yet, and their octets.
+    pub messages: u64,
+    pub bytes: u64,
+    /// Messages restored by this request.
+    pub restored: u64,
+    /// Octets by which the account would be above its quota.
+    pub over_quota: u64,
+    /// Parts of the history that could not be read.
+    pub damaged: u64,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRow {
+    pub folder: String,
+    pub uid: Uid,
+    pub state: RestoreState,
+    /// When it was removed; `None` if it was not.
+    pub removed: Option<UnixMs>,
+    pub received: UnixMs,
+    pub size: u64,
+    /// First half of the BLAKE3 of its body, in hexadecimal digits.
+    pub email_id: String,
+}
+
+impl RestoreReport {
+    /// What both did, as the later one leaves it.
+    pub fn go_on(&mut self, later: RestoreReport) {
+        let earlier = std::mem::replace(self, later);
+        let restored = |row: &RestoreRow| row.state == RestoreState::Restored;
+        self.rows.extend(earlier.rows.into_iter().filter(restored));
+        self.rows.sort_by(RestoreRow::order);
+        let most = self.rows.len().min(ROWS_MAX);
+        self.left_out += (self.rows.len() - most) as u64;
+        self.rows.truncate(most);
+        self.folders.extend(earlier.folders);
+        self.restored += earlier.restored;
+    }
+}
+
+impl RestoreRow {
+    /// By folder, in the order of their going.
+    fn order(&self, other: &RestoreRow) -> std::cmp::Ordering {
+        let key = |row: &RestoreRow| (row.removed, row.uid);
+        self.folder
+            .cmp(&other.folder)
+            .then(key(self).cmp(&key(other)))
+    }
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreState {
+    /// Can be restored.
+    Removed,
+    /// Was restored by this request.
+    Restored,
+    /// The account has it, here or in another folder.
+    There,
+    /// The same message is restored from another folder.
+    Duplicate,
+    /// Its file is kept no more.
+    Gone,
+    /// Its file is not what the history says.
+    Damaged,
+}
+
+/// Tells, and restores up to `messages_max` messages. On the owner of the account's partition.
+pub(in crate::store) async fn restore(
+    shard: &Shard,
+    account: AccountRef,
+    request: &RestoreRequest,
+) -> Result<RestoreReport, StoreError> {
+    let partition = shard.partition(account.partition)?;
+    let unwritten = {
+        let state = partition.state.borrow();
+        !state.doomed.is_empty() || state.history.is_pending()
+    };
+    if unwritten {
+        // What was removed a moment ago is in the history then, and its file where it is kept.
+        checkpoint::checkpoint(shard).await?;
+    }
+    let reader = Reader {
+        disk: &shard.disk,
+        layout: &shard.layout,
+        partition: &partition,
+        account: account.account,
+    };
+    let past = reader.past().await?;
+    let mut work = Work {
+        shard,
+        account,
+        marks: Marks::load(&partition, account.account),
+        partition: partition.clone(),
+        request,
+        plan: Vec::new(),
+        folders: Vec::new(),
+        there: Vec::new(),
+        report: RestoreReport {
+            damaged: past.damaged,
+            ..RestoreReport::default()
+        },
+    };
+    work.plan(past).await?;
+    if request.messages_max > 0 {
+        ensure_account(shard, &partition, account.account).await?;
+        work.make_folders().await?;
+        work.place_all().await?;
+    }
+    Ok(work.finish())
+}
+
+/// A message of the past and what is to become of it.
+struct Planned {
+    gone: Gone,
+    /// The mailbox it goes to, by its name now.
+    folder: String,
+    state: RestoreState,
+}
+
+struct Work<'w> {
+    shard: &'w Shard,
+    account: AccountRef,
+    partition: Rc<Partition>,
+    request: &'w RestoreRequest,
+    marks: Marks,
+    plan: Vec<Planned>,
+    /// Deleted folders to be made again.
+    folders: Vec<(MailboxId, String)>,
+    /// Rows that were there at the moment asked for, and are.
+    there: Vec<RestoreRow>,
+    report: RestoreReport,
+}
+
+impl Work<'_> {
+    // ---- what would be done ----
+
+    async fn plan(&mut self, past: Past) -> Result<(), StoreError> {
+        let at = self.request.at;
+        let was_there = |gone: &Gone| at.is_none_or(|at| gone.row.saved <= at && at < gone.head.at);
+        let wanted = self.request.folder.as_deref().map(maildir::canonical);
+        for gone in past.messages {
+            let folder = self.name_now(gone.head.mailbox, &gone.head.name);
+            let of_folder = wanted
+                .as_deref()
+                .is_none_or(|name| name == folder || name == gone.head.name);
+            let marked = self.marks.contains(gone.head.mailbox, gone.row.uid);
+            if of_folder && was_there(&gone) && !marked {
+                let state = match gone.file {
+                    Some(_) => RestoreState::Removed,
+                    None => RestoreState::Gone,
+                };
+                self.plan.push(Planned {
+                    gone,
+                    folder,
+                    state,
+                });
+            }
+        }
+        for head in past.folders {
+            let of_folder = wanted.as_deref().is_none_or(|name| name == head.name);
+            let marked = self.marks.contains(head.mailbox, Uid(0));
+            let filled = self
+                .plan
+                .iter()
+                .any(|p| p.gone.head.mailbox == head.mailbox);
+            let existed = at.is_none_or(|at| at < head.at && filled);
+            let made = self.folders.iter().any(|(_, name)| *name == head.name);
+            if of_folder && existed && !marked && !made && !self.is_folder(&head.name) {
+                self.folders.push((head.mailbox, head.name.clone()));
+            }
+        }
+        // Outer ones first.
+        self.folders.sort_by(|(_, a), (_, b)| a.cmp(b));
+        self.look_at_present(wanted.as_deref()).await?;
+        if !self.request.duplicates {
+            self.choose();
+        }
+        Ok(())
+    }
+
+    fn is_folder(&self, name: &str) -> bool {
+        let state = self.partition.state.borrow();
+        let of_account = state.accounts.get(&self.account.account);
+        of_account.is_some_and(|a| a.find(name).is_some())
+    }
+
+    /// What a mailbox is called now, or was when it went.
+    fn name_now(&self, id: MailboxId, then: &str) -> String {
+        match self.partition.mailbox(self.account.account, id) {
+            Ok(mailbox) => mailbox.meta.borrow().name.clone(),
+            Err(_) => then.to_owned(),
+        }
+    }
+
+    /// Finds what the account still has, and with a moment and a folder what was there then.
+    async fn look_at_present(&mut self, wanted: Option<&str>) -> Result<(), StoreError> {
+        let planned: HashSet<[u8; 16]> =
+            self.plan.iter().map(|p| p.gone.row.cold.email_id).collect();
+        let mut there: HashSet<[u8; 16]> = HashSet::new();
+        let mailboxes: Vec<Rc<Mailbox>> = {
+            let state = self.partition.state.borrow();
+            let of_account = state.accounts.get(&self.account.account);
+            of_account.map_or(Vec::new(), |a| a.mailboxes.values().cloned().collect())
+        };
+        for mailbox in mailboxes {
+            let name = mailbox.meta.borrow().name.clone();
+            let listed = match (self.request.at, wanted) {
+                (Some(at), Some(wanted)) if wanted == name => Some(at),
+                _ => None,
+            };
+            let empty = mailbox.meta.borrow().weight.messages == 0;
+            if empty || (planned.is_empty() && listed.is_none()) {
+                continue;
+            }
+            let loaded = mailbox.index.borrow().is_some();
+            self.shard.owned.load(&mailbox, &self.shard.disk).await?;
+            if let Some(index) = &*mailbox.index.borrow() {
+                for row in 0..index.len() {
+                    let email_id = index.cold(row).email_id;
+                    if planned.contains(&email_id) {
+                        there.insert(email_id);
+                    }
+                    let scanned = index.scan_row(row);
+                    if listed.is_some_and(|at| scanned.saved <= at) {
+                        self.there.push(RestoreRow {
+                            folder: name.clone(),
+                            uid: scanned.uid,
+                            state: RestoreState::There,
+                            removed: None,
+                            received: scanned.internal_date,
+                            size: scanned.size,
+                            email_id: hex(&email_id),
+                        });
+                    }
+                }
+            }
+            if !loaded {
+                mailbox.unload();
+            }
+            yield_if_needed().await;
+        }
+        if !self.request.duplicates {
+            for planned in &mut self.plan {
+                if there.contains(&planned.gone.row.cold.email_id) {
+                    planned.state = RestoreState::There;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Of several removals of one message, one is undone: the last one from a folder where mail
+    /// is kept, and not only thrown away.
+    fn choose(&mut self) {
+        let mut best: HashMap<[u8; 16], (bool, UnixMs, usize)> = HashMap::new();
+        for (n, planned) in self.plan.iter().enumerate() {
+            if planned.state != RestoreState::Removed {
+                continue;
+            }
+            let rank = (!self.is_waste(planned), planned.gone.head.at, n);
+            let id = planned.gone.row.cold.email_id;
+            let known = best.entry(id).or_insert(rank);
+            *known = rank.max(*known);
+        }
+        for (n, planned) in self.plan.iter_mut().enumerate() {
+            let chosen = best.get(&planned.gone.row.cold.email_id);
+            let is_chosen = chosen.is_some_and(|(.., chosen)| *chosen == n);
+            if planned.state == RestoreState::Removed && !is_chosen {
+                planned.state = RestoreState::Duplicate;
+            }
+        }
+    }
+
+    fn is_waste(&self, planned: &Planned) -> bool {
+        let id = planned.gone.head.mailbox;
+        match self.partition.mailbox(self.account.account, id) {
+            Ok(mailbox) => {
+                let of = mailbox.meta.borrow().special_use;
+                matches!(of, Some(SpecialUse::Trash | SpecialUse::Junk))
+            }
+            Err(_) => ["Trash", "Junk"].contains(&planned.folder.as_str()),
+        }
+    }
+
+    // ---- doing it ----
+
+    /// Makes deleted folders again, subscribed, so that their owner sees them.
+    async fn make_folders(&mut self) -> Result<(), StoreError> {
+        for (id, name) in self.folders.clone() {
+            self.folder(&name).await?;
+            self.marks.add(id, Uid(0));
+            let ops = vec![self.marks.op(self.account.account, id)];
+            self.shard
+                .turn(&self.partition, &[self.account.account])
+                .await?;
+            let ticket = self
+                .shard
+                .submit(&self.partition, ops, Vec::new(), Class::Change)?;
+            self.shard.commit(ticket).await?;
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, name: &str, mark: Option<Op>) -> Result<(), StoreError> {
+        let account = self.account.account;
+        let mut ops = vec![Op::SubscriptionSet {
+            account,
+            name: name.to_owned(),
+            subscribed: true,
+        }];
+        ops.extend(mark);
+        let (shard, partition) = (self.shard, &self.partition);
+        shard.turn(partition, &[account]).await?;
+        let ticket = shard.submit(partition, ops, Vec::new(), Class::Change)?;
+        shard.commit(ticket).await
+    }
+
+    /// The mailbox of that name; one that is made for it is subscribed.
+    async fn folder(&self, name: &str) -> Result<Rc<Mailbox>, StoreError> {
+        let account = self.account.account;
+        if !self.is_folder(name) {
+            ensure_mailbox(self.shard, &self.partition, account, name).await?;
+            self.subscribe(name, None).await?;
+        }
+        ensure_mailbox(self.shard, &self.partition, account, name).await
+    }
+
+    async fn place_all(&mut self) -> Result<(), StoreError> {
+        let until = Deadline::after(now(), WORK_SPAN);
+        let mut by_folder: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let due = |p: &(usize, &Planned)| p.1.state == RestoreState::Removed;
+        let most = usize::try_from(self.request.messages_max).unwrap_or(usize::MAX);
+        for (n, planned) in self.plan.iter().enumerate().filter(due).take(most) {
+            by_folder.entry(planned.folder.clone()).or_default().push(n);
+        }
+        for (folder, due) in by_folder {
+            let mut due = due.into_iter().peekable();
+            while due.peek().is_some() {
+                if now() >= until.0 {
+                    return Ok(());
+                }
+                let mut batch = Vec::new();
+                let mut inline = 0;
+                while batch.len() < PLACES_MAX && inline < INLINE_BYTES_MAX - PLACED_BYTES_MAX {
+                    let Some(n) = due.next() else { break };
+                    let Some((message, prefix)) = self.body(n).await? else {
+                        self.plan[n].state = RestoreState::Damaged;
+                        continue;
+                    };
+                    inline += message.digest.len() + prefix.len();
+                    if let Body::Inline(bytes) = &message.body {
+                        inline += bytes.len();
+                    }
+                    batch.push((n, message, prefix));
+                }
+                self.place(&folder, batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The message as it was before its own prefix, and the prefix. `None` where the file is not
+    /// what the history says.
+    async fn body(&self, n: usize) -> Result<Option<(Arc<Message>, Vec<u8>)>, StoreError> {
+        let Gone { row, file, .. } = &self.plan[n].gone;
+        let Some(path) = file else { return Ok(None) };
+        let apart = row.extra.as_ref().map(|e| e.prefix.to_vec());
+        let mut prefix = apart.unwrap_or_default();
+        let outside = u64::from(row.cold.bare_newlines) + prefix.len() as u64;
+        let len = row.size.saturating_sub(outside);
+        let scratch = || self.shard.spools.new_path();
+        let file = match Stored::open(&self.shard.disk, path, len, scratch).await {
+            Ok(file) => file,
+            Err(Unreadable::Disk(e)) if e.kind != DiskErrorKind::NotFound => {
+                return Err(disk_error(&e));
+            }
+            Err(_) => return Ok(None),
+        };
+        let in_file = u64::from(row.cold.prefix_bytes).saturating_sub(prefix.len() as u64);
+        let in_file = in_file.min(len);
+        prefix.extend(file.read(0..in_file).await?);
+        let mut incoming = Incoming::new(self.shard.spools.clone(), INLINE_BODY_BYTES_MAX);
+        let mut at = in_file;
+        while at < len {
+            let piece = (len - at).min(PIECE_BYTES);
+            let bytes = file.read(at..at + piece).await?;
+            if bytes.is_empty() {
+                break;
+            }
+            at += bytes.len() as u64;
+            incoming.write(&bytes).await?;
+        }
+        let message = incoming.finish().await?;
+        let is_it = message.blake3[..16] == row.cold.email_id;
+        Ok(is_it.then_some((message, prefix)))
+    }
+
+    /// Places a batch, as one record with its marks.
+    async fn place(
+        &mut self,
+        folder: &str,
+        batch: Vec<(usize, Arc<Message>, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let account = self.account.account;
+        let target = self.folder(folder).await?;
+        self.shard.turn(&self.partition, &[account]).await?;
+        if target.deleted.get() {
+            return Err(StoreError::MailboxGone);
+        }
+        let mut uid = self.partition.next_uid(&target)?;
+        let modseq = self.partition.highest(&target).next(self.shard.epoch);
+        let saved = unix_now();
+        let mut ops = Vec::with_capacity(batch.len() + 1);
+        let mut bodies = Vec::with_capacity(batch.len());
+        let mut sources: Vec<MailboxId> = Vec::new();
+        let mut placed = Vec::with_capacity(batch.len());
+        for (n, message, prefix) in batch {
+            let Gone { head, row, .. } = &self.plan[n].gone;
+            ops.push(Op::Placed {
+                account,
+                mailbox: target.id,
+                uid,
+                modseq,
+                flags: row.flags.without(crate::store::Flags::DELETED),
+                keywords: row.keywords.clone(),
+                internal_date: row.internal_date,
+                saved,
+                body: BodyRef::New(bodies.len() as u16),
+                prefix,
+                apart: false,
+                origin: None,
+                trace: None,
+            });
+            bodies.push(message);
+            placed.push(n);
+            self.marks.add(head.mailbox, row.uid);
+            if !sources.contains(&head.mailbox) {
+                sources.push(head.mailbox);
+            }
+            uid = uid.next().ok_or(StoreError::UidsUsedUp)?;
+        }
+        ops.extend(sources.into_iter().map(|id| self.marks.op(account, id)));
+        let class = Class::NewMail;
+        let ticket = self
+            .shard
+            .submit(&self.partition, ops, bodies.clone(), class)?;
+        bodies.iter().for_each(|body| self.shard.spools.given(body));
+        self.shard.commit(ticket).await?;
+        for n in placed {
+            self.plan[n].state = RestoreState::Restored;
+            self.report.restored += 1;
+        }
+        Ok(())
+    }
+
+    // ---- telling ----
+
+    fn finish(mut self) -> RestoreReport {
+        let report = &mut self.report;
+        report.folders = self.folders.into_iter().map(|(_, name)| name).collect();
+        let mut rows = self.there;
+        for planned in &self.plan {
+            let row = &planned.gone.row;
+            if planned.state == RestoreState::Removed {
+                report.messages += 1;
+                report.bytes += row.size;
+            }
+            rows.push(RestoreRow {
+                folder: planned.folder.clone(),
+                uid: row.uid,
+                state: planned.state,
+                removed: Some(planned.gone.head.at),
+                received: row.internal_date,
+                size: row.size,
+                email_id: hex(&row.cold.email_id),
+            });
+        }
+        rows.sort_by(RestoreRow::order);
+        report.left_out = rows.len().saturating_sub(ROWS_MAX) as u64;
+        rows.truncate(ROWS_MAX);
+        report.rows = rows;
+        let (used, _) = self.partition.usage(self.account.account);
+        if let Some(limit) = self.account.quota.bytes {
+            report.over_quota = (used + report.bytes).saturating_sub(limit.0);
+        }
+        self.report
+    }
+}
+
+/// What one more message may take of a record beside an inline body.
+const PLACED_BYTES_MAX: usize = INLINE_BODY_BYTES_MAX + (512 << 10);
+
+const _: () = assert!(PLACED_BYTES_MAX < INLINE_BYTES_MAX);
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}

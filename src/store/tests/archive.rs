@@ -1,0 +1,261 @@
+//! Mbox files as archive folders, on the simulated disk.
+
+use std::path::{Path, PathBuf};
+
+use super::{ROOT, account, config, letter, message, target};
+use crate::base::{ShardId, Uid, UnixMs};
+use crate::runtime::{Disk, SimDisk, Step, block_on, trace_id, unix_now};
+use crate::store::{
+    Access, Account, Delivered, FlagChange, FlagMode, Flags, NewMessage, Store, StoreError, View,
+};
+
+const DIR: &str = "/srv/ana@example.org";
+
+fn mbox(letters: impl Iterator<Item = u64>) -> String {
+    let one = |n: u64| {
+        format!(
+            "From ben@x Mon Jan  5 10:11:{:02} 2026\nStatus: RO\nSubject: {n}\n\n>From here\n\
+             letter {n}\n\n",
+            n % 60
+        )
+    };
+    letters.map(one).collect()
+}
+
+/// What a client sees of letter `n`, before line ends are made CRLF.
+fn seen(n: u64) -> String {
+    format!("Status: RO\nSubject: {n}\n\nFrom here\nletter {n}\n")
+}
+
+async fn put(disk: &Disk, name: &str, bytes: &[u8], at: i64) {
+    let path = PathBuf::from(format!("{DIR}/{name}"));
+    let dir = path.parent().expect("a directory").to_path_buf();
+    disk.create_dir_all(&dir).await.expect("a directory");
+    let steps = vec![
+        Step::Append {
+            path: path.clone(),
+            at: 0,
+            bytes: bytes.to_vec(),
+        },
+        Step::Truncate {
+            path: path.clone(),
+            len: bytes.len() as u64,
+        },
+        Step::SetTimes {
+            path,
+            at: UnixMs(at * 1000),
+        },
+        Step::SyncDir { path: dir },
+    ];
+    for done in disk.batch(steps).await {
+        done.expect("written");
+    }
+    disk.syncfs().await.expect("synced");
+}
+
+/// One life of a store with archives.
+fn life<F>(sim: &SimDisk, body: impl FnOnce(Store, Account, Disk) -> F + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let disk = Disk::sim(sim.clone());
+    block_on(async move {
+        let mut cfg = config(1);
+        cfg.archives = Some(PathBuf::from("/srv/%u"));
+        let recovered = Store::recover_all(cfg, &disk).await.expect("recovers");
+        let store = Store::open(ShardId(0), &recovered, disk.clone()).await;
+        let store = store.expect("opens");
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        body(store, ana, disk).await;
+    })
+    .expect("the executor runs");
+}
+
+/// Looks, and waits until `name` has as many messages.
+async fn look(ana: &Account, name: &str, messages: usize) -> View {
+    ana.forget_look();
+    ana.look_for_archives("ana@example.org").await;
+    loop {
+        let id = ana.find(name).expect("the mailbox is there");
+        let mut view = ana.select(id, Access::ReadWrite).await.expect("selects");
+        view.refresh(true);
+        if view.uids().len() == messages {
+            return view;
+        }
+        crate::runtime::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+async fn text(view: &View, uid: u32) -> String {
+    let body = view.body(Uid(uid)).await.expect("a body");
+    let mut all = Vec::new();
+    // In pieces, and once from the begin again.
+    for from in (0..body.len()).step_by(7) {
+        all.extend(body.read(from..from + 7).await.expect("reads"));
+    }
+    assert_eq!(body.read(0..body.len()).await.expect("reads"), all);
+    String::from_utf8(all).expect("text")
+}
+
+#[test]
+fn an_archive_is_read_and_not_written() {
+    life(&SimDisk::new(41), |store, ana, disk| async move {
+        put(&disk, "2025/lists.mbox", mbox(1..4).as_bytes(), 1_000).await;
+        put(&disk, "notes.txt", b"no mbox file", 1_000).await;
+        let view = look(&ana, "Archives/2025/lists", 3).await;
+        let names: Vec<String> = ana.mailboxes().into_iter().map(|m| m.name).collect();
+        let archives: Vec<&String> = names.iter().filter(|n| n.starts_with("Archives")).collect();
+        assert_eq!(archives, ["Archives/2025/lists"]);
+        assert!(ana.subscriptions().contains(&names[names.len() - 1]) || names.len() > 6);
+        assert_eq!(view.access(), Access::ReadOnly);
+        assert_eq!(view.recent(), 0);
+        for n in 1..4 {
+            assert_eq!(text(&view, n).await, seen(n.into()));
+        }
+        let row = view.row(Uid(2)).expect("a row");
+        assert_eq!(
+            (row.flags, row.internal_date.seconds()),
+            (Flags::SEEN, 1_767_607_862)
+        );
+        assert_eq!(row.size, seen(2).len() as u64 + 5);
+        assert_eq!((ana.quota().bytes, ana.quota().messages), (0, 0));
+        // Nothing changes it.
+        let change = FlagChange {
+            mode: FlagMode::Add,
+            flags: Flags::FLAGGED,
+            keywords: Vec::new(),
+        };
+        let no = StoreError::ReadOnly;
+        assert_eq!(view.store(&[Uid(1)], &change, None).await, Err(no.clone()));
+        assert_eq!(view.expunge(&[Uid(1)]).await, Err(no.clone()));
+        let (archive, inbox) = (view.mailbox(), ana.find("INBOX").expect("there"));
+        assert_eq!(view.move_to(&[Uid(1)], inbox).await, Err(no.clone()));
+        assert_eq!(view.copy(&[Uid(1)], archive).await, Err(no.clone()));
+        assert_eq!(ana.delete("Archives/2025/lists").await, Err(no.clone()));
+        assert_eq!(
+            ana.rename("Archives/2025/lists", "x").await,
+            Err(no.clone())
+        );
+        let new = NewMessage {
+            message: message(&store.remote(), &letter(1)).await,
+            flags: Flags::NONE,
+            keywords: Vec::new(),
+            internal_date: None,
+            trace: None,
+        };
+        assert_eq!(ana.append(archive, vec![new]).await, Err(no));
+        // Mail for it goes to the inbox.
+        let body = message(&store.remote(), &letter(2)).await;
+        let to = vec![target(1, "Archives/2025/lists")];
+        let soon = super::soon();
+        let placed = store
+            .remote()
+            .deliver(body, to, unix_now(), trace_id(), soon)
+            .await;
+        assert!(matches!(placed, Ok(Delivered::Placed(_))));
+        assert_eq!(ana.status(inbox).expect("there").messages, 1);
+        // A copy is a message like any other.
+        let copied = view.copy(&[Uid(3), Uid(1)], inbox).await.expect("copied");
+        assert_eq!(
+            (copied.from, copied.to),
+            (vec![Uid(3), Uid(1)], vec![Uid(2), Uid(3)])
+        );
+        let inbox = ana.select(inbox, Access::ReadWrite).await.expect("selects");
+        assert_eq!(text(&inbox, 2).await, seen(3));
+        store.settle_all().await.expect("settles");
+        assert_eq!(text(&inbox, 3).await, seen(1));
+        assert_eq!(ana.quota().messages, 3);
+    });
+}
+
+#[test]
+fn uids_stay_when_a_file_grows_and_over_restarts_and_crashes() {
+    let sim = SimDisk::new(42);
+    life(&sim, |store, ana, disk| async move {
+        put(&disk, "old", mbox(1..1_200).as_bytes(), 1_000).await;
+        look(&ana, "Archives/old", 1_199).await;
+        put(&disk, "old", mbox(1..1_202).as_bytes(), 2_000).await;
+        let view = look(&ana, "Archives/old", 1_201).await;
+        assert_eq!(text(&view, 1_200).await, seen(1_200));
+        store.checkpoint().await.expect("a checkpoint");
+        put(&disk, "old", mbox(1..1_203).as_bytes(), 3_000).await;
+        look(&ana, "Archives/old", 1_202).await;
+    });
+    // Without a drain: the last row is in the journal alone.
+    life(&sim, |_, ana, _| async move {
+        let id = ana.find("Archives/old").expect("there");
+        let before = ana.status(id).expect("there");
+        assert_eq!(
+            (before.messages, before.uidnext, before.recent),
+            (1_202, Uid(1_203), 0)
+        );
+        assert_eq!(ana.quota().bytes, 0);
+        let view = look(&ana, "Archives/old", 1_202).await;
+        assert_eq!((view.mailbox(), view.access()), (id, Access::ReadOnly));
+        for n in [1, 600, 1_202] {
+            assert_eq!(text(&view, n).await, seen(n.into()));
+        }
+    });
+}
+
+#[test]
+fn another_file_is_another_mailbox() {
+    life(&SimDisk::new(43), |_, ana, disk| async move {
+        let check = async |file: String, at: i64, messages: usize, same: bool| {
+            let name = "Archives/x";
+            let before = ana.find(name).map(|id| ana.status(id).expect("there"));
+            put(&disk, "x", file.as_bytes(), at).await;
+            ana.forget_look();
+            ana.look_for_archives("ana@example.org").await;
+            ana.looked().await;
+            let view = look(&ana, name, messages).await;
+            let status = view.status().expect("there");
+            if let Some(before) = before {
+                assert_eq!(before.id == status.id, same, "at {at}");
+                assert_eq!(before.uidvalidity == status.uidvalidity, same);
+            }
+            assert!(ana.subscriptions().iter().any(|s| s == name));
+        };
+        check(mbox(1..9), 1, 8, true).await;
+        check(mbox(1..10), 2, 9, true).await;
+        // Shorter, then other letters of the same length, then the same again with text behind.
+        check(mbox(1..5), 3, 4, false).await;
+        check(mbox(5..9), 4, 4, false).await;
+        check(mbox(5..9) + "and more\n", 5, 4, false).await;
+        assert_eq!(ana.quota().messages, 0);
+    });
+}
+
+#[test]
+fn compressed_files_are_read_from_an_unpacked_copy() {
+    life(&SimDisk::new(44), |_, ana, disk| async move {
+        let packed = zstd::bulk::compress(mbox(1..50).as_bytes(), 3).expect("packs");
+        put(&disk, "big.mbox.zst", &packed, 1_000).await;
+        let view = look(&ana, "Archives/big", 49).await;
+        assert_eq!(text(&view, 17).await, seen(17));
+        let cache = Path::new(ROOT).join("cache/archives");
+        let copies = super::names(&disk, &cache).await;
+        assert_eq!(copies.len(), 1, "{copies:?}");
+        // The copy may go at any time.
+        disk.unlink(&cache.join(&copies[0])).await.expect("removed");
+        assert_eq!(text(&view, 18).await, seen(18));
+    });
+}
+
+#[test]
+fn a_file_that_is_gone_leaves_its_mailbox() {
+    life(&SimDisk::new(45), |_, ana, disk| async move {
+        put(&disk, "x", mbox(1..3).as_bytes(), 1_000).await;
+        let view = look(&ana, "Archives/x", 2).await;
+        let path = Path::new(DIR).join("x");
+        disk.unlink(&path).await.expect("removed");
+        let body = view.body(Uid(1)).await.expect("a body");
+        assert_eq!(body.read(0..5).await, Err(StoreError::Busy));
+        // Back again, as after a mount.
+        put(&disk, "x", mbox(1..3).as_bytes(), 1_000).await;
+        assert_eq!(text(&view, 1).await, seen(1));
+        disk.unlink(&path).await.expect("removed");
+        assert_eq!(ana.delete("Archives/x").await, Ok(()));
+        assert_eq!(ana.find("Archives/x"), None);
+    });
+}

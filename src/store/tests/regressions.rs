@@ -1,0 +1,400 @@
+//! Bugs that seeds of [`world`](super::world) and reviews have found, each told once more in the
+//! fewest steps that show it.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use futures_lite::future::{self, or};
+
+use super::failures::texts;
+use super::{
+    ROOT, account, config, letter, life, message, names, recover, run, soon, target, try_message,
+};
+use crate::base::{Deadline, ShardId, Uid};
+use crate::runtime::{Disk, DiskOp, SimDisk, jump_clock, now, sleep, trace_id, unix_now};
+use crate::store::{
+    Access, Account, Delivered, FlagChange, FlagMode, Flags, Remote, Store, StoreError, View,
+};
+
+const EIO: i32 = 5;
+
+async fn deliver(remote: &Remote, owners: &[u64], text: &str) -> Result<Delivered, StoreError> {
+    let body = message(remote, text).await;
+    let targets = owners.iter().map(|owner| target(*owner, "INBOX")).collect();
+    remote
+        .deliver(body, targets, unix_now(), trace_id(), soon())
+        .await
+}
+
+async fn inbox(store: &Store, owner: u64) -> (Account, View) {
+    let ana = store.remote().account(account(owner)).await.expect("opens");
+    let id = ana.find("INBOX").expect("INBOX");
+    let view = ana.select(id, Access::ReadWrite).await.expect("selects");
+    (ana, view)
+}
+
+fn seen() -> FlagChange {
+    FlagChange {
+        mode: FlagMode::Add,
+        flags: Flags::SEEN,
+        keywords: vec!["Work".to_owned()],
+    }
+}
+
+/// One session's EXPUNGE (or MOVE) was on its way to the disk when another's for the same message
+/// was answered: the power went, and the message was back.
+#[test]
+fn removed_by_another_is_told_when_it_is_durable() {
+    for seed in 0..12 {
+        let sim = SimDisk::new(seed);
+        let disk = sim.clone();
+        let cut = run(async move {
+            let disk_now = Disk::sim(disk.clone());
+            let recovered = recover(&disk_now, 1).await;
+            let store = Store::open(ShardId(0), &recovered, disk_now)
+                .await
+                .expect("opens");
+            deliver(&store.remote(), &[1], &letter(1))
+                .await
+                .expect("delivers");
+            let (ana, one) = inbox(&store, 1).await;
+            let (_, two) = inbox(&store, 1).await;
+            let first = async {
+                one.expunge(&[Uid(1)]).await.expect("expunges");
+                future::pending().await
+            };
+            let second = async {
+                match seed % 2 {
+                    0 => assert_eq!(two.expunge(&[Uid(1)]).await, Ok(Vec::new())),
+                    _ => {
+                        let trash = ana.find("Trash").expect("Trash");
+                        let moved = two.move_to(&[Uid(1)], trash).await.expect("moves");
+                        assert_eq!(moved.from, []);
+                    }
+                }
+            };
+            or(first, second).await;
+            disk.power_cut(seed)
+        });
+        life(&cut, |store| async move {
+            assert_eq!(texts(&store, 1, "INBOX").await, [""; 0]);
+        });
+    }
+}
+
+/// The folder of a purged account was buried when the process was killed: replay looked for its
+/// index where it was no more, and the store did not start.
+#[test]
+fn a_start_after_a_purge_finds_what_is_buried() {
+    let sim = SimDisk::new(1);
+    life(&sim, |store| async move {
+        deliver(&store.remote(), &[1], &letter(1))
+            .await
+            .expect("delivers");
+        let (_, view) = inbox(&store, 1).await;
+        view.store(&[Uid(1)], &seen(), None).await.expect("stores");
+        store.checkpoint().await.expect("a checkpoint");
+        view.expunge(&[Uid(1)]).await.expect("expunges");
+        store
+            .remote()
+            .purge(account(1), soon())
+            .await
+            .expect("purges");
+        store.settle_all().await.expect("settles");
+    });
+    life(&sim, |store| async move {
+        let back = store.remote().account(account(1)).await;
+        assert_eq!(back.map(drop), Err(StoreError::MailboxGone));
+    });
+}
+
+/// A hand-over from an outbox, a last log-in and a session that was still open made the account
+/// anew after its purge.
+#[test]
+fn what_comes_late_does_not_bring_a_purged_account_back() {
+    let sim = SimDisk::new(2);
+    life(&sim, |store| async move {
+        let remote = store.remote();
+        let (ana, _) = inbox(&store, 2).await;
+        let sent = deliver(&remote, &[1, 2], &letter(1)).await;
+        assert_eq!(sent, Ok(Delivered::Queued));
+        remote.purge(account(2), soon()).await.expect("purges");
+        let gone = Err(StoreError::MailboxGone);
+        assert_eq!(ana.create("Again", None).await.map(drop), gone);
+        assert_eq!(ana.subscribe("INBOX", true).await, gone);
+        let value = crate::store::ValueChange {
+            account: Some(ana.id()),
+            namespace: "last-login".to_owned(),
+            key: b"imap".to_vec(),
+            value: Some(b"now".to_vec()),
+        };
+        let partition = account(2).partition;
+        remote
+            .set_values(partition, vec![value], soon())
+            .await
+            .expect("is dropped");
+        assert_eq!(ana.value("last-login", b"imap"), None);
+        while store.stats().outbox > 0 {
+            sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert_eq!(texts(&store, 1, "INBOX").await.len(), 1);
+        assert_eq!(remote.account(account(2)).await.map(drop), gone);
+        remote
+            .purge(account(2), soon())
+            .await
+            .expect("is purged already");
+    });
+}
+
+/// UIDVALIDITY follows the clock: set to after 2106, or before 1970, it used them up.
+#[test]
+fn a_clock_set_to_nonsense_does_not_use_up_uidvalidities() {
+    const YEARS: i64 = 365 * 24 * 3_600_000;
+    life(&SimDisk::new(3), |store| async move {
+        let (ana, _) = inbox(&store, 1).await;
+        let mut last = 0;
+        for (n, years) in [120, -240, 120, 75, -75].into_iter().enumerate() {
+            jump_clock(years * YEARS);
+            let made = ana.create(&format!("f{n}"), None).await.expect("creates");
+            let uidvalidity = ana.status(made).expect("status").uidvalidity.0;
+            assert!(uidvalidity > last, "{uidvalidity} after {last}");
+            assert!(uidvalidity < u32::MAX - 100_000_000);
+            last = uidvalidity;
+        }
+    });
+}
+
+/// A power cut in the middle of renaming leaves a file under two names, or under the wrong one:
+/// a later start renamed one to the other, which does nothing, and both stayed.
+#[test]
+fn a_file_under_two_names_is_one_after_the_next_start() {
+    let cur = format!("{ROOT}/mail/1/1/cur");
+    for case in 0..3 {
+        let sim = SimDisk::new(4);
+        let (disk, dir) = (Disk::sim(sim.clone()), cur.clone());
+        life(&sim, move |store| async move {
+            deliver(&store.remote(), &[1], &letter(1))
+                .await
+                .expect("delivers");
+            store.checkpoint().await.expect("a checkpoint");
+            let dir = Path::new(&dir);
+            let before = names(&disk, dir).await.remove(0);
+            let (_, view) = inbox(&store, 1).await;
+            view.store(&[Uid(1)], &seen(), None).await.expect("stores");
+            store.settle_all().await.expect("settles");
+            let after = names(&disk, dir).await.remove(0);
+            if case < 2 {
+                disk.link(&dir.join(after), &dir.join(before))
+                    .await
+                    .expect("links");
+            }
+            if case == 1 {
+                view.expunge(&[Uid(1)]).await.expect("expunges");
+            }
+            if case == 2 {
+                // The change was taken back, and the renaming with it was lost.
+                let change = FlagChange {
+                    mode: FlagMode::Replace,
+                    flags: Flags::NONE,
+                    keywords: Vec::new(),
+                };
+                view.store(&[Uid(1)], &change, None).await.expect("stores");
+            }
+        });
+        let (disk, dir) = (Disk::sim(sim.clone()), cur.clone());
+        life(&sim, move |_| async move {
+            let left = names(&disk, Path::new(&dir)).await;
+            let letters: Vec<&str> = left.iter().filter_map(|n| n.split(":2,").nth(1)).collect();
+            let want: &[&str] = [&["Sa"][..], &[], &[""]][case];
+            assert_eq!(letters, want, "case {case}");
+        });
+    }
+}
+
+/// A sync of the journal failed, the process was started again and read from memory what the disk
+/// did not have; then the power went, and files were left of a record that never was.
+#[test]
+fn what_only_memory_has_of_the_journal_is_not_replayed() {
+    for seed in 0..12 {
+        let sim = SimDisk::new(seed);
+        let failing = sim.clone();
+        life(&sim, move |store| async move {
+            deliver(&store.remote(), &[1], &letter(1))
+                .await
+                .expect("delivers");
+            // The next slot is made meanwhile; its syncs are not meant.
+            sleep(std::time::Duration::from_secs(20)).await;
+            failing.fail(DiskOp::Fdatasync, "/slot-", 1, EIO);
+            let second = deliver(&store.remote(), &[1], &letter(2)).await;
+            assert_eq!(second, Err(StoreError::Poisoned));
+        });
+        sim.restart();
+        let cut = sim.clone();
+        let cut = run(async move {
+            let disk = Disk::sim(cut.clone());
+            cut.halt_after(40 + seed * 20);
+            or(async { recover(&disk, 1).await }.map_drop(), cut.halted()).await;
+            cut.power_cut(seed)
+        });
+        let disk = Disk::sim(cut.clone());
+        life(&cut, |store| async move {
+            let there = texts(&store, 1, "INBOX").await.len();
+            store.checkpoint().await.expect("a checkpoint");
+            let cur = format!("{ROOT}/mail/1/1/cur");
+            assert_eq!(names(&disk, Path::new(&cur)).await.len(), there);
+        });
+    }
+}
+
+/// Waits for its end without what it answers.
+trait MapDrop: Future + Sized {
+    async fn map_drop(self) {
+        drop(self.await);
+    }
+}
+
+impl<F: Future> MapDrop for F {}
+
+/// Thirty-two messages that nobody could place kept every worker of the outbox.
+#[test]
+fn what_cannot_be_placed_does_not_keep_others_waiting() {
+    let sim = SimDisk::new(5);
+    let failing = sim.clone();
+    life(&sim, move |store| async move {
+        let remote = store.remote();
+        (1..=4_000).for_each(|nth| failing.fail(DiskOp::Link, "/spool/", nth, EIO));
+        for n in 0..60 {
+            // Each owner of a spooled body gets a link of its own: that fails.
+            let mut incoming = remote.incoming_to_spool();
+            incoming
+                .write(letter(n).as_bytes())
+                .await
+                .expect("is taken");
+            let body = incoming.finish().await.expect("is taken");
+            let to = vec![target(1, "INBOX"), target(2, "INBOX")];
+            let sent = remote.deliver(body, to, unix_now(), trace_id(), soon());
+            assert_eq!(sent.await, Ok(Delivered::Queued));
+        }
+        let sent = deliver(&remote, &[1, 2], &letter(100)).await;
+        assert_eq!(sent, Ok(Delivered::Queued));
+        let begun = now();
+        for owner in [1, 2] {
+            while texts(&store, owner, "INBOX").await != [letter(100)] {
+                sleep(std::time::Duration::from_millis(20)).await;
+                assert!(
+                    now() - begun < std::time::Duration::from_secs(30),
+                    "kept waiting"
+                );
+            }
+        }
+        failing.restart();
+        while store.stats().outbox > 0 {
+            sleep(std::time::Duration::from_secs(1)).await;
+        }
+        for owner in [1, 2] {
+            assert_eq!(texts(&store, owner, "INBOX").await.len(), 61);
+        }
+    });
+}
+
+/// One owner that could not be served kept the others of the same message waiting.
+#[test]
+fn an_owner_that_fails_does_not_keep_the_next_waiting() {
+    let sim = SimDisk::new(6);
+    let failing = sim.clone();
+    life(&sim, move |store| async move {
+        let remote = store.remote();
+        for owner in [1, 2] {
+            deliver(&remote, &[owner], &letter(owner))
+                .await
+                .expect("delivers");
+        }
+        let mut incoming = remote.incoming_to_spool();
+        incoming
+            .write(letter(3).as_bytes())
+            .await
+            .expect("is taken");
+        let body = incoming.finish().await.expect("is taken");
+        // The first attempt for the first owner, and no other.
+        failing.fail(DiskOp::Link, "/spool/", 1, EIO);
+        let to = vec![target(1, "INBOX"), target(2, "INBOX")];
+        let sent = remote.deliver(body, to, unix_now(), trace_id(), soon());
+        assert_eq!(sent.await, Ok(Delivered::Queued));
+        while texts(&store, 2, "INBOX").await.len() < 2 {
+            assert_eq!(texts(&store, 1, "INBOX").await.len(), 1);
+            sleep(std::time::Duration::from_millis(1)).await;
+        }
+        while texts(&store, 1, "INBOX").await.len() < 2 {
+            sleep(std::time::Duration::from_millis(1)).await;
+        }
+    });
+}
+
+/// A shard whose checkpoint hung kept every other shard's waiting for ever.
+#[test]
+fn a_checkpoint_does_not_wait_for_another_shard_for_ever() {
+    let sim = SimDisk::new(7);
+    run(async move {
+        let disk = Disk::sim(sim);
+        let recovered = Store::recover_all(config(1), &disk)
+            .await
+            .expect("recovers");
+        let store = Store::open(ShardId(0), &recovered, disk)
+            .await
+            .expect("opens");
+        deliver(&store.remote(), &[1], &letter(1))
+            .await
+            .expect("delivers");
+        recovered.checkpointing.store(true, Ordering::Release);
+        assert_eq!(store.checkpoint().await, Err(StoreError::Late));
+        recovered.checkpointing.store(false, Ordering::Release);
+        store.checkpoint().await.expect("a checkpoint");
+    });
+}
+
+/// A delivery that was given up before it had a record left its spool file until the next start.
+#[test]
+fn a_delivery_given_up_leaves_no_spool_file() {
+    let sim = SimDisk::new(8);
+    let disk = Disk::sim(sim.clone());
+    life(&sim, move |store| async move {
+        let remote = store.remote();
+        let body = try_message(&remote, &"0123456789abcdef\r\n".repeat(20_000)).await;
+        let body = body.expect("is taken");
+        let past = Deadline(now());
+        let sent = remote.deliver(body, vec![target(1, "INBOX")], unix_now(), trace_id(), past);
+        assert_eq!(sent.await, Err(StoreError::Late));
+        store.checkpoint().await.expect("a checkpoint");
+        assert_eq!(names(&disk, &Path::new(ROOT).join("spool")).await, [""; 0]);
+    });
+}
+
+/// The folder was moved, and its path noted a little later: who opened it in between was told
+/// that it is damaged.
+#[test]
+fn a_mailbox_is_opened_while_its_folder_is_renamed() {
+    for seed in 0..20 {
+        life(&SimDisk::new(seed), |store| async move {
+            let (ana, _) = inbox(&store, 1).await;
+            ana.create("One", None).await.expect("creates");
+            let mut to = target(1, "One");
+            to.prefix.clear();
+            let body = message(&store.remote(), &letter(1)).await;
+            let remote = store.remote();
+            let sent = remote.deliver(body, vec![to], unix_now(), trace_id(), soon());
+            sent.await.expect("delivers");
+            store.checkpoint().await.expect("a checkpoint");
+            ana.rename("One", "Two").await.expect("renames");
+            let settling = async {
+                store.settle_all().await.expect("settles");
+            };
+            let reading = async {
+                let two = ana.find("Two").expect("is there");
+                let view = ana.select(two, Access::ReadOnly).await.expect("selects");
+                let body = view.body(Uid(1)).await.expect("a body");
+                body.read(0..body.len()).await.expect("reads");
+            };
+            future::zip(settling, reading).await;
+        });
+    }
+}
