@@ -84,6 +84,8 @@ pub(super) struct Mailbox {
     pub pending: RefCell<Pending>,
     pub feed: Feed,
     pub views: Cell<u32>,
+    /// Views that are awake: the index stays loaded for them.
+    pub pins: Cell<u32>,
     /// Records in flight that name this mailbox: its index stays loaded.
     pub flight: Cell<u32>,
     pub deleted: Cell<bool>,
@@ -158,6 +160,7 @@ impl Mailbox {
             }),
             feed: Feed::default(),
             views: Cell::new(0),
+            pins: Cell::new(0),
             flight: Cell::new(0),
             deleted: Cell::new(false),
             archive: Cell::new(false),
@@ -337,7 +340,7 @@ impl Mailbox {
     /// Forgets the index if nobody needs it. What it held is in files and pending bytes.
     pub fn unload(&self) -> bool {
         let free =
-            self.views.get() == 0 && self.flight.get() == 0 && self.stale_names.borrow().is_empty();
+            self.pins.get() == 0 && self.flight.get() == 0 && self.stale_names.borrow().is_empty();
         if free {
             *self.index.borrow_mut() = None;
         }
@@ -346,7 +349,7 @@ impl Mailbox {
 
     /// Forgets the index although names lack letters: the next `load` finds out which do.
     pub fn give_up(&self) {
-        assert!(self.views.get() == 0 && self.flight.get() == 0, "in use");
+        assert!(self.pins.get() == 0 && self.flight.get() == 0, "in use");
         self.stale_names.borrow_mut().clear();
         *self.index.borrow_mut() = None;
     }

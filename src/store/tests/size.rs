@@ -46,6 +46,46 @@ fn indexes_that_nobody_has_open_go_when_memory_is_short() {
     });
 }
 
+#[test]
+fn an_index_leaves_memory_while_its_sessions_are_silent() {
+    let cfg = StoreConfig {
+        index_memory_bytes_max: 0,
+        ..config(1)
+    };
+    life_as(&SimDisk::new(33), cfg, |store, _| async move {
+        deliver(&store, target(1, "INBOX"), 1).await;
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        let inbox = ana.find("INBOX").expect("INBOX");
+        let mut silent = ana.select(inbox, Access::ReadWrite).await.expect("selects");
+        let other = ana.select(inbox, Access::ReadOnly).await.expect("selects");
+        let there = || store.stats().indexes;
+        let until = soon();
+        silent.rest();
+        store.settle_all().await.expect("settles");
+        while there() > 1 {
+            assert!(now() < until.0, "{:?}", store.stats());
+            yield_now().await;
+        }
+        assert!(other.row(Uid(1)).is_some(), "the other is awake");
+        other.rest();
+        while there() > 0 {
+            assert!(now() < until.0, "{:?}", store.stats());
+            yield_now().await;
+        }
+        deliver(&store, target(1, "INBOX"), 2).await;
+        silent.changed().await;
+        silent.wake().await.expect("is read again");
+        let changes = silent.refresh(true);
+        assert_eq!((changes.exists, silent.uids().len()), (Some(2), 2));
+        assert!(silent.row(Uid(1)).is_some() && silent.row(Uid(2)).is_some());
+        drop((silent, other));
+        while there() > 0 {
+            assert!(now() < until.0, "{:?}", store.stats());
+            yield_now().await;
+        }
+    });
+}
+
 /// Flags were set after a checkpoint had renamed files and before it took its cut. The next life
 /// has no record of them, and left the files with their old letters for ever.
 #[test]
