@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::value::from_value;
 
-use super::error::CliError;
+use super::error::{CliError, Unanswered};
 use crate::config::Config;
 use crate::directory::{Answer, Command};
 use crate::server::{self, ServerError};
@@ -49,16 +49,15 @@ pub fn ask_running(config: &Config, request: &AdminRequest) -> Result<Value, Cli
     let socket = config.admin_socket();
     match reply_of(&socket, request)? {
         Some(reply) => value_of(reply),
-        None => Err(CliError::NoServer { socket }),
+        None => Err(CliError::unanswered(socket, Unanswered::NoServer)),
     }
 }
 
 /// One command to the directory.
 pub fn directory(config: &Config, command: Command) -> Result<Answer, CliError> {
     let value = ask(config, AdminRequest::Directory(command))?;
-    from_value(value).map_err(|_| CliError::NotAnAnswer {
-        socket: config.admin_socket(),
-    })
+    from_value(value)
+        .map_err(|_| CliError::unanswered(config.admin_socket(), Unanswered::NotAnAnswer))
 }
 
 /// Several commands one after the other, up to the first that fails; `each` is told of every one
@@ -102,7 +101,10 @@ fn offline_all(
                     Ok(Ok(answer)) => answers.push(answer),
                     Ok(Err(_)) => {
                         let socket = config.admin_socket();
-                        return (answers, Some(CliError::NotAnAnswer { socket }));
+                        return (
+                            answers,
+                            Some(CliError::unanswered(socket, Unanswered::NotAnAnswer)),
+                        );
                     }
                     Err(error) => return (answers, Some(error)),
                 }
@@ -151,7 +153,10 @@ fn reply_of(socket: &Path, request: &AdminRequest) -> Result<Option<AdminReply>,
         };
         tries += 1;
         match exchange(stream, socket, request) {
-            Err(CliError::Socket { error, .. }) if is_gone(&error) && tries < TRIES_MAX => {
+            Err(CliError::Unanswered {
+                why: Unanswered::Broken(error),
+                ..
+            }) if is_gone(&error) && tries < TRIES_MAX => {
                 thread::sleep(TRY_EVERY);
             }
             other => return other.map(Some),
@@ -170,13 +175,14 @@ pub(super) fn connect(socket: &Path) -> Result<Option<UnixStream>, CliError> {
         Ok(stream) => Ok(Some(stream)),
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
-            io::ErrorKind::PermissionDenied => Err(CliError::SocketForbidden {
-                socket: socket.to_owned(),
-            }),
-            _ => Err(CliError::Socket {
-                socket: socket.to_owned(),
-                error,
-            }),
+            io::ErrorKind::PermissionDenied => Err(CliError::unanswered(
+                socket.to_owned(),
+                Unanswered::Forbidden,
+            )),
+            _ => Err(CliError::unanswered(
+                socket.to_owned(),
+                Unanswered::Broken(error),
+            )),
         },
     }
 }
@@ -201,10 +207,12 @@ pub(super) fn refuse_other_user(path: &Path) -> Result<(), CliError> {
 
 pub(super) fn offline_error(config: &Config, error: ServerError) -> CliError {
     match error {
-        ServerError::Store(StartError::InUse { .. }) => CliError::Held {
-            socket: config.admin_socket(),
-            data_dir: config.data_dir.clone(),
-        },
+        ServerError::Store(StartError::InUse { .. }) => CliError::unanswered(
+            config.admin_socket(),
+            Unanswered::Held {
+                data_dir: config.data_dir.clone(),
+            },
+        ),
         error => CliError::Server(error),
     }
 }
@@ -226,14 +234,10 @@ fn exchange(
         _ => ANSWER_SPAN,
     };
     let broken = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CliError::SocketSilent {
-            socket: socket.to_owned(),
-            waited: span,
-        },
-        _ => CliError::Socket {
-            socket: socket.to_owned(),
-            error,
-        },
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            CliError::unanswered(socket.to_owned(), Unanswered::Silent { waited: span })
+        }
+        _ => CliError::unanswered(socket.to_owned(), Unanswered::Broken(error)),
     };
     let body = serde_json::to_vec(request).map_err(|error| broken(error.into()))?;
     let head = format!(
@@ -251,9 +255,7 @@ fn exchange(
         .map_err(broken)?;
     body_of(&answer)
         .and_then(|body| serde_json::from_slice(body).ok())
-        .ok_or_else(|| CliError::NotAnAnswer {
-            socket: socket.to_owned(),
-        })
+        .ok_or_else(|| CliError::unanswered(socket.to_owned(), Unanswered::NotAnAnswer))
 }
 
 /// The body of a whole HTTP/1.1 response; its length is given, as ours always is.

@@ -10,7 +10,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Site;
-use super::error::CliError;
+use super::error::{CliError, Left};
 use super::print::{counted, out, out_json, out_table, shown};
 use crate::config::Config;
 use crate::directory::{Account, Directory};
@@ -128,7 +128,7 @@ impl Adopt {
         }
         match outcomes.iter().filter(|o| !o.is_good()).count() {
             0 => Ok(()),
-            failed => Err(CliError::NotAdopted(failed)),
+            failed => Err(CliError::Left(Left::Trees, failed)),
         }
     }
 

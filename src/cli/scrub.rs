@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::error::CliError;
+use super::error::{CliError, Left, Unanswered};
 use super::print::{counted, out, out_json, out_table, when};
 use super::{Site, admin};
 use crate::base::ByteSize;
@@ -48,7 +48,7 @@ impl Scrub {
         let left = findings.filter(|f| !f.kind.is_mended()).count();
         match left {
             0 => Ok(()),
-            left => Err(CliError::DamageFound(left)),
+            left => Err(CliError::Left(Left::Damage, left)),
         }
     }
 
@@ -81,9 +81,8 @@ impl Scrub {
 }
 
 fn asked(config: &Config, value: Value) -> Result<Vec<ScrubStatus>, CliError> {
-    serde_json::from_value(value).map_err(|_| CliError::NotAnAnswer {
-        socket: config.admin_socket(),
-    })
+    serde_json::from_value(value)
+        .map_err(|_| CliError::unanswered(config.admin_socket(), Unanswered::NotAnAnswer))
 }
 
 fn report(shards: &[ScrubStatus]) -> Result<(), CliError> {

@@ -55,7 +55,8 @@ mod view;
 
 pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, Recount, Status};
 pub use adopt::{
-    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, UidlFormat,
+    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, Rescanned,
+    UidlFormat,
 };
 pub use config::StoreConfig;
 pub use error::StoreError;

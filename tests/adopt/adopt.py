@@ -221,6 +221,16 @@ def drop_in(palomar):
     box.logout()
 
 
+def rescan(palomar):
+    """What another program copied into cur/ is there when the operator has asked for it."""
+    root = next((palomar.folder / "data" / "mail").glob("*/*/dovecot-uidlist")).parent
+    (root / "cur" / "1600000001.copied.elsewhere:2,FS").write_bytes(letter(102))
+    words = ("mailbox", "rescan", USER, "--folder", "inbox", "--json")
+    for count in (1, 0):
+        told = json.loads(palomar.cli(*words))
+        assert told == [{"name": "INBOX", "files": count, "taken_in": count}], told
+
+
 def mutt(folder, home):
     """Lets mutt read a Maildir: what its list shows of each message, by Message-ID."""
     rc = write(home / "muttrc",
@@ -270,6 +280,8 @@ def main():
             assert counted == all_of, (counted, all_of)
         assert all(f["differing"] == 0 for f in told[0]["report"]["folders"]), told
         assert not tree.exists()
+        stopped = palomar.cli("mailbox", "rescan", USER)
+        assert "every file has its message" in stopped, stopped
         print(f"ok   adopted {all_of} messages", flush=True)
         with palomar, told_of(palomar):
             same("adopted", before, truth(palomar.port), ("Archive", "Drafts", "Junk", "Trash"))
@@ -281,6 +293,8 @@ def main():
             clients.transfers("one more", 1, 1)
             drop_in(palomar)
             clients.transfers("dropped into new", 1, 1)
+            rescan(palomar)
+            clients.transfers("copied into cur", 1, 1)
             change(palomar.port)
             clients.mbsync()
             clients.offlineimap()

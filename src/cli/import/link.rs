@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cli::admin;
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, Unanswered};
 use crate::config::Config;
 use crate::server::{self, OfflineJob, ServerError};
 use crate::web::import::{ImportQuery, ImportRows};
@@ -80,9 +80,7 @@ impl Link {
     }
 
     fn silent(&self) -> CliError {
-        CliError::NotAnAnswer {
-            socket: self.config.admin_socket(),
-        }
+        CliError::unanswered(self.config.admin_socket(), Unanswered::NotAnAnswer)
     }
 
     pub fn make_folder(&self, user: &str, folder: &str, subscribed: bool) -> Result<(), CliError> {
@@ -126,7 +124,7 @@ impl Link {
         }
         let socket = self.config.admin_socket();
         let Some(mut stream) = admin::connect(&socket)? else {
-            return Err(CliError::NoServer { socket });
+            return Err(CliError::unanswered(socket, Unanswered::NoServer));
         };
         let head = "POST /v1/import HTTP/1.1\r\nHost: admin\r\nTransfer-Encoding: chunked\r\n\
                     Connection: close\r\n\r\n";
@@ -136,7 +134,7 @@ impl Link {
             .and_then(|()| stream.write_all(head.as_bytes()));
         match begun {
             Ok(()) => Ok(Stream::Socket { stream, socket }),
-            Err(error) => Err(CliError::Socket { socket, error }),
+            Err(error) => Err(CliError::unanswered(socket, Unanswered::Broken(error))),
         }
     }
 }
@@ -188,7 +186,7 @@ impl Stream {
                 let mut answer = Vec::new();
                 let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
                 if let (Err(error), true) = (read, answer.is_empty()) {
-                    return Err(CliError::Socket { socket, error });
+                    return Err(CliError::unanswered(socket, Unanswered::Broken(error)));
                 }
                 admin::body_of(&answer).and_then(|body| serde_json::from_slice(body).ok())
             }

@@ -19,10 +19,10 @@ use crate::runtime::{Step, now, trace_id, unix_now};
 use crate::store::doom::Doomed;
 use crate::store::journal::Class;
 use crate::store::mailbox::{Mailbox, disk_error};
-use crate::store::maildir::{Task, said_size};
+use crate::store::maildir::{OwnName, Task, said_size};
 use crate::store::partition::Partition;
 use crate::store::shard::Shard;
-use crate::store::{AdoptedRow, Op, StoreError};
+use crate::store::{AdoptedRow, Op, StoreError, repair};
 
 /// A session asks at most so often.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -75,7 +75,7 @@ pub(super) async fn look_at(shard: &Shard, mailboxes: Due) -> Vec<Key> {
     let mut again = Vec::new();
     for (((partition, mailbox), time), filled) in changed.into_iter().zip(filled) {
         let outcome = match filled {
-            Ok(false) => Ok(0),
+            Ok(false) => Ok(Taken::default()),
             _ => take(shard, &partition, &mailbox, Where::New).await,
         };
         // A file system without times (0) is looked at every time.
@@ -92,13 +92,20 @@ pub(super) async fn look_at(shard: &Shard, mailboxes: Due) -> Vec<Key> {
     again
 }
 
-/// Takes what is in a folder and is no row; answers how many messages that were.
-pub(in crate::store) async fn take(
+/// What taking came to: files that were no rows, and how many of them are now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub files: u64,
+    pub taken_in: u64,
+}
+
+/// Takes what is in a folder and is no row.
+pub(super) async fn take(
     shard: &Shard,
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
     whence: Where,
-) -> Result<u64, StoreError> {
+) -> Result<Taken, StoreError> {
     let until = Deadline::after(now(), TURN_WAIT);
     let pause = shard.settling.acquire(1, until).await;
     let _pause = pause.map_err(|_| StoreError::Busy)?;
@@ -108,21 +115,24 @@ pub(in crate::store) async fn take(
         account.is_some_and(|a| !is_under_way(a)) && mailbox.made.get() && !mailbox.deleted.get()
     };
     if !is_ours {
-        return Ok(0);
+        return Ok(Taken::default());
     }
     let folder = mailbox.path();
     let found = Found::list(&shard.disk, &folder, &Lists::default(), whence).await;
     let mut files = found.map_err(|error| disk_error(&error))?.files;
     if files.is_empty() {
-        return Ok(0);
+        return Ok(Taken::default());
     }
     let known = known(shard, partition, mailbox, whence).await?;
     files.retain(|file| !known.contains(&file.stem));
     part(&mut files);
-    let mut taken = 0;
+    let mut taken = Taken {
+        files: files.len() as u64,
+        taken_in: 0,
+    };
     while !files.is_empty() {
         let rest = files.split_off(files.len().min(TAKEN_MAX));
-        taken += take_some(shard, partition, mailbox, files).await?;
+        taken.taken_in += take_some(shard, partition, mailbox, files).await?;
         files = rest;
     }
     Ok(taken)
@@ -137,7 +147,7 @@ async fn known(
 ) -> Result<HashSet<String>, StoreError> {
     let mut known = HashSet::new();
     if whence == Where::Everywhere {
-        shard.owned.load(mailbox, &shard.disk).await?;
+        repair::load(&shard.disk, &shard.owned, partition, mailbox).await?;
         let index = mailbox.index.borrow();
         let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
         known.extend((0..index.len()).map(|at| index.stem(at)));
@@ -230,8 +240,9 @@ async fn make_durable(
     let mut dirs: HashSet<PathBuf> = HashSet::new();
     for file in files {
         let from = file.path(folder);
-        if file.is_new && !is_own(&file.stem) {
-            // A stem that comes back must not cost the message that has it in `cur`.
+        // A stem that comes back must not cost the message that has it in `cur`; and the name of a
+        // placement says a UID, which is another message's.
+        if (file.is_new && !is_own(&file.stem)) || OwnName::parse(&file.stem).is_some() {
             let said = said_size(&file.stem).map_or(String::new(), |size| format!(",S={size}"));
             // Lower case: it must not look like the name of a placement.
             let id = trace_id().to_string().to_ascii_lowercase();

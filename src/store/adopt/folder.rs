@@ -101,7 +101,7 @@ pub(super) struct Found {
 
 /// Which directories are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Where {
+pub(super) enum Where {
     New,
     Everywhere,
 }

@@ -5,7 +5,7 @@
 //! crash between them leaves, stand in `docs/STORE.md`, "Adopting". While a plan stands in the
 //! account's values, nobody else gets at the account.
 //!
-//! What other programs put into folders later arrives by [`watch`] and [`look`].
+//! What other programs put into folders later arrives by [`watch`], [`look`] and [`rescan`].
 //!
 //! Runs on: the shard that owns the account. Deliberately absent: what only Dovecot's binary index
 //! holds (keywords beyond the 26 that have letters).
@@ -16,6 +16,7 @@ mod leave;
 mod look;
 mod place;
 mod plan;
+mod rescan;
 mod run;
 mod uidl;
 mod watch;
@@ -28,9 +29,10 @@ use super::StoreError;
 use super::catalogue::AccountState;
 use crate::runtime::{DiskError, DiskErrorKind};
 
-pub(super) use arrive::{look, take};
-pub(super) use folder::Where;
+pub(super) use arrive::look;
 pub(super) use leave::write_lists;
+pub use rescan::Rescanned;
+pub(super) use rescan::rescan;
 pub use uidl::{NotAFormat, UidlFormat};
 pub(super) use watch::watch;
 
