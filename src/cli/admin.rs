@@ -1,7 +1,6 @@
 //! The way to the server: its admin socket, or, where no server runs, the data directory.
 
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
@@ -36,10 +35,7 @@ pub fn ask(config: &Config, request: AdminRequest) -> Result<Value, CliError> {
     let socket = config.admin_socket();
     let reply = match reply_of(&socket, &request)? {
         Some(reply) => reply,
-        None => {
-            refuse_other_user(&config.data_dir)?;
-            server::offline(config, request).map_err(|error| offline_error(config, error))?
-        }
+        None => server::offline(config, request).map_err(|error| offline_error(config, error))?,
     };
     value_of(reply)
 }
@@ -86,9 +82,6 @@ fn offline_all(
     commands: Vec<Command>,
     mut each: impl FnMut(&Command) + 'static,
 ) -> (Vec<Answer>, Option<CliError>) {
-    if let Err(error) = refuse_other_user(&config.data_dir) {
-        return (Vec::new(), Some(error));
-    }
     let done = commands.clone();
     let requests = commands.into_iter().map(AdminRequest::Directory).collect();
     let replies = server::offline_all(config, requests, move |n| each(&done[n]));
@@ -122,7 +115,6 @@ pub fn ask_all(
     mut each: impl FnMut(usize) + 'static,
 ) -> Result<Vec<Value>, CliError> {
     if !is_running(config) {
-        refuse_other_user(&config.data_dir)?;
         let replies = server::offline_all(config, requests, each);
         let replies = replies.map_err(|error| offline_error(config, error))?;
         return replies.into_iter().map(value_of).collect();
@@ -184,24 +176,6 @@ pub(super) fn connect(socket: &Path) -> Result<Option<UnixStream>, CliError> {
                 Unanswered::Broken(error),
             )),
         },
-    }
-}
-
-/// Files made by another user than the server's would stop its next start.
-pub(super) fn refuse_other_user(path: &Path) -> Result<(), CliError> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => {
-            Err(CliError::OtherUser {
-                path: path.to_owned(),
-                uid: metadata.uid(),
-            })
-        }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CliError::File {
-            path: path.to_owned(),
-            error,
-        }),
-        // What is not there yet is made by whoever comes first.
-        _ => Ok(()),
     }
 }
 

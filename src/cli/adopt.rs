@@ -1,7 +1,6 @@
 //! `palomar adopt`: Maildir++ trees as Dovecot left them become the mail of their accounts, in
 //! place (`docs/howto/adopt-dovecot.md`).
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -114,7 +113,6 @@ fn expanded(pattern: &str, address: &str) -> PathBuf {
 impl Adopt {
     pub fn run(self, site: &Site) -> Result<(), CliError> {
         let config = site.config()?;
-        same_owner(&config.data_dir)?;
         if super::admin::is_running(&config) {
             return Err(CliError::Usage(
                 "stop palomar first: adopting works on a stopped server",
@@ -219,20 +217,6 @@ impl Adopt {
             report,
             error,
         }
-    }
-}
-
-/// Files that another user makes would stop the server's next start.
-fn same_owner(data_dir: &Path) -> Result<(), CliError> {
-    let Ok(metadata) = std::fs::metadata(data_dir.join("journal")) else {
-        return Ok(());
-    };
-    match metadata.uid() {
-        uid if uid == rustix::process::geteuid().as_raw() => Ok(()),
-        uid => Err(CliError::OtherUser {
-            path: data_dir.to_owned(),
-            uid,
-        }),
     }
 }
 

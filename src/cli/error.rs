@@ -63,11 +63,6 @@ pub enum CliError {
     Journal(JournalError),
     /// What would be lost has been told; the last word is missing.
     NotConfirmed,
-    /// Files made by another user than the server's would stop its next start.
-    OtherUser {
-        path: PathBuf,
-        uid: u32,
-    },
     Demo(super::demo::DemoError),
 }
 
@@ -204,12 +199,6 @@ impl fmt::Display for CliError {
             CliError::NotConfirmed => {
                 f.write_str("nothing was changed; to lose what is listed, add --yes")
             }
-            CliError::OtherUser { path, uid } => write!(
-                f,
-                "{} belongs to the user {uid}; run the command as that one: sudo -u '#{uid}' \
-                 palomar ...",
-                path.display()
-            ),
             CliError::Demo(error) => error.fmt(f),
         }
     }

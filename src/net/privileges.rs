@@ -22,6 +22,8 @@ pub enum PrivilegeError {
     Threads { threads: usize },
     /// The data directory was made by somebody else.
     NotTheirs { user: String, directory: PathBuf },
+    /// What this user makes there would stop the server's next start.
+    NotOwner { directory: PathBuf, uid: u32 },
     /// What was made as root cannot be given away.
     File { path: PathBuf, error: io::Error },
     /// A file that must be read, or a system call, failed.
@@ -86,12 +88,19 @@ pub fn hand_over(user: &str, directory: &Path, made: &[PathBuf]) -> Result<(), P
 }
 
 /// Makes root's calling thread, and those that it starts, the owner of `directory`: so that what
-/// root does there on a stopped server can be read by the server. Nothing happens where the process
-/// is not root. Other threads stay who they are.
+/// root does there on a stopped server can be read by the server. Other threads stay who they are;
+/// who is neither root nor the owner is refused.
 pub fn become_owner(directory: &Path) -> Result<(), PrivilegeError> {
     let owner = fs::metadata(directory).map_err(failed_file(directory))?;
-    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+    let own = rustix::process::geteuid();
+    if own.as_raw() == owner.uid() {
         return Ok(());
+    }
+    if !own.is_root() {
+        return Err(PrivilegeError::NotOwner {
+            directory: directory.to_owned(),
+            uid: owner.uid(),
+        });
     }
     become_account(&known(&owner.uid().to_string()).unwrap_or(Account {
         uid: owner.uid(),
@@ -190,6 +199,12 @@ impl fmt::Display for PrivilegeError {
             PrivilegeError::NotTheirs { user, directory } => write!(
                 f,
                 "{}: belongs to somebody else than `user`; `chown -R {user}: {0}` gives it away",
+                directory.display()
+            ),
+            PrivilegeError::NotOwner { directory, uid } => write!(
+                f,
+                "{} belongs to the user {uid}; run the command as root or as that one: \
+                 sudo -u '#{uid}' palomar ...",
                 directory.display()
             ),
             PrivilegeError::File { path, error } => write!(f, "{}: {error}", path.display()),

@@ -77,6 +77,9 @@ pub fn with_store<R: 'static>(
     config: &Config,
     work: impl AsyncFnOnce(Store, Directory) -> R + 'static,
 ) -> Result<R, ServerError> {
+    if config.data_dir.exists() {
+        net::become_owner(&config.data_dir)?;
+    }
     let made = build::make_data_dir(config)?;
     if let Some(user) = &config.user {
         net::hand_over(user, &config.data_dir, &made)?;

@@ -2,9 +2,8 @@
 //! a stopped one.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -50,7 +49,6 @@ impl Link {
         let offline = match admin::is_running(config) {
             true => None,
             false => {
-                is_ours(&config.data_dir.join("journal"))?;
                 let (jobs, work) = flume::bounded(1);
                 let at = config.clone();
                 let thread = thread::Builder::new()
@@ -136,19 +134,6 @@ impl Link {
             Ok(()) => Ok(Stream::Socket { stream, socket }),
             Err(error) => Err(CliError::unanswered(socket, Unanswered::Broken(error))),
         }
-    }
-}
-
-/// What the store of a stopped server writes must belong to the server's user.
-fn is_ours(path: &Path) -> Result<(), CliError> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => {
-            Err(CliError::OtherUser {
-                path: path.to_owned(),
-                uid: metadata.uid(),
-            })
-        }
-        _ => Ok(()),
     }
 }
 
