@@ -393,10 +393,15 @@ async fn keep_part(
         from: cur.join(file_name(stem, *letters)),
         to: to.join(stem),
     }));
-    let outcomes = disk.batch(steps).await.into_iter().skip(from);
+    let mut outcomes = disk.batch(steps).await;
+    let linked = outcomes.split_off(from);
     let mut moved = HashMap::new();
-    let mut troubles = Vec::new();
-    for ((stem, _), outcome) in files.iter().zip(outcomes) {
+    let mut troubles: Vec<DiskError> = outcomes
+        .into_iter()
+        .filter_map(Result::err)
+        .filter(|error| error.kind != DiskErrorKind::NotFound)
+        .collect();
+    for ((stem, _), outcome) in files.iter().zip(linked) {
         match outcome {
             Err(error) if error.kind == DiskErrorKind::NotFound => {
                 moved.insert(stem.as_str(), ());

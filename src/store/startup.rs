@@ -244,7 +244,7 @@ async fn write_format(disk: &Disk, path: &Path, partitions: u16) -> Result<(), S
         },
         Step::SyncDir { path: dir },
     ];
-    for done in disk.batch(steps).await {
+    for done in disk.batch(vec![Step::Group(steps)]).await {
         done?;
     }
     Ok(())

@@ -209,7 +209,8 @@ impl Disk {
     }
 
     /// Does the steps in order in one trip to the pool. A failed step does not end the batch: the
-    /// outcomes stand in the steps' order. The deadline is for the whole batch.
+    /// outcomes stand in the steps' order. Steps that must not be done without those before them
+    /// are a [`Step::Group`]. The deadline is for the whole batch.
     pub async fn batch(&self, steps: Vec<Step>) -> Vec<Result<Done, DiskError>> {
         match &self.kind {
             Kind::Real(real) => {

@@ -20,6 +20,11 @@ use crate::base::UnixMs;
 const COPY_BYTES: usize = 128 << 10;
 
 pub(super) fn apply(step: &Step) -> Result<Done, DiskError> {
+    if let Step::Group(steps) = step {
+        return steps.iter().try_fold(Done::default(), |all, step| {
+            apply(step).map(|done| all.and(done))
+        });
+    }
     if let Some((path, at, bytes, how)) = step.as_write() {
         let fd = open(path, how).map_err(|cause| DiskError::new(DiskOp::Open, path, &cause))?;
         File::from(fd)
@@ -119,7 +124,8 @@ fn change(step: &Step) -> io::Result<()> {
         Step::WriteNew { .. }
         | Step::Append { .. }
         | Step::Replace { .. }
-        | Step::Convert { .. } => {
+        | Step::Convert { .. }
+        | Step::Group(_) => {
             unreachable!("a write is no change")
         }
     }

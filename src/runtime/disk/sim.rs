@@ -247,6 +247,11 @@ impl SimDisk {
     }
 
     pub(super) fn apply(&self, step: &Step) -> Result<Done, DiskError> {
+        if let Step::Group(steps) = step {
+            return steps.iter().try_fold(Done::default(), |all, step| {
+                self.apply(step).map(|done| all.and(done))
+            });
+        }
         let mut state = self.state.borrow_mut();
         if let Step::Replace {
             tmp,
@@ -526,7 +531,8 @@ impl State {
             | Step::WriteNew { .. }
             | Step::Append { .. }
             | Step::Replace { .. }
-            | Step::Convert { .. } => unreachable!("done by the caller"),
+            | Step::Convert { .. }
+            | Step::Group(_) => unreachable!("done by the caller"),
         }
     }
 

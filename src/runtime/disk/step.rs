@@ -70,6 +70,8 @@ pub enum Step {
     SyncDir {
         path: PathBuf,
     },
+    /// The steps in order, as far as the first that fails: what comes after it is not done.
+    Group(Vec<Step>),
 }
 
 /// Makes one stream of octets of another: pure, and with bounded memory.
@@ -105,6 +107,10 @@ impl Step {
             Step::SetTimes { path, .. } => (DiskOp::SetTimes, path),
             Step::SyncFile { path } => (DiskOp::Fsync, path),
             Step::SyncDir { path } => (DiskOp::SyncDir, path),
+            Step::Group(steps) => match steps.first() {
+                Some(first) => first.subject(),
+                None => (DiskOp::Compute, Path::new("")),
+            },
         }
     }
 
@@ -124,6 +130,12 @@ impl Step {
 }
 
 impl Done {
+    pub(super) fn and(self, other: Done) -> Self {
+        Done {
+            bytes_written: self.bytes_written + other.bytes_written,
+        }
+    }
+
     pub(super) fn wrote(bytes: &[u8]) -> Self {
         Done {
             bytes_written: bytes.len() as u64,

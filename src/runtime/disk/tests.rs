@@ -166,6 +166,37 @@ fn a_batch_answers_each_step() {
 }
 
 #[test]
+fn a_group_ends_at_its_first_error() {
+    on_both(|disk, root| async move {
+        let [one, two, three] = ["one", "two", "three"].map(|name| root.join(name));
+        let new = |path: &Path| Step::WriteNew {
+            path: path.into(),
+            bytes: b"mail".to_vec(),
+        };
+        let rename = |from: &Path, to: &Path| Step::Rename {
+            from: from.into(),
+            to: to.into(),
+        };
+        let outcomes = disk
+            .batch(vec![
+                Step::Group(vec![new(&one), new(&one), rename(&one, &two)]),
+                Step::Group(vec![new(&three), rename(&three, &two)]),
+                Step::Group(Vec::new()),
+            ])
+            .await;
+        let exists = Err(DiskError {
+            op: DiskOp::Open,
+            path: one.clone(),
+            kind: DiskErrorKind::Exists,
+        });
+        let bytes = |n| Ok(Done { bytes_written: n });
+        assert_eq!(outcomes, [exists, bytes(4), bytes(0)]);
+        assert!(disk.exists(&one).await.unwrap());
+        assert!(!disk.exists(&three).await.unwrap());
+    });
+}
+
+#[test]
 fn a_disk_that_does_not_answer_is_late() {
     block_on(async {
         let pool = Pool::start(1, 1);

@@ -301,28 +301,30 @@ impl Settler<'_> {
                     let tmp = mailbox.path().join("tmp").join(&stem);
                     let size = self.bodies.size(&source, memory.as_ref()).await?;
                     if size > PIECE_BYTES {
+                        let mut whole = Vec::new();
                         let sum = if self.owned.packing.get() == Packing::Zstd {
                             let plain = tmp.with_extension("plain");
                             let sum = self.write_large(&plain, &prefix, &source, size).await?;
-                            steps.push(Step::Convert {
+                            whole.push(Step::Convert {
                                 from: plain.clone(),
                                 to: tmp.clone(),
                                 how: pack,
                             });
-                            steps.push(Step::Unlink { path: plain });
+                            whole.push(Step::Unlink { path: plain });
                             sum
                         } else {
                             self.write_large(&tmp, &prefix, &source, size).await?
                         };
                         self.compare(sum == crc32c, &mailbox, &stem);
-                        steps.push(Step::SetTimes {
+                        whole.push(Step::SetTimes {
                             path: tmp.clone(),
                             at: date,
                         });
-                        steps.push(Step::Rename {
+                        whole.push(Step::Rename {
                             from: tmp,
                             to: file,
                         });
+                        steps.push(Step::Group(whole));
                     } else {
                         let mut whole = prefix.to_vec();
                         let memory = memory.as_ref();
@@ -453,7 +455,7 @@ impl Settler<'_> {
         let folder = place.mailbox.path();
         let tmp = folder.join("tmp").join(&place.stem);
         let to = folder.join("cur").join(file_name(&place.stem, letters));
-        self.steps(vec![
+        self.steps(vec![Step::Group(vec![
             Step::Convert {
                 from: from.to_path_buf(),
                 to: tmp.clone(),
@@ -464,7 +466,7 @@ impl Settler<'_> {
                 at: date,
             },
             Step::Rename { from: tmp, to },
-        ])
+        ])])
         .await
     }
 

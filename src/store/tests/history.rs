@@ -503,3 +503,49 @@ async fn check(store: &Store, known: &BTreeMap<String, bool>) {
     let stats = store.stats();
     assert_eq!((stats.misfits, stats.history_lost), (0, 0));
 }
+
+/// Mail was moved out of a folder, the folder deleted, and its grave removed, for age or for want
+/// of room, before a checkpoint: the replay had nothing to copy from, and the mail was lost.
+#[test]
+fn a_grave_stays_until_a_checkpoint_covers_it() {
+    for (days, full) in [(14, false), (14, true), (0, false), (0, true)] {
+        let sim = SimDisk::new(7);
+        let disk = Disk::sim(sim.clone());
+        let cfg = crate::store::StoreConfig {
+            undelete_days: days,
+            ..config(1)
+        };
+        let next = cfg.clone();
+        block_on(async move {
+            let recovered = Store::recover_all(cfg, &disk).await.expect("recovers");
+            let store = Store::open(ShardId(0), &recovered, disk.clone()).await;
+            let store = store.expect("opens");
+            deliver(&store, "Old", &letter(1)).await.expect("delivers");
+            store.checkpoint().await.expect("a checkpoint");
+            let view = open(&store, "Old").await;
+            let to = ana(&store).await.find("Archive").expect("is there");
+            view.move_to(view.uids(), to).await.expect("moves");
+            ana(&store).await.delete("Old").await.expect("deletes");
+            store.settle_all().await.expect("settles");
+            let today = Day::of(unix_now());
+            match full {
+                true => drop(crate::store::history::free(&disk, &store.shard().owned).await),
+                false => store.prune(Day(today.0 + 100)).await,
+            }
+        })
+        .expect("the executor runs");
+        let disk = Disk::sim(sim);
+        block_on(async move {
+            let recovered = Store::recover_all(next, &disk).await.expect("recovers");
+            let store = Store::open(ShardId(0), &recovered, disk.clone()).await;
+            let store = store.expect("opens");
+            assert_eq!(texts(&store, "Archive").await, [told(1)], "{days} {full}");
+            // And then it goes.
+            store.checkpoint().await.expect("a checkpoint");
+            store.prune(Day(Day::of(unix_now()).0 + 100)).await;
+            let day = format!("{ROOT}/removed/{}", Day::of(unix_now()));
+            assert!(!disk.exists(Path::new(&day)).await.expect("looks"));
+        })
+        .expect("the executor runs");
+    }
+}
