@@ -167,7 +167,7 @@ pub async fn publish(store: Store, gate: Gate) {
         UNSETTLED.set(now.unsettled);
         PANICS.set(runtime::panics());
         before = now;
-        let slept = async { runtime::sleep(PUBLISH_EVERY).await };
+        let slept = async { runtime::rest(PUBLISH_EVERY).await };
         futures_lite::future::or(slept, gate.closing()).await;
     }
 }
@@ -186,7 +186,7 @@ pub async fn publish_listeners(listeners: Vec<(Speaks, Arc<ListenerCounters>)>, 
             REFUSED.add(*speaks, now.1 - before.1);
             *before = now;
         }
-        let slept = async { runtime::sleep(PUBLISH_EVERY).await };
+        let slept = async { runtime::rest(PUBLISH_EVERY).await };
         futures_lite::future::or(slept, gate.closing()).await;
     }
 }

@@ -25,13 +25,13 @@ use super::{
 };
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
-use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
+use crate::runtime::{Disk, Gate, Pool, now, rest, sleep, spawn_in, yield_if_needed};
 
 /// Fill of the journal from which a checkpoint does not wait for its time.
 const CHECKPOINT_PERMILLE: u32 = 500;
 /// Between looks at the journal's fill.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
-/// The same while there is nothing to make a checkpoint of: an idle server hardly wakes.
+/// The same while nothing is applied: an idle server hardly wakes.
 const WATCH_IDLE_EVERY: Duration = Duration::from_secs(2);
 /// After a failure of the disk.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -364,9 +364,14 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
     let mut last = now();
     while !shard.gate.is_closed() {
         let wanted = shard.checkpoint_wanted.notified();
-        let quiet = !shard.owned.all().iter().any(|p| p.dirty.get());
-        let every = if quiet { WATCH_IDLE_EVERY } else { WATCH_EVERY };
-        or(or(sleep(every), wanted), shard.gate.closing()).await;
+        // What is applied may fill the journal; otherwise there is only the time to watch.
+        let applied = shard.owned.work.notified();
+        let worked = async {
+            applied.await;
+            sleep(WATCH_EVERY).await;
+        };
+        let passed = or(rest(WATCH_IDLE_EVERY), worked);
+        or(or(passed, wanted), shard.gate.closing()).await;
         let dirty = shard.owned.all().iter().any(|p| p.dirty.get());
         let due = now().duration_since(last) >= shard.cfg.checkpoint_every;
         let full = shard.journal.unreleased_permille() >= CHECKPOINT_PERMILLE;

@@ -12,6 +12,7 @@
 
 mod error;
 mod file;
+mod notice;
 mod real;
 mod sim;
 mod step;
@@ -31,6 +32,7 @@ use crate::base::{Deadline, UnixMs};
 
 pub use error::{DiskError, DiskErrorKind, DiskOp};
 pub use file::{DiskFile, Open};
+pub use notice::{Notice, Notices, WatchId};
 pub use sim::{SimCounters, SimDisk};
 pub use step::{Convert, Done, FilePart, Step};
 
