@@ -256,6 +256,16 @@ fn tell(outcomes: &[Outcome], dry_run: bool) -> Result<(), CliError> {
             text.push_str(&shown(&format!("not read, left where it is: {path}")));
             text.push('\n');
         }
+        let aside = outcome.report.iter().flat_map(|r| &r.aside);
+        for path in aside {
+            let what = if dry_run {
+                "would be put aside"
+            } else {
+                "put aside"
+            };
+            text.push_str(&shown(&format!("no mail, {what}: {path}")));
+            text.push('\n');
+        }
     }
     out(&text)
 }

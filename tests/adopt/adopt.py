@@ -7,6 +7,9 @@ Dovecot is filled; mbsync, offlineimap and fetchmail synchronise with it. Then t
 the same clients, with the state that they kept, must transfer nothing. One letter more, and each
 must transfer one. Then everything is settled and Dovecot serves the tree again, with every UID,
 flag, keyword, date and octet as it was here; the clients transfer nothing, and mutt reads it too.
+
+A second tree is of a Dovecot that was set up otherwise: levels by dots below `INBOX.`, UIDLs of its
+own that it saved, compressed mail; one folder has a list of version 1, one has lost its list.
 """
 
 import contextlib
@@ -106,7 +109,7 @@ def truth(port):
                              hashlib.sha256(body).hexdigest())
         assert len(rows) == count, (name, count, rows)
         found[name] = (validity, uidnext, rows)
-    subscribed = {re.search(rb'"?([^"]*?)"?$', line)[1] for line in ok(box.lsub()) if line}
+    subscribed = {re.search(rb'"?([^"]*?)"?$', line)[1].strip() for line in ok(box.lsub()) if line}
     box.logout()
     return found, subscribed
 
@@ -255,6 +258,7 @@ def told_of(server):
 
 def main():
     binary = sys.argv[1]
+<<<<<<< HEAD
     with tempfile.TemporaryDirectory(prefix="palomar-adopt-") as folder:
         folder = Path(folder)
         folder.chmod(0o755)
@@ -319,7 +323,127 @@ def main():
             log = (folder / "dovecot-2" / "dovecot.log").read_text()
             trouble = [line for line in log.splitlines() if re.search(r"Error|Warning|Panic", line)]
             assert not trouble, trouble
+=======
+    for walk in (set_up_otherwise, there_and_back):
+        with tempfile.TemporaryDirectory(prefix="palomar-adopt-") as folder:
+            Path(folder).chmod(0o755)
+            walk(Path(folder), binary)
+>>>>>>> fixa
     print("passed")
+
+
+def there_and_back(folder, binary):
+    tree = folder / "vmail" / "ana"
+    clients = Clients(folder / "clients")
+    with Dovecot(folder / "dovecot", PASSWORD, tree) as dovecot:
+        fill(dovecot.port)
+        before, known = truth(dovecot.port), uidls(dovecot.pop3)
+        all_of = sum(len(rows) for _, _, rows in before[0].values())
+        inbox = len(before[0]["INBOX"][2])
+        clients.to(dovecot.port, dovecot.pop3)
+        clients.transfers("Dovecot, first time", all_of, inbox)
+        clients.transfers("Dovecot, second time", 0, 0)
+        before = truth(dovecot.port)
+    own(folder / "vmail", os.getuid(), os.getgid())
+
+    palomar = Palomar(folder / "palomar", binary, LISTENERS, DOMAIN)
+    palomar.user("ana", PASSWORD)
+    dry = json.loads(palomar.run("adopt", "--user", USER, tree, "--dry-run", "--json").stdout)
+    told = json.loads(palomar.run("adopt", "--user", USER, tree, "--verify", "--json").stdout)
+    for report in (dry, told):
+        counted = sum(f["messages"] for f in report[0]["report"]["folders"])
+        assert counted == all_of, (counted, all_of)
+    assert all(f["differing"] == 0 for f in told[0]["report"]["folders"]), told
+    assert not tree.exists()
+    print(f"ok   adopted {all_of} messages", flush=True)
+    with palomar, told_of(palomar):
+        same("adopted", before, truth(palomar.port), ("Archive", "Drafts", "Junk", "Trash"))
+        assert uidls(palomar.ports["pop3"]) == known, (uidls(palomar.ports["pop3"]), known)
+        clients.to(palomar.port, palomar.ports["pop3"])
+        clients.transfers("adopted", 0, 0)
+        with smtplib.LMTP("127.0.0.1", palomar.ports["lmtp"]) as lmtp:
+            lmtp.sendmail(f"a@{DOMAIN}", [USER], letter(100))
+        clients.transfers("one more", 1, 1)
+        drop_in(palomar)
+        clients.transfers("dropped into new", 1, 1)
+        change(palomar.port)
+        clients.mbsync()
+        clients.offlineimap()
+        clients.imap.count()
+        clients.transfers("changed", 0, 0)
+        before, known = truth(palomar.port), uidls(palomar.ports["pop3"])
+        palomar.run("settle", "--all")
+    roots = [p.parent for p in (folder / "palomar" / "data" / "mail").glob("*/*/dovecot-uidlist")]
+    assert len(roots) == 1, roots
+    shutil.move(roots[0], folder / "back")
+    read = mutt(folder / "back", folder)
+    assert len(read) == len(before[0]["INBOX"][2]), read
+    for shown, flag in (("!", r"\Flagged"), ("r", r"\Answered")):
+        want = [flags for flags, *_ in before[0]["INBOX"][2].values() if flag in flags]
+        assert len([f for f in read.values() if shown in f]) == len(want), (read, want)
+    print(f"ok   mutt reads {len(read)} messages", flush=True)
+    with Dovecot(folder / "dovecot-2", PASSWORD, folder / "back") as dovecot:
+        same("left", before, truth(dovecot.port))
+        assert uidls(dovecot.pop3) == known, (uidls(dovecot.pop3), known)
+        clients.to(dovecot.port, dovecot.pop3)
+        clients.transfers("left", 0, 0)
+        log = (folder / "dovecot-2" / "dovecot.log").read_text()
+        trouble = [line for line in log.splitlines() if re.search(r"Error|Warning|Panic", line)]
+        assert not trouble, trouble
+
+
+OTHERWISE = [
+    ("mail_plugins = listescape", "mail_plugins = zlib\nplugin {\n  zlib_save = gz\n}\n"
+     "pop3_uidl_format = %v-%u-mine\nprotocol pop3 {\n  pop3_save_uidl = yes\n}"),
+    ("  separator = /", "  separator = .\n  prefix = INBOX."),
+]
+
+
+def set_up_otherwise(folder, binary):
+    tree = folder / "vmail" / "ana"
+    with Dovecot(folder / "dovecot", PASSWORD, tree, OTHERWISE) as dovecot:
+        box = imap(dovecot.port)
+        for name in ("INBOX.Work.v1", "INBOX.Entw&APw-rfe", "INBOX.Lost"):
+            ok(box.create(name))
+            ok(box.subscribe(name))
+        for n in range(12):
+            to = ("INBOX", "INBOX.Work.v1", "INBOX.Entw&APw-rfe", "INBOX.Lost")[n % 4]
+            date = imaplib.Time2Internaldate(1_500_000_000 + n * 86_401)
+            ok(box.append(to, r"(\Seen $Label1)" if n % 3 else "", date, letter(n) + b"x" * 5_000))
+        # A gap, so that UIDs are not just counted.
+        ok(box.select("INBOX"))
+        ok(box.store("1", "+FLAGS", r"(\Deleted)"))
+        ok(box.expunge())
+        box.logout()
+        known = uidls(dovecot.pop3)
+        assert all(line.endswith(b"-mine") for line in known), known
+        before, subscribed = truth(dovecot.port)
+    own(folder / "vmail", os.getuid(), os.getgid())
+    assert any(p.read_bytes()[:2] == b"\x1f\x8b" for p in tree.glob("cur/*")), "nothing is compressed"
+    old = tree / ".Work.v1" / "dovecot-uidlist"
+    head, *lines = old.read_text().splitlines()
+    numbers = [re.search(rf" {of}(\d+)", head)[1] for of in "VN"]
+    lines = [re.sub(r"^(\d+) .*?:", r"\1 ", line) for line in lines]
+    old.write_text("\n".join([f"1 {' '.join(numbers)}", *lines, ""]))
+    (tree / ".Lost" / "dovecot-uidlist").unlink()
+
+    palomar = Palomar(folder / "palomar", binary, LISTENERS, DOMAIN)
+    palomar.user("ana", PASSWORD)
+    told = json.loads(palomar.run("adopt", "--user", USER, tree, "--verify", "--json").stdout)
+    assert all(f["differing"] == 0 for f in told[0]["report"]["folders"]), told
+    renamed = {name: name.removeprefix("INBOX.").replace(".", "/") for name in before}
+    want = {renamed[name]: of for name, of in before.items()}
+    with palomar, told_of(palomar):
+        found, now_subscribed = truth(palomar.port)
+        # What is known of a folder without its list is the messages, in some order.
+        lost, is_there = want.pop("Lost"), found.pop("Lost")
+        assert sorted(lost[2].values()) == sorted(is_there[2].values()), (lost, is_there)
+        assert is_there[0] > 0 and is_there[1] == len(lost[2]) + 1, is_there
+        subscribed = {renamed[name.decode()].encode() for name in subscribed}
+        same("set up otherwise", (want, subscribed), (found, now_subscribed),
+             ("Archive", "Drafts", "Junk", "Sent", "Trash"))
+        assert uidls(palomar.ports["pop3"]) == known, (uidls(palomar.ports["pop3"]), known)
+    print("ok   adopted from a Dovecot that is set up otherwise", flush=True)
 
 
 if __name__ == "__main__":

@@ -170,8 +170,11 @@ class Server:
 
 
 class Dovecot(Server):
-    def __init__(self, folder, password, mail=None):
+    """`changes`: what of the configuration is otherwise, as pairs (old text, new text)."""
+
+    def __init__(self, folder, password, mail=None, changes=()):
         super().__init__(folder)
+        self.changes = changes
         self.password = password
         self.mail = Path(mail or self.folder / "mail")
         self.port, self.pop3 = free_ports(2)
@@ -186,10 +189,14 @@ class Dovecot(Server):
         (self.folder / "run").mkdir()
         self.folder.chmod(0o755)
         config = self.folder / "dovecot.conf"
-        config.write_text(DOVECOT.format(
+        text = DOVECOT.format(
             folder=self.folder, port=self.port, pop3=self.pop3, mail=self.mail, me=owner.pw_name,
             group=grp.getgrgid(owner.pw_gid).gr_name, uid=owner.pw_uid, gid=owner.pw_gid,
-            password=self.password))
+            password=self.password)
+        for old, new in self.changes:
+            assert old in text, old
+            text = text.replace(old, new)
+        config.write_text(text)
         self.spawn(shutil.which("dovecot") or "/usr/sbin/dovecot", "-F", "-c", config)
         until = time.monotonic() + SECONDS_MAX
         while not self.greets():

@@ -306,6 +306,9 @@ impl SimDisk {
             DirEntry {
                 name,
                 is_dir: file.is_none(),
+                is_file: file.is_some(),
+                is_ours: true,
+                is_mount: false,
                 len: file.map_or(0, Sectors::len),
                 modified: file.map_or(UnixMs(0), |file| file.modified),
             }

@@ -556,6 +556,81 @@ fn removed_files_are_given_back_at_the_sync() {
     });
 }
 
+/// A tree that others write to had links to our own files in it, and a FIFO that took a thread of
+/// the pool for ever.
+#[test]
+fn what_is_no_file_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let disk = Disk::real(Pool::start(1, 64));
+    block_on(async move {
+        std::fs::create_dir(root.join("real")).unwrap();
+        std::fs::write(root.join("real/file"), "secret").unwrap();
+        std::os::unix::fs::symlink(root.join("real/file"), root.join("link")).unwrap();
+        std::os::unix::fs::symlink("real", root.join("dir")).unwrap();
+        std::os::unix::fs::symlink("gone/tree", root.join("away")).unwrap();
+        std::fs::create_dir(root.join("gone")).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(root.join("fifo"))
+            .status();
+        assert!(made.unwrap().success());
+        let listed = disk.list(&root).await.unwrap();
+        let kinds = |name: &str| {
+            let entry = listed.iter().find(|e| e.name == name).unwrap();
+            (entry.is_dir, entry.is_file)
+        };
+        assert_eq!(kinds("real"), (true, false));
+        for name in ["link", "dir", "fifo"] {
+            assert_eq!(kinds(name), (false, false), "{name}");
+        }
+        let refused = async |disk: &Disk, path: &str, errno| {
+            let path = root.join(path);
+            let read: fn(&Path, &mut dyn io::Read) -> io::Result<()> = |_, _| Ok(());
+            let sync = Step::SyncFile { path: path.clone() };
+            let outcomes = [
+                disk.read(&path).await.map(drop),
+                disk.open_sized(&path).await.map(drop),
+                disk.open(&path, READ_WRITE).await.map(drop),
+                disk.survey(vec![path.clone()], read)
+                    .await
+                    .remove(0)
+                    .map(drop),
+                disk.batch(vec![sync]).await.remove(0).map(drop),
+            ];
+            for outcome in outcomes {
+                assert_eq!(
+                    kind(outcome),
+                    DiskErrorKind::Io(errno),
+                    "{}",
+                    path.display()
+                );
+            }
+        };
+        refused(&disk, "link", LOOP).await;
+        refused(&disk, "fifo", INVAL).await;
+        // The directories of a path are our own, but for who says that they are not.
+        let path = root.join("dir/file");
+        assert_eq!(disk.read(&path).await.unwrap(), b"secret");
+        let foreign = disk.foreign();
+        let read = foreign.read(&path).await;
+        assert_eq!(kind(read), DiskErrorKind::Io(LOOP));
+        let size = foreign.file_len(&path).await;
+        assert_eq!(kind(size), DiskErrorKind::Io(LOOP));
+        let list = foreign.list(&root.join("dir")).await;
+        assert_eq!(kind(list), DiskErrorKind::Io(LOOP));
+        assert_eq!(disk.canonical(&path).await.unwrap(), root.join("real/file"));
+        // Of a link to what is gone: where it would be.
+        let away = disk.canonical(&root.join("away")).await.unwrap();
+        assert_eq!(away, root.join("gone/tree"));
+        let long = foreign.read_at_most(&root.join("real/file"), 5).await;
+        assert_eq!(kind(long), DiskErrorKind::Io(27));
+    })
+    .unwrap();
+}
+
+const LOOP: i32 = 40;
+const INVAL: i32 = 22;
+
 #[test]
 fn what_comes_into_a_watched_directory_is_noticed() {
     let root = tempfile::tempdir().unwrap();

@@ -143,7 +143,8 @@ impl Found {
         for &is_new in subs {
             let sub = folder.join(if is_new { "new" } else { "cur" });
             for entry in list(disk, &sub).await? {
-                if entry.is_dir || entry.name.as_encoded_bytes().starts_with(b".") {
+                // A link may lead to what is another's: it is no message.
+                if !entry.is_file || entry.name.as_encoded_bytes().starts_with(b".") {
                     continue;
                 }
                 let Foreign {
