@@ -45,6 +45,8 @@ events! {
     FILE_VANISHED = "file.vanished", "A Maildir file is gone that the index names.";
     INDEX_DAMAGED = "index.damaged", "The index of a mailbox could not be read.";
     INDEX_REBUILT = "index.rebuilt", "An index was made anew, with what was lost.";
+    CATALOGUE_DAMAGED = "catalogue.damaged", "A copy of a catalogue could not be read.";
+    CATALOGUE_REBUILT = "catalogue.rebuilt", "A catalogue was made of its mailboxes.";
     DIGEST_DAMAGED = "digest.damaged", "A cached digest was damaged; it is made anew.";
     MESSAGE_DAMAGED = "message.damaged", "A message is not what its index says.";
     ORPHANS_TAKEN = "orphans.taken", "Files without a row became messages.";

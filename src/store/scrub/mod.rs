@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::shard::Shard;
-use super::{IndexRepair, StoreError};
+use super::{CatalogueRepair, IndexRepair, StoreError};
 use crate::base::{AccountId, UnixMs};
 use crate::runtime::unix_now;
 
@@ -79,6 +79,8 @@ pub struct ScrubStatus {
     pub findings: Vec<Finding>,
     /// Indexes that were made anew since the start of the server, whoever came upon them.
     pub repairs: VecDeque<IndexRepair>,
+    /// The same of catalogues.
+    pub catalogues: VecDeque<CatalogueRepair>,
 }
 
 /// Whose mail, and how fast.
@@ -100,6 +102,7 @@ impl Scrubs {
     pub fn status(&self, shard: &Shard) -> ScrubStatus {
         ScrubStatus {
             repairs: shard.owned.repairs.borrow().clone(),
+            catalogues: shard.owned.catalogues.borrow().clone(),
             ..self.status.borrow().clone()
         }
     }
