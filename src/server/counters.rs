@@ -86,8 +86,8 @@ metrics! {
     counter INDEXES_REBUILT = "palomar_store_indexes_rebuilt_total";
     /// Copies of catalogues that were damaged. The other copy takes their place.
     counter CATALOGUES_DAMAGED = "palomar_store_catalogues_damaged_total";
-    /// Catalogues that were made of their mailboxes, since both copies were damaged.
-    counter CATALOGUES_REBUILT = "palomar_store_catalogues_rebuilt_total";
+    /// Places in live slots of the journal that a scrub found damaged. A checkpoint mends them.
+    counter JOURNAL_DAMAGED = "palomar_store_journal_damaged_total";
     /// Cached digests that were damaged, and made anew.
     counter DIGESTS_DAMAGED = "palomar_store_digests_damaged_total";
     /// Messages that are not what was taken in. `palomar scrub` says which.
@@ -147,9 +147,9 @@ pub async fn publish(store: Store, gate: Gate) {
             before.catalogues_damaged,
         );
         count(
-            &CATALOGUES_REBUILT,
-            now.catalogues_rebuilt,
-            before.catalogues_rebuilt,
+            &JOURNAL_DAMAGED,
+            now.journal_damaged,
+            before.journal_damaged,
         );
         count(
             &DIGESTS_DAMAGED,

@@ -24,8 +24,8 @@ use crate::base::{
 };
 
 pub(super) use cut::{Cut, Touched, cut};
-pub use file::{CatalogueOutcome, CatalogueRepair};
-pub(super) use file::{Found, is_whole, isolate, load, places, write};
+pub use file::CatalogueRepair;
+pub(super) use file::{Found, isolate, load, places, write};
 
 const MAGIC: &[u8; 8] = b"PALCAT02";
 /// Without history.

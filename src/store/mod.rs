@@ -57,7 +57,7 @@ pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, Recoun
 pub use adopt::{
     AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, UidlFormat,
 };
-pub use catalogue::{CatalogueOutcome, CatalogueRepair};
+pub use catalogue::CatalogueRepair;
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::catalogue::{Catalogue, CatalogueOutcome, CatalogueRepair};
+use super::catalogue::{Catalogue, CatalogueRepair};
 use super::journal::{Apply, Committed};
 use super::mailbox::Mailbox;
 use super::maildir::Layout;
@@ -71,9 +71,10 @@ pub(super) struct Counters {
     /// Indexes that could not be read, and those of them that were made anew.
     pub indexes_damaged: Cell<u64>,
     pub indexes_rebuilt: Cell<u64>,
-    /// Copies of catalogues that were damaged, and catalogues that were made of mailboxes.
+    /// Copies of catalogues that were damaged.
     pub catalogues_damaged: Cell<u64>,
-    pub catalogues_rebuilt: Cell<u64>,
+    /// Places in live slots of the journal that were not what was written.
+    pub journal_damaged: Cell<u64>,
     /// Digests that were damaged or missing; they are made anew when they are asked for.
     pub digests_damaged: Cell<u64>,
     /// Messages that are not what the index says.
@@ -159,9 +160,6 @@ impl Owned {
     pub fn note_catalogue(&self, repair: CatalogueRepair) {
         let damaged = &self.counters.catalogues_damaged;
         damaged.set(damaged.get() + repair.files.len() as u64);
-        if matches!(repair.outcome, CatalogueOutcome::Rebuilt { .. }) {
-            count(&self.counters.catalogues_rebuilt);
-        }
         let mut all = self.catalogues.borrow_mut();
         all.push_back(repair);
         if all.len() > CATALOGUES_MAX {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 use hashbrown::{HashMap, HashSet};
 
-use super::catalogue::{self, Catalogue, CatalogueOutcome, CatalogueRepair, Cut, Found};
+use super::catalogue::{self, Catalogue, CatalogueRepair, Cut, Found};
 use super::history::Day;
 use super::journal::{BodyPlace, Committed, Recorded};
 use super::mailbox::Mailbox;
@@ -84,7 +84,7 @@ impl<'s> Replay<'s> {
 
     async fn one(&self, id: PartitionId, log: Log) -> Result<Option<Cut>, StartError> {
         let owned = self.settler.owned;
-        let (partition, is_sound) = self.load_partition(id, &log).await?;
+        let (partition, is_sound) = self.load_partition(id).await?;
         owned.partitions.borrow_mut().insert(id, partition.clone());
         // A catalogue that has all of it may be read from a page cache: its rename was perhaps
         // never durable. So it is written anew before the journal lets go.
@@ -99,19 +99,14 @@ impl<'s> Replay<'s> {
     }
 
     /// The partition as its last checkpoint left it, and whether its catalogue is as it should be.
-    async fn load_partition(
-        &self,
-        id: PartitionId,
-        _log: &Log,
-    ) -> Result<(Rc<Partition>, bool), StartError> {
+    async fn load_partition(&self, id: PartitionId) -> Result<(Rc<Partition>, bool), StartError> {
         let Settler { disk, owned, .. } = self.settler;
         let layout = &owned.layout;
         match catalogue::load(disk, layout, id).await? {
             Found::Nothing => Ok((Partition::new(id, Catalogue::default()), true)),
             Found::Whole(found) => {
                 if !found.damaged.is_empty() {
-                    let (files, outcome) = (found.damaged, CatalogueOutcome::FromCopy);
-                    let mended = catalogue::isolate(disk, layout, id, files, outcome).await;
+                    let mended = catalogue::isolate(disk, layout, id, found.damaged).await;
                     self.mended.borrow_mut().push(mended);
                 }
                 Ok((Partition::new(id, found.state), found.is_sound))

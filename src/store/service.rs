@@ -62,9 +62,10 @@ pub struct StoreStats {
     pub settle_failures: u64,
     pub indexes_damaged: u64,
     pub indexes_rebuilt: u64,
-    /// Copies of catalogues that were damaged, and catalogues that were made of mailboxes.
+    /// Copies of catalogues that were damaged.
     pub catalogues_damaged: u64,
-    pub catalogues_rebuilt: u64,
+    /// Places in live slots of the journal that were not what was written.
+    pub journal_damaged: u64,
     pub digests_damaged: u64,
     pub messages_damaged: u64,
     pub orphans_taken: u64,
@@ -304,7 +305,7 @@ impl Store {
             indexes_damaged: counters.indexes_damaged.get(),
             indexes_rebuilt: counters.indexes_rebuilt.get(),
             catalogues_damaged: counters.catalogues_damaged.get(),
-            catalogues_rebuilt: counters.catalogues_rebuilt.get(),
+            journal_damaged: counters.journal_damaged.get(),
             digests_damaged: counters.digests_damaged.get(),
             messages_damaged: counters.messages_damaged.get(),
             orphans_taken: counters.orphans_taken.get(),

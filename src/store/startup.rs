@@ -69,7 +69,7 @@ pub enum StartError {
     },
     Journal(JournalError),
     Disk(DiskError),
-    /// The catalogue's checksum or form is wrong.
+    /// No copy of the catalogue has the right checksum and form.
     Catalogue {
         path: PathBuf,
     },
@@ -112,7 +112,12 @@ impl fmt::Display for StartError {
             StartError::Journal(error) => write!(f, "{error}"),
             StartError::Disk(error) => write!(f, "{error}"),
             StartError::Catalogue { path } => {
-                write!(f, "{} is damaged; restore it from a backup", path.display())
+                write!(
+                    f,
+                    "{} is damaged, and so is its other copy; restore one of them from a backup of \
+                     the same time as the journal",
+                    path.display()
+                )
             }
             StartError::Gap {
                 partition,

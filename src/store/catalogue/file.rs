@@ -16,28 +16,12 @@ use crate::store::maildir::Layout;
 use crate::store::startup::StartError;
 use crate::store::{StoreError, repair};
 
-/// What became of a catalogue that was damaged.
+/// Copies of a catalogue that were damaged: the other one was whole, and both are written anew.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CatalogueRepair {
     pub at: UnixMs,
     pub partition: PartitionId,
     pub files: Vec<PathBuf>,
-    pub outcome: CatalogueOutcome,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CatalogueOutcome {
-    /// Its other copy is whole: nothing is lost, and both are written anew.
-    FromCopy,
-    /// Both were damaged, and mailboxes say what they hold.
-    Rebuilt {
-        accounts: u32,
-        mailboxes: u32,
-        messages: u64,
-        /// Mailboxes whose UIDVALIDITY was not found, and is another now.
-        new_validities: u32,
-    },
 }
 
 /// What the copies of a catalogue say.
@@ -151,23 +135,12 @@ fn later_version(bytes: &[u8]) -> Option<u32> {
     (version > ours && crc32c(body).0.to_le_bytes() == crc).then_some(version)
 }
 
-/// Whether a copy on the disk is whole.
-pub(in crate::store) async fn is_whole(
-    disk: &Disk,
-    layout: &Layout,
-    id: PartitionId,
-    path: &std::path::Path,
-) -> Result<bool, StartError> {
-    Ok(matches!(one(disk, layout, id, path).await?, One::Whole(..)))
-}
-
 /// Keeps what is damaged for a person to look at, tells of it, and says what to remember.
 pub(in crate::store) async fn isolate(
     disk: &Disk,
     layout: &Layout,
     partition: PartitionId,
     files: Vec<PathBuf>,
-    outcome: CatalogueOutcome,
 ) -> CatalogueRepair {
     let names = ["catalogue", "catalogue-copy"];
     let places = places(layout, partition);
@@ -179,28 +152,10 @@ pub(in crate::store) async fn isolate(
     for file in &files {
         log_event!(ERROR, event::CATALOGUE_DAMAGED, %partition, file = %file.display());
     }
-    if let CatalogueOutcome::Rebuilt {
-        accounts,
-        mailboxes,
-        messages,
-        new_validities,
-    } = outcome
-    {
-        log_event!(
-            ERROR,
-            event::CATALOGUE_REBUILT,
-            %partition,
-            accounts,
-            mailboxes,
-            messages,
-            new_validities
-        );
-    }
     CatalogueRepair {
         at: unix_now(),
         partition,
         files,
-        outcome,
     }
 }
 
@@ -233,9 +188,6 @@ pub(in crate::store) async fn write(
             outcome?;
         }
     }
-    let rename = |to: PathBuf| Step::Rename {
-        from: new(&to),
-        to,
-    };
+    let rename = |to: PathBuf| Step::Rename { from: new(&to), to };
     Ok(places.into_iter().map(rename).collect())
 }

@@ -268,7 +268,13 @@ fn story(seed: u64, target: Target) {
     sim.discard();
 }
 
-pub(super) async fn check(store: &Store, known: &Truth, damaged: &BTreeSet<PathBuf>, seed: u64, life: u32) {
+pub(super) async fn check(
+    store: &Store,
+    known: &Truth,
+    damaged: &BTreeSet<PathBuf>,
+    seed: u64,
+    life: u32,
+) {
     let what = format!("seed {seed}, life {life}, damaged {damaged:?}");
     let ana = store.remote().account(account(1)).await.expect("opens");
     for (name, (validity, mails)) in known {

@@ -249,9 +249,11 @@ fn every_fault_in_the_table_has_its_test() {
     let text = include_str!("../../../docs/STORE.md");
     let from = text.find("## A full or failing disk").expect("the section");
     let sources = [
+        ("catalogue", include_str!("catalogue.rs")),
         ("faults", include_str!("faults.rs")),
         ("failures", include_str!("failures.rs")),
         ("history", include_str!("history.rs")),
+        ("large", include_str!("large.rs")),
         ("regressions", include_str!("regressions.rs")),
         ("world", include_str!("world.rs")),
     ];

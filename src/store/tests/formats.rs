@@ -17,7 +17,6 @@ use crate::base::{
 use crate::runtime::{Disk, SimDisk, block_on};
 use crate::store::body::{Accepted, Source};
 use crate::store::catalogue::{AccountState, Catalogue, cut};
-use crate::store::partition::Partition;
 use crate::store::doom::Doomed;
 use crate::store::history::{Day, Head, Rows, entries_of, frame};
 use crate::store::journal::{
@@ -27,6 +26,7 @@ use crate::store::mailbox::{
     CacheRef, Cold, Extra, Index, LogOp, Mailbox, Meta, NameId, NewRow, Weight, align, replay,
 };
 use crate::store::maildir::Layout;
+use crate::store::partition::Partition;
 use crate::store::{
     AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Quota,
     Record, SpecialUse, Target,
