@@ -86,6 +86,10 @@ metrics! {
     counter INDEXES_DAMAGED = "palomar_store_indexes_damaged_total";
     /// Indexes that were made anew. Less than those damaged: look into the log.
     counter INDEXES_REBUILT = "palomar_store_indexes_rebuilt_total";
+    /// Copies of catalogues that were damaged. The other copy takes their place.
+    counter CATALOGUES_DAMAGED = "palomar_store_catalogues_damaged_total";
+    /// Places in live slots of the journal that a scrub found damaged. A checkpoint mends them.
+    counter JOURNAL_DAMAGED = "palomar_store_journal_damaged_total";
     /// Cached digests that were damaged, and made anew.
     counter DIGESTS_DAMAGED = "palomar_store_digests_damaged_total";
     /// Messages that are not what was taken in. `palomar scrub` says which.
@@ -138,6 +142,16 @@ pub async fn publish(store: Store, gate: Gate) {
             &INDEXES_REBUILT,
             now.indexes_rebuilt,
             before.indexes_rebuilt,
+        );
+        count(
+            &CATALOGUES_DAMAGED,
+            now.catalogues_damaged,
+            before.catalogues_damaged,
+        );
+        count(
+            &JOURNAL_DAMAGED,
+            now.journal_damaged,
+            before.journal_damaged,
         );
         count(
             &DIGESTS_DAMAGED,

@@ -1,39 +1,32 @@
 //! Checkpoints: what is applied becomes durable as files, so that journal slots can be reused.
 //!
 //! Protocol. (0) Settle everything. (1) Cut: note the journal's position, then take each dirty
-//! partition's catalogue as bytes at some record at or after it. (2) Settle up to the cuts, write
-//! index and cache bytes, and the catalogues under another name. (3) One syncfs. (4) Rename the
-//! catalogues and sync again: this commits. (5) Release the journal, remove what is doomed.
+//! partition's catalogue as bytes at some record at or after it, in slices. (2) Settle up to the cuts, write
+//! index and cache bytes, and the catalogues, each twice, under other names. (3) One syncfs. (4)
+//! Rename the catalogues and sync again: this commits. (5) Release the journal, remove what is doomed.
 //! Expunged messages get their second names, and the history its entries, in (2).
 //! A crash before (4) leaves the old catalogues and a journal that still has everything after
 //! them; between (4) and (5) it leaves doomed files, which the next start removes.
 
-use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::body::Source;
+use super::catalogue::{self, Cut};
 use super::doom::{self, Doomed};
-use super::mailbox::{align, disk_error};
+use super::mailbox::disk_error;
 use super::maildir::Settler;
 use super::owned::count;
 use super::partition::Partition;
 use super::shard::Shard;
 use super::{StoreError, history, repair};
 use crate::base::{Deadline, PSeq};
-use crate::runtime::{DiskError, DiskErrorKind, Step, now, sleep, yield_if_needed};
+use crate::runtime::{DiskError, DiskErrorKind, Step, now, sleep};
 
 /// Longest wait for another shard's checkpoint and a settling that is under way.
 const SETTLING_WAIT: Duration = Duration::from_secs(300);
 /// Between looks whether another shard's checkpoint is done.
 const TURN_POLL: Duration = Duration::from_millis(20);
-
-/// A partition's state at one record.
-pub(super) struct Cut {
-    pub partition: Rc<Partition>,
-    pub at: PSeq,
-    catalogue: Vec<u8>,
-}
 
 /// The one checkpoint of the process that is under way.
 struct Turn<'s>(&'s Shard);
@@ -74,8 +67,7 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     let partitions = shard.owned.all();
     let mut cuts = Vec::new();
     for partition in partitions.iter().filter(|p| p.dirty.get()) {
-        cuts.push(cut(partition));
-        yield_if_needed().await;
+        cuts.push(catalogue::cut(partition).await);
     }
     let outcome = commit(&settler, &cuts).await;
     if outcome.is_err() {
@@ -113,29 +105,6 @@ impl From<StoreError> for Fault {
     }
 }
 
-/// Takes the state as it is applied now. Synchronous.
-pub(super) fn cut(partition: &Rc<Partition>) -> Cut {
-    // What comes after this leaves the sectors alone that the checkpoint makes durable.
-    for mailbox in partition.unflushed.borrow().iter() {
-        mailbox.seal_log();
-    }
-    let mut state = partition.state.borrow_mut();
-    for account in partition.caches.borrow().iter() {
-        if let Some(account) = state.accounts.get_mut(account) {
-            account.cache.end = align(account.cache.end);
-        }
-    }
-    state.history.seal();
-    partition.dirty.set(false);
-    let (at, catalogue) = (state.applied, state.encode(partition.id));
-    drop(state);
-    Cut {
-        partition: partition.clone(),
-        at,
-        catalogue,
-    }
-}
-
 /// Settles up to the cuts, makes it durable, and puts the catalogues in place.
 pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<(), Fault> {
     if cuts.is_empty() {
@@ -152,26 +121,8 @@ pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<(), Fa
         settler.flush(&cut.partition).await?;
         history::flush(settler, &cut.partition).await?;
         doom::keep(settler, &cut.partition, cut.at).await?;
-        let to = layout.catalogue(cut.partition.id);
-        let path = to.with_extension("new");
-        let len = cut.catalogue.len() as u64;
-        let dir = layout.partition(cut.partition.id);
-        let done = settler.disk.batch(vec![
-            Step::CreateDirAll { path: dir },
-            Step::Append {
-                path: path.clone(),
-                at: 0,
-                bytes: cut.catalogue.clone(),
-            },
-            Step::Truncate {
-                path: path.clone(),
-                len,
-            },
-        ]);
-        for outcome in done.await {
-            outcome.map_err(catalogue_fault)?;
-        }
-        renames.push(Step::Rename { from: path, to });
+        let written = catalogue::write(settler.disk, layout, cut).await;
+        renames.extend(written.map_err(catalogue_fault)?);
     }
     settler.disk.syncfs().await.map_err(Fault::Sync)?;
     for outcome in settler.disk.batch(renames).await {

@@ -58,6 +58,7 @@ pub use adopt::{
     AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, Rescanned,
     UidlFormat,
 };
+pub use catalogue::CatalogueRepair;
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, CatalogueRepair};
 use super::journal::{Apply, Committed};
 use super::mailbox::Mailbox;
 use super::maildir::Layout;
@@ -19,6 +19,9 @@ use crate::runtime::local::Notify;
 
 /// Bodies of recent messages kept in memory until they are files.
 const BODIES_BYTES_MAX: usize = 16 << 20;
+
+/// Damaged catalogues that are remembered for a report.
+const CATALOGUES_MAX: usize = 256;
 
 type OpenKey = (PartitionId, AccountId, MailboxId);
 
@@ -42,6 +45,8 @@ pub(super) struct Owned {
     pub epoch: Cell<Epoch>,
     /// What became of indexes that could not be read, newest last.
     pub repairs: RefCell<VecDeque<IndexRepair>>,
+    /// The same of catalogues.
+    pub catalogues: RefCell<VecDeque<CatalogueRepair>>,
     pub orphans: Orphans,
     pub quota: Watch,
     /// Days for which removed messages are kept; 0 keeps none.
@@ -70,6 +75,10 @@ pub(super) struct Counters {
     /// Indexes that could not be read, and those of them that were made anew.
     pub indexes_damaged: Cell<u64>,
     pub indexes_rebuilt: Cell<u64>,
+    /// Copies of catalogues that were damaged.
+    pub catalogues_damaged: Cell<u64>,
+    /// Places in live slots of the journal that were not what was written.
+    pub journal_damaged: Cell<u64>,
     /// Digests that were damaged or missing; they are made anew when they are asked for.
     pub digests_damaged: Cell<u64>,
     /// Messages that are not what the index says.
@@ -99,6 +108,7 @@ impl Owned {
             loaded: RefCell::default(),
             epoch: Cell::new(Epoch(0)),
             repairs: RefCell::default(),
+            catalogues: RefCell::default(),
             orphans: Orphans::default(),
             quota: Watch::default(),
             keep_days: Cell::new(0),
@@ -162,6 +172,17 @@ impl Owned {
         if let Some(Body::Inline(bytes)) = kept.map(|m| &m.body) {
             self.bodies_bytes
                 .set(self.bodies_bytes.get().saturating_sub(bytes.len()));
+        }
+    }
+
+    /// A catalogue was damaged.
+    pub fn note_catalogue(&self, repair: CatalogueRepair) {
+        let damaged = &self.counters.catalogues_damaged;
+        damaged.set(damaged.get() + repair.files.len() as u64);
+        let mut all = self.catalogues.borrow_mut();
+        all.push_back(repair);
+        if all.len() > CATALOGUES_MAX {
+            all.pop_front();
         }
     }
 

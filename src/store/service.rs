@@ -9,11 +9,14 @@ use futures_lite::future::or;
 
 use super::archive::Looks;
 use super::bodies::Bodies;
+use super::catalogue::CatalogueRepair;
 use super::doom::Doomed;
 use super::journal::{Journal, ReaderStats, Stats};
 use super::mailbox::Mailbox;
 use super::maildir::Layout;
 use super::owned::{Owned, count};
+#[cfg(test)]
+use super::partition::Partition;
 use super::remote::{self, Remote};
 use super::scrub::{self, ScrubOrder, ScrubStatus, Scrubs};
 use super::shard::Shard;
@@ -60,6 +63,10 @@ pub struct StoreStats {
     pub settle_failures: u64,
     pub indexes_damaged: u64,
     pub indexes_rebuilt: u64,
+    /// Copies of catalogues that were damaged.
+    pub catalogues_damaged: u64,
+    /// Places in live slots of the journal that were not what was written.
+    pub journal_damaged: u64,
     pub digests_damaged: u64,
     pub messages_damaged: u64,
     pub orphans_taken: u64,
@@ -112,6 +119,10 @@ impl Store {
             drop(state);
             owned.quota.look_through(&loaded);
             owned.partitions.borrow_mut().insert(*partition, loaded);
+        }
+        let ours = |r: &&CatalogueRepair| r.partition.owner(cfg.shards) == id;
+        for repair in from.catalogues.iter().filter(ours) {
+            owned.note_catalogue(repair.clone());
         }
         let journal = Journal::create(&cfg.journal, disk.patient(), id.0, owned.clone()).await?;
         let memory = cfg.body_memory_bytes_max;
@@ -215,6 +226,12 @@ impl Store {
         adopt::write_lists(&self.shard).await
     }
 
+    /// To look into.
+    #[cfg(test)]
+    pub(super) fn partition(&self, id: crate::base::PartitionId) -> Rc<Partition> {
+        self.shard.owned.partition(id)
+    }
+
     /// Begins a new generation of an index now, as a checkpoint does when its log is long.
     #[cfg(test)]
     pub(super) async fn rewrite_index(&self, account: u64, name: &str) -> Result<(), StoreError> {
@@ -298,6 +315,8 @@ impl Store {
             index_bytes: counters.index_bytes.get(),
             indexes_damaged: counters.indexes_damaged.get(),
             indexes_rebuilt: counters.indexes_rebuilt.get(),
+            catalogues_damaged: counters.catalogues_damaged.get(),
+            journal_damaged: counters.journal_damaged.get(),
             digests_damaged: counters.digests_damaged.get(),
             messages_damaged: counters.messages_damaged.get(),
             orphans_taken: counters.orphans_taken.get(),

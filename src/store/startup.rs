@@ -4,6 +4,7 @@
 //! settled and made durable by a checkpoint, and only then do the old slots become free. So
 //! nothing is served that a second power cut could take back.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use hashbrown::HashSet;
 
 use super::bodies::{Bodies, From as BodiesFrom};
 use super::body::Source;
-use super::catalogue::Catalogue;
+use super::catalogue::{self, Catalogue, CatalogueRepair, Found};
 use super::checkpoint::{self, Fault};
 use super::doom;
 use super::history::Day;
@@ -37,6 +38,8 @@ pub struct Recovered {
     /// User partitions of this data directory, whatever the configuration says now.
     pub partitions: u16,
     pub report: journal::Report,
+    /// Catalogues that were damaged, and what became of them.
+    pub catalogues: Vec<CatalogueRepair>,
     pub(super) cfg: StoreConfig,
     pub(super) present: Vec<PartitionId>,
     pub(super) mesh: Mesh<Request>,
@@ -66,7 +69,7 @@ pub enum StartError {
     },
     Journal(JournalError),
     Disk(DiskError),
-    /// The catalogue's checksum or form is wrong.
+    /// No copy of the catalogue has the right checksum and form.
     Catalogue {
         path: PathBuf,
     },
@@ -109,7 +112,12 @@ impl fmt::Display for StartError {
             StartError::Journal(error) => write!(f, "{error}"),
             StartError::Disk(error) => write!(f, "{error}"),
             StartError::Catalogue { path } => {
-                write!(f, "{} is damaged; restore it from a backup", path.display())
+                write!(
+                    f,
+                    "{} is damaged, and so is its other copy; restore one of them from a backup of \
+                     the same time as the journal",
+                    path.display()
+                )
             }
             StartError::Gap {
                 partition,
@@ -265,9 +273,16 @@ pub(super) async fn recover_all(
     let dir = |name: &str| Step::CreateDirAll {
         path: root.join(name),
     };
-    let mut steps: Vec<Step> = ["mail", "partitions", "spool", "removed", "history"]
-        .map(dir)
-        .into();
+    let mut steps: Vec<Step> = [
+        "mail",
+        "partitions",
+        "catalogues",
+        "spool",
+        "removed",
+        "history",
+    ]
+    .map(dir)
+    .into();
     steps.push(Step::SyncDir { path: root.clone() });
     for done in disk.batch(steps).await {
         done?;
@@ -303,6 +318,7 @@ pub(super) async fn recover_all(
     present.extend(records.keys().filter(|id| !known.contains(*id)));
     let replay = Replay::new(&settler, &teller);
     let cuts = replay.all(&present, records).await?;
+    let catalogues = replay.mended();
     teller.tell(Stage::Syncing, 0, 1);
     checkpoint::commit(&settler, &cuts).await?;
     journal::retire(&cfg.journal, disk, &past).await?;
@@ -321,6 +337,7 @@ pub(super) async fn recover_all(
         epoch: past.epoch,
         partitions,
         report: past.report,
+        catalogues,
         present,
         mesh,
         inboxes: inboxes.collect(),
@@ -331,29 +348,30 @@ pub(super) async fn recover_all(
     })
 }
 
+/// Partitions that have a catalogue, or a copy of one.
 async fn list_partitions(disk: &Disk, root: &Path) -> Result<Vec<PartitionId>, StartError> {
-    let entries = disk.list(&root.join("partitions")).await?;
-    let number = |e: crate::runtime::DirEntry| e.name.to_str()?.parse().ok().map(PartitionId);
-    Ok(entries.into_iter().filter_map(number).collect())
+    let mut all = BTreeSet::new();
+    for dir in ["partitions", "catalogues"] {
+        let entries = disk.list(&root.join(dir)).await?;
+        let number = |e: crate::runtime::DirEntry| e.name.to_str()?.parse().ok().map(PartitionId);
+        all.extend(entries.into_iter().filter_map(number));
+    }
+    Ok(all.into_iter().collect())
 }
 
-/// The partition as its last checkpoint left it.
+/// The partition as the start left it.
 pub(super) async fn load_partition(
     disk: &Disk,
     layout: &Layout,
     id: PartitionId,
 ) -> Result<Rc<Partition>, StartError> {
-    let path = layout.catalogue(id);
-    match disk.read(&path).await {
-        Ok(bytes) => {
-            let state = Catalogue::decode(&bytes, id, layout);
-            let state = state.map_err(|_| StartError::Catalogue { path })?;
-            Ok(Partition::new(id, state))
+    match catalogue::load(disk, layout, id).await? {
+        Found::Whole(found) => Ok(Partition::new(id, found.state)),
+        Found::Nothing => Ok(Partition::new(id, Catalogue::default())),
+        Found::Lost(files) => {
+            let path = files.into_iter().next().unwrap_or_default();
+            Err(StartError::Catalogue { path })
         }
-        Err(error) if error.kind == DiskErrorKind::NotFound => {
-            Ok(Partition::new(id, Catalogue::default()))
-        }
-        Err(error) => Err(error.into()),
     }
 }
 

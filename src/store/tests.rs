@@ -2,6 +2,7 @@
 
 mod adopt;
 mod archive;
+mod catalogue;
 mod damage;
 mod failures;
 mod faults;
@@ -9,6 +10,7 @@ mod files;
 mod formats;
 mod history;
 mod import;
+mod large;
 mod outbox;
 mod quota;
 mod regressions;

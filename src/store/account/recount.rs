@@ -46,6 +46,7 @@ impl Account {
                 let mut meta = mailbox.meta.borrow_mut();
                 if (meta.weight.size, meta.weight.messages) != (bytes, messages) {
                     self.partition.dirty.set(true);
+                    self.partition.touch(&mailbox);
                 }
                 meta.weight.size = bytes;
                 meta.weight.messages = messages;

@@ -22,6 +22,7 @@ mod ring;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::ops::Range;
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use super::Record;
 use crate::base::BATCH_BYTES_MAX;
-use writer::Core;
+use writer::{Core, Reading};
 
 pub use error::JournalError;
 pub use inspect::{Inspected, Look, Onlooker, Seen, inspect};
@@ -40,6 +41,7 @@ pub use recover::{
     Recorded, Recovered, Report, SlotFiles, TornTail, recover, recover_telling, retire,
 };
 pub use repair::{Loss, cut, losses};
+pub use verify::Rot;
 pub use writer::{Journal, Stats, Ticket};
 
 /// A record's frame, at most. Whoever makes larger ones splits the command.

@@ -186,6 +186,24 @@ impl Ring {
         }
     }
 
+    /// Takes the headers from files that were used in this life and are free, oldest first, so
+    /// that no start reads what is in them. Meanwhile none of them is used again.
+    pub async fn erase_free(&self) -> Result<(), DiskError> {
+        let taken = std::mem::take(&mut self.state.borrow_mut().free);
+        let mut outcome = Ok(());
+        for free in &taken {
+            if let (Some(file), Ok(())) = (&free.file, &outcome) {
+                outcome = match file.write_at(vec![0; BLOCK], 0).await {
+                    Ok(_) => file.fdatasync().await,
+                    Err(error) => Err(error),
+                };
+            }
+        }
+        self.state.borrow_mut().free.extend(taken);
+        self.work.notify_all();
+        outcome
+    }
+
     /// A live slot, to read from.
     pub fn find(&self, sequence: u64) -> Option<Rc<Slot>> {
         let state = self.state.borrow();
