@@ -126,7 +126,7 @@ fn a_large_body_for_many_owners_is_not_journaled_for_each() {
             while bodies_of(&stores, owner).await.is_empty() {
                 sleep(Duration::from_millis(10)).await;
             }
-            assert_eq!(bodies_of(&stores, owner).await, [text.clone()]);
+            assert_eq!(bodies_of(&stores, owner).await, std::slice::from_ref(&text));
         }
         let after: u64 = stores.iter().map(|s| s.stats().journal.bytes).sum();
         assert!(after - before < text.len() as u64, "{before} {after}");
