@@ -225,7 +225,6 @@ impl View {
         let mut all = Vec::new();
         // From the end: what stands behind those that go is moved up, and so it is little.
         for part in uids.rchunks(ENTRIES_MAX) {
-            yield_if_needed().await;
             self.shard.turn(&self.partition, &[account]).await?;
             self.there()?;
             let (there, leans_on_flight) = {
@@ -257,6 +256,7 @@ impl View {
                     .submit(&self.partition, vec![op], Vec::new(), Class::Completion)?;
             self.shard.commit(ticket).await?;
             all.extend(there);
+            yield_if_needed().await;
         }
         all.sort_unstable();
         Ok(all)
