@@ -1,6 +1,6 @@
 //! The rows of one mailbox in memory, a column each, and their snapshot on disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -408,12 +408,8 @@ impl Index {
         self.vanished.forget_below(floor);
     }
 
-    /// Removes rows by position, ascending and each once, at `modseq`. Entries of version 1 of the log have none.
+    /// Removes rows by ascending position, at `modseq`. Entries of version 1 of the log have none.
     pub fn remove(&mut self, positions: &[usize], modseq: Option<ModSeq>) {
-        if !positions.is_sorted_by(|one, two| one < two) {
-            let sorted: BTreeSet<usize> = positions.iter().copied().collect();
-            return self.remove(&Vec::from_iter(sorted), modseq);
-        }
         for &at in positions {
             self.extras.remove(&self.uids[at]);
         }
@@ -427,18 +423,14 @@ impl Index {
                     .forget_below(highest.copied().unwrap_or(ModSeq(0)));
             }
         }
-        // Runs move as they are: this is most of what an expunge costs in a large mailbox.
         fn cut<T: Copy>(column: &mut Vec<T>, positions: &[usize]) {
-            let Some(&first) = positions.first() else {
-                return;
-            };
-            let mut to = first;
-            for (n, &at) in positions.iter().enumerate() {
-                let end = positions.get(n + 1).copied().unwrap_or(column.len());
-                column.copy_within(at + 1..end, to);
-                to += end - at - 1;
-            }
-            column.truncate(to);
+            let mut gone = positions.iter().peekable();
+            let mut at = 0;
+            column.retain(|_| {
+                let keep = gone.next_if(|&&p| p == at).is_none();
+                at += 1;
+                keep
+            });
         }
         cut(&mut self.uids, positions);
         cut(&mut self.flags, positions);
