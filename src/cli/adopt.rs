@@ -274,7 +274,11 @@ fn tell(outcomes: &[Outcome], dry_run: bool) -> Result<(), CliError> {
         }
         let aside = outcome.report.iter().flat_map(|r| &r.aside);
         for path in aside {
-            let what = if dry_run { "would be put aside" } else { "put aside" };
+            let what = if dry_run {
+                "would be put aside"
+            } else {
+                "put aside"
+            };
             text.push_str(&shown(&format!("no mail, {what}: {path}")));
             text.push('\n');
         }

@@ -539,7 +539,9 @@ fn what_is_no_file_is_not_opened() {
         std::os::unix::fs::symlink("real", root.join("dir")).unwrap();
         std::os::unix::fs::symlink("gone/tree", root.join("away")).unwrap();
         std::fs::create_dir(root.join("gone")).unwrap();
-        let made = std::process::Command::new("mkfifo").arg(root.join("fifo")).status();
+        let made = std::process::Command::new("mkfifo")
+            .arg(root.join("fifo"))
+            .status();
         assert!(made.unwrap().success());
         let listed = disk.list(&root).await.unwrap();
         let kinds = |name: &str| {
@@ -558,11 +560,19 @@ fn what_is_no_file_is_not_opened() {
                 disk.read(&path).await.map(drop),
                 disk.open_sized(&path).await.map(drop),
                 disk.open(&path, READ_WRITE).await.map(drop),
-                disk.survey(vec![path.clone()], read).await.remove(0).map(drop),
+                disk.survey(vec![path.clone()], read)
+                    .await
+                    .remove(0)
+                    .map(drop),
                 disk.batch(vec![sync]).await.remove(0).map(drop),
             ];
             for outcome in outcomes {
-                assert_eq!(kind(outcome), DiskErrorKind::Io(errno), "{}", path.display());
+                assert_eq!(
+                    kind(outcome),
+                    DiskErrorKind::Io(errno),
+                    "{}",
+                    path.display()
+                );
             }
         };
         refused(&disk, "link", LOOP).await;

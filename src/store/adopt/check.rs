@@ -131,7 +131,11 @@ impl Look<'_> {
 
 /// Names that we write to in a folder.
 pub(super) fn is_own(name: &str) -> bool {
-    let lists = ["maildirfolder", "dovecot-uidlist.new", "dovecot-keywords.new"];
+    let lists = [
+        "maildirfolder",
+        "dovecot-uidlist.new",
+        "dovecot-keywords.new",
+    ];
     name.starts_with("palomar.") || lists.contains(&name) || name == "subscriptions.new"
 }
 
