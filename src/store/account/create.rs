@@ -37,9 +37,6 @@ const WELL_KNOWN: [(&str, SpecialUse); 14] = [
     ("deleted messages", SpecialUse::Trash),
 ];
 
-/// Beyond what a clock gives (the year 2097), UIDVALIDITYs are counted on from the last one.
-const UIDVALIDITY_CLOCK_MAX: u32 = 0xf000_0000;
-
 fn well_known(name: &str) -> Option<SpecialUse> {
     let is_it = |(known, _): &&(&str, SpecialUse)| name.eq_ignore_ascii_case(known);
     WELL_KNOWN.iter().find(is_it).map(|(_, of)| *of)
@@ -61,7 +58,8 @@ impl Numbers {
         // 2.3.1.1).
         // A clock that is set to nonsense for a while must not use them up.
         let clock = u32::try_from(unix_now().seconds()).unwrap_or(0);
-        let clock = clock.min(UIDVALIDITY_CLOCK_MAX);
+        // Beyond what a clock gives they are counted on from the last one.
+        let clock = clock.min(maildir::NUMBER_MAX);
         last.0 = last.0.max(state.mailbox_last);
         last.1 = last.1.max(state.uidvalidity_last).max(clock);
         Numbers {

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::{account, letter, life, message, names, soon, target};
-use crate::base::ShardId;
+use crate::base::{ShardId, UidValidity};
 use crate::runtime::{Disk, Pool, SimDisk, block_on, trace_id, unix_now};
 use crate::store::{
     Access, AdoptError, AdoptReport, AdoptRequest, Delivered, Store, StoreConfig, StoreError,
@@ -128,6 +128,42 @@ fn where_mail_may_be_behind_it_a_tree_is_refused() {
         );
         // Before anything was changed.
         assert_eq!(uids(&store, "INBOX").await, [0; 0]);
+        store.drain(soon()).await.expect("drains");
+    });
+}
+
+/// `V4294967295` left its partition no higher UIDVALIDITY for any later mailbox; `N4294967295`
+/// refused mail to everybody whose copy was in the same record.
+#[test]
+fn nonsense_in_a_list_gives_way() {
+    let sim = SimDisk::new(83);
+    life(&sim, async |store: Store| {
+        let disk = store.remote().shard().disk.clone();
+        put(&disk, "cur/1.a:2,S", letter(1).as_bytes()).await;
+        put(&disk, "cur/2.b:2,S", letter(2).as_bytes()).await;
+        put(
+            &disk,
+            "dovecot-uidlist",
+            b"3 V4294967295 N9\n7 :2.b\n8 :1.a\n",
+        )
+        .await;
+        put(&disk, ".Foo/cur/1.a:2,S", letter(3).as_bytes()).await;
+        put(&disk, ".Foo/dovecot-uidlist", b"3 V7 N4294967295\n7 :1.a\n").await;
+        disk.syncfs().await.expect("synced");
+        adopt(&store, Path::new(TREE)).await.expect("adopts");
+        assert_eq!(uids(&store, "INBOX").await, [1, 2]);
+        deliver(&store, 4, "Foo").await.expect("delivers");
+        assert_eq!(uids(&store, "Foo").await, [1, 2]);
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        let mut seen = Vec::new();
+        for name in ["New", "Newer"] {
+            let id = ana.create(name, None).await.expect("creates");
+            seen.push(ana.status(id).expect("a status").uidvalidity);
+        }
+        assert!(
+            seen[0] < seen[1] && seen[1] < UidValidity(0xf000_0000),
+            "{seen:?}"
+        );
         store.drain(soon()).await.expect("drains");
     });
 }
