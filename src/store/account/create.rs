@@ -186,6 +186,13 @@ pub(in crate::store) async fn ensure_mailbox(
     }
 }
 
+/// Whether a tree is becoming the account's mail: nobody else makes folders or places mail.
+pub(in crate::store) fn under_way(partition: &Partition, account: AccountId) -> bool {
+    let state = partition.state.borrow();
+    let of_account = state.accounts.get(&account);
+    of_account.is_some_and(|account| adopt::is_under_way(account))
+}
+
 async fn create(
     shard: &Shard,
     partition: &Rc<Partition>,
@@ -199,6 +206,10 @@ async fn create(
         return Err(StoreError::BadName);
     }
     let mut bar = shard.bar(partition, account).await?;
+    // It may have begun since the account was found.
+    if under_way(partition, account) {
+        return Err(StoreError::Busy);
+    }
     let levels = missing_levels(partition, account, &name);
     if levels.last() != Some(&name) {
         return Err(StoreError::MailboxExists);

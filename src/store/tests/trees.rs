@@ -168,6 +168,26 @@ fn nonsense_in_a_list_gives_way() {
     });
 }
 
+/// Found an account before it was being adopted, and came to its turn after that.
+#[test]
+fn nobody_makes_folders_while_a_tree_comes() {
+    let sim = SimDisk::new(84);
+    life(&sim, async |store: Store| {
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        let plan = (
+            "palomar.adopt".to_owned(),
+            b"plan".to_vec(),
+            Some(b"x".to_vec()),
+        );
+        ana.set_values(vec![plan]).await.expect("set");
+        let made = ana.create("New", None).await;
+        assert!(matches!(made, Err(StoreError::Busy)), "{made:?}");
+        let placed = deliver(&store, 1, "INBOX").await;
+        assert!(matches!(placed, Err(StoreError::Busy)), "{placed:?}");
+        store.drain(soon()).await.expect("drains");
+    });
+}
+
 /// `mail/1` was made for the tree, which was then moved into it; the name of the one was not
 /// durable when that of the other went.
 #[test]
