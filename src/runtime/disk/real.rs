@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::step::{APPEND, Convert, FilePart};
+use super::step::{APPEND, FilePart};
 use super::{DirEntry, DiskError, DiskOp, Done, Open, Step};
 use crate::base::UnixMs;
 
@@ -37,7 +37,8 @@ pub(super) enum Reach {
 
 pub(super) fn apply(step: &Step, reach: Reach) -> Result<Done, DiskError> {
     if let Some((path, at, bytes, how)) = step.as_write() {
-        let fd = open(path, how, reach).map_err(|cause| DiskError::new(DiskOp::Open, path, &cause))?;
+        let fd =
+            open(path, how, reach).map_err(|cause| DiskError::new(DiskOp::Open, path, &cause))?;
         File::from(fd)
             .write_all_at(bytes, at)
             .map_err(|cause| DiskError::new(DiskOp::Write, path, &cause))?;
@@ -80,7 +81,9 @@ fn replace(
     modified: Option<UnixMs>,
 ) -> Result<Done, DiskError> {
     let failed = |op| move |cause: io::Error| DiskError::new(op, tmp, &cause);
-    let file: File = open(tmp, APPEND, Reach::Own).map_err(failed(DiskOp::Open))?.into();
+    let file: File = open(tmp, APPEND, Reach::Own)
+        .map_err(failed(DiskOp::Open))?
+        .into();
     file.write_all_at(bytes, 0).map_err(failed(DiskOp::Write))?;
     // An earlier life may have left a longer one.
     let len = bytes.len() as u64;
@@ -97,16 +100,22 @@ fn replace(
     Ok(Done::wrote(bytes))
 }
 
-fn convert((from, reach): (&Path, Reach), to: &Path, how: Convert) -> io::Result<()> {
+pub(super) fn convert<T>(
+    (from, reach): (&Path, Reach),
+    to: &Path,
+    how: impl FnOnce(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<T>,
+) -> io::Result<T> {
     let (file, _) = open_to_read(from, reach)?;
     let mut reader = BufReader::with_capacity(COPY_BYTES, file);
     let truncate = Open {
         truncate: true,
         ..APPEND
     };
-    let mut writer = BufWriter::with_capacity(COPY_BYTES, File::from(open(to, truncate, Reach::Own)?));
-    how(&mut reader, &mut writer)?;
-    writer.flush()
+    let mut writer =
+        BufWriter::with_capacity(COPY_BYTES, File::from(open(to, truncate, Reach::Own)?));
+    let made = how(&mut reader, &mut writer)?;
+    writer.flush()?;
+    Ok(made)
 }
 
 fn with_rest(head: &[u8], rest: &FilePart) -> io::Result<Vec<u8>> {

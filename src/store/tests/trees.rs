@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::{account, letter, life, message, names, soon, target};
-use crate::base::{ShardId, UidValidity};
+use crate::base::{ShardId, Uid, UidValidity};
 use crate::runtime::{Disk, Pool, SimDisk, block_on, trace_id, unix_now};
 use crate::store::{
     Access, AdoptError, AdoptReport, AdoptRequest, Delivered, Store, StoreConfig, StoreError,
@@ -331,4 +331,55 @@ fn a_list_or_cur_that_is_a_link_is_refused() {
         refused("cur", &tree.join(".Foo/cur")).await;
         store.drain(soon()).await.expect("drains");
     });
+}
+
+/// As above, where an administrator shows users what lies in directories that they write to.
+#[test]
+fn archives_are_no_way_to_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = dir.path().canonicalize().expect("a path");
+    block_on(async move {
+        let data = root.join("data");
+        std::fs::create_dir(&data).expect("a directory");
+        let mut cfg = StoreConfig::new(data.clone(), 1);
+        cfg.partitions = 4;
+        cfg.journal.slot_bytes = 5 << 20;
+        symlink("mbox", root.join("srv")).expect("a link");
+        cfg.archives = Some(root.join("srv/%u"));
+        let disk = Disk::real(Pool::start(2, 64))
+            .with_root(&data)
+            .expect("a disk");
+        let recovered = Store::recover_all(cfg, &disk).await.expect("recovers");
+        let store = Store::open(ShardId(0), &recovered, disk)
+            .await
+            .expect("opens");
+        let mbox = |n| format!("From a@b Mon Jan  5 10:11:12 2026\nSubject: {n}\n\nx\n\n");
+        let ana = root.join("mbox/ana@example.org");
+        write(ana.join("sub/own"), mbox(1).as_bytes());
+        write(root.join("mbox/ben@example.org/own"), mbox(2).as_bytes());
+        symlink("../ben@example.org/own", ana.join("others")).expect("a link");
+        symlink("../ben@example.org", ana.join("all")).expect("a link");
+        let fifo = std::process::Command::new("mkfifo")
+            .arg(ana.join("fifo"))
+            .status();
+        assert!(fifo.expect("runs").success());
+        let of_ana = store.remote().account(account(1)).await.expect("opens");
+        of_ana.look_for_archives("ana@example.org").await;
+        let shown: Vec<String> = of_ana.mailboxes().into_iter().map(|m| m.name).collect();
+        let shown: Vec<&String> = shown.iter().filter(|n| n.starts_with("Archives")).collect();
+        assert_eq!(shown, ["Archives/sub/own"]);
+        let id = of_ana.find("Archives/sub/own").expect("there");
+        let mut view = of_ana.select(id, Access::ReadOnly).await.expect("selects");
+        while view.uids().is_empty() {
+            crate::runtime::sleep(std::time::Duration::from_millis(5)).await;
+            view.refresh(true);
+        }
+        // What is a directory when it is looked at may be a link when it is read.
+        std::fs::rename(ana.join("sub"), ana.join("was")).expect("renamed");
+        symlink("../ben@example.org", ana.join("sub")).expect("a link");
+        let body = view.body(Uid(1)).await.expect("a body");
+        assert!(body.read(0..5).await.is_err(), "another's mail");
+        store.drain(soon()).await.expect("drains");
+    })
+    .expect("the executor runs");
 }
