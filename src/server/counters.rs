@@ -96,6 +96,8 @@ metrics! {
     counter MESSAGES_DAMAGED = "palomar_store_messages_damaged_total";
     /// Message files without a row that were taken in as new messages.
     counter ORPHANS_TAKEN = "palomar_store_orphans_taken_total";
+    /// Compressed archive files of which only a part could be unpacked.
+    counter ARCHIVES_CUT = "palomar_store_archives_cut_total";
     /// Settling that had to be put off.
     counter SETTLE_FAILURES = "palomar_store_settle_failures_total";
     /// Removed messages, and parts of their history, that could not be kept for `palomar restore`.
@@ -164,6 +166,7 @@ pub async fn publish(store: Store, gate: Gate) {
             before.messages_damaged,
         );
         count(&ORPHANS_TAKEN, now.orphans_taken, before.orphans_taken);
+        count(&ARCHIVES_CUT, now.archives_cut, before.archives_cut);
         count(
             &SETTLE_FAILURES,
             now.settle_failures,

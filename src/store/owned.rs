@@ -85,6 +85,8 @@ pub(super) struct Counters {
     pub messages_damaged: Cell<u64>,
     /// Files without a row that were taken in as new messages.
     pub orphans_taken: Cell<u64>,
+    /// Compressed archive files of which only a part could be unpacked.
+    pub archives_cut: Cell<u64>,
     /// Removed messages, and entries of the history, that could not be kept.
     pub history_lost: Cell<u64>,
     /// Days of removed messages that went early because the disk was full.

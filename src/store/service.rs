@@ -70,6 +70,7 @@ pub struct StoreStats {
     pub digests_damaged: u64,
     pub messages_damaged: u64,
     pub orphans_taken: u64,
+    pub archives_cut: u64,
     /// Removed messages that could not be kept, and days that went early for want of room.
     pub history_lost: u64,
     pub history_days_early: u64,
@@ -144,7 +145,7 @@ impl Store {
             sync_failed: from.sync_failed.clone(),
             poisoned: Notify::new(),
             scrubs: Scrubs::default(),
-            archives: Looks::new(),
+            archives: Looks::new(from.unpacking.clone()),
             cfg,
         });
         spawn_in(
@@ -320,6 +321,7 @@ impl Store {
             digests_damaged: counters.digests_damaged.get(),
             messages_damaged: counters.messages_damaged.get(),
             orphans_taken: counters.orphans_taken.get(),
+            archives_cut: counters.archives_cut.get(),
             history_lost: counters.history_lost.get(),
             history_days_early: counters.history_days_early.get(),
             packed: counters.packed.get(),

@@ -45,6 +45,8 @@ pub struct Recovered {
     pub(super) mesh: Mesh<Request>,
     pub(super) inboxes: Arc<[flume::Receiver<Inbox<Request>>]>,
     pub(super) checkpointing: Arc<AtomicBool>,
+    /// One shard unpacks an archive file at a time.
+    pub(super) unpacking: Arc<AtomicBool>,
     pub(super) sync_failed: Arc<AtomicBool>,
     /// Held until the last shard is gone.
     _lock: Option<Arc<OwnedFd>>,
@@ -342,6 +344,7 @@ pub(super) async fn recover_all(
         mesh,
         inboxes: inboxes.collect(),
         checkpointing: Arc::default(),
+        unpacking: Arc::default(),
         sync_failed: Arc::default(),
         _lock: lock.map(Arc::new),
         cfg,

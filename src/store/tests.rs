@@ -16,6 +16,7 @@ mod quota;
 mod regressions;
 mod settling;
 mod size;
+mod trees;
 mod walk;
 mod world;
 

@@ -338,6 +338,27 @@ impl Disk {
         }
     }
 
+    /// Reads `from` through `how` into `to`, which is made or cut to nothing before, with a bound
+    /// of the caller's.
+    pub async fn convert<T: Send + 'static>(
+        &self,
+        from: &Path,
+        to: &Path,
+        how: impl FnOnce(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        match &self.kind {
+            Kind::Real(real) => {
+                let (reach, to) = (real.reach, to.to_path_buf());
+                let convert = move |from: &Path| real::convert((from, reach), &to, how);
+                real.trip(DiskOp::Write, from, convert).await
+            }
+            Kind::Sim(sim) => {
+                sim.delay().await;
+                sim.convert(from, to, how)
+            }
+        }
+    }
+
     /// Makes durable what of a file is in memory alone, and forgets what an earlier sync has failed
     /// to: what is read from now on is on the disk.
     pub async fn settle(&self, path: &Path) -> Result<(), DiskError> {

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::step::{APPEND, Convert, FilePart};
+use super::step::{APPEND, FilePart};
 use super::{DirEntry, DiskError, DiskOp, Done, Open, Step};
 use crate::base::UnixMs;
 
@@ -105,7 +105,11 @@ fn replace(
     Ok(Done::wrote(bytes))
 }
 
-fn convert((from, reach): (&Path, Reach), to: &Path, how: Convert) -> io::Result<()> {
+pub(super) fn convert<T>(
+    (from, reach): (&Path, Reach),
+    to: &Path,
+    how: impl FnOnce(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<T>,
+) -> io::Result<T> {
     let (file, _) = open_to_read(from, reach)?;
     let mut reader = BufReader::with_capacity(COPY_BYTES, file);
     let truncate = Open {
@@ -114,8 +118,9 @@ fn convert((from, reach): (&Path, Reach), to: &Path, how: Convert) -> io::Result
     };
     let mut writer =
         BufWriter::with_capacity(COPY_BYTES, File::from(open(to, truncate, Reach::Own)?));
-    how(&mut reader, &mut writer)?;
-    writer.flush()
+    let made = how(&mut reader, &mut writer)?;
+    writer.flush()?;
+    Ok(made)
 }
 
 fn with_rest(head: &[u8], rest: &FilePart) -> io::Result<Vec<u8>> {

@@ -15,12 +15,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::io::Errno;
 
-use super::step::{APPEND, Convert};
+use super::step::APPEND;
 use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, FilePart, Open, Step};
 use crate::base::UnixMs;
 use crate::runtime::local::Notify;
@@ -272,7 +273,7 @@ impl SimDisk {
             return state.replace(tmp, to, &whole, *modified);
         }
         if let Step::Convert { from, to, how } = step {
-            return state.convert(from, to, *how);
+            return state.convert(from, to, *how).map(|(_, done)| done);
         }
         match step.as_write() {
             Some((path, offset, bytes, how)) => state.write_path(path, offset, bytes, how),
@@ -285,6 +286,16 @@ impl SimDisk {
         state.begin(DiskOp::Read, path)?;
         let file = state.file(path).map_err(at(DiskOp::Read, path))?;
         Ok(file.read(0, usize::MAX))
+    }
+
+    pub(super) fn convert<T>(
+        &self,
+        from: &Path,
+        to: &Path,
+        how: impl FnOnce(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<T>,
+    ) -> Result<T, DiskError> {
+        let mut state = self.state.borrow_mut();
+        state.convert(from, to, how).map(|(made, _)| made)
     }
 
     pub(super) fn settle(&self, path: &Path) -> Result<(), DiskError> {
@@ -469,17 +480,22 @@ impl State {
         Ok(done)
     }
 
-    fn convert(&mut self, from: &Path, to: &Path, how: Convert) -> Result<Done, DiskError> {
+    fn convert<T>(
+        &mut self,
+        from: &Path,
+        to: &Path,
+        how: impl FnOnce(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<T>,
+    ) -> Result<(T, Done), DiskError> {
         self.begin(DiskOp::Read, from)?;
         let file = self.file(from).map_err(at(DiskOp::Read, from))?;
         let bytes = file.read(0, usize::MAX);
         let mut converted = Vec::new();
-        how(&mut bytes.as_slice(), &mut converted)
+        let made = how(&mut bytes.as_slice(), &mut converted)
             .map_err(|cause| DiskError::new(DiskOp::Write, from, &cause))?;
         let done = self.write_path(to, 0, &converted, APPEND)?;
         let (path, len) = (to.to_path_buf(), converted.len() as u64);
         self.change(&Step::Truncate { path, len })?;
-        Ok(done)
+        Ok((made, done))
     }
 
     fn part(&mut self, part: &FilePart) -> Result<Vec<u8>, DiskError> {

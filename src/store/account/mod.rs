@@ -22,7 +22,7 @@ use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, TraceId, Uid, UidVa
 pub use recount::Recount;
 
 pub(super) use append::next as next_uid_after;
-pub(super) use create::{Numbers, ensure_account, ensure_mailbox, folder_ops};
+pub(super) use create::{Numbers, ensure_account, ensure_mailbox, folder_ops, under_way};
 
 /// What the directory knows of an account and the store needs: placement is data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

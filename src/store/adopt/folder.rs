@@ -56,7 +56,7 @@ impl Lists {
 
     pub fn of(uids: &[u8], keywords: &[u8]) -> Lists {
         Lists {
-            uids: UidList::parse(uids),
+            uids: UidList::parse(uids).map(UidList::sane),
             keywords: keyword_names(keywords),
         }
     }

@@ -80,8 +80,6 @@ impl Plan {
             return Err(AdoptError::NotAMaildir(from.clone()));
         }
         let naming = Naming {
-            // Modified UTF-7 is ASCII: whoever has more wrote UTF-8.
-            utf8: found.iter().any(|dir| !dir.as_bytes().is_ascii()),
             escape: request.escape,
         };
         let folders = folders(&naming, &found);
@@ -109,7 +107,8 @@ impl Plan {
             w.bytes(&path(control));
         }
         w.u8(u8::from(self.copy));
-        w.u8(u8::from(self.naming.utf8));
+        // What was said of the folder names' encoding once.
+        w.u8(0);
         w.u32(u32::from(self.naming.escape));
         w.str(&self.uidl.to_string());
         w.count(self.folders.len());
@@ -134,7 +133,7 @@ impl Plan {
             _ => Some(PathBuf::from(os(r.bytes()?))),
         };
         let copy = r.u8()? != 0;
-        let utf8 = r.u8()? != 0;
+        r.u8()?;
         let escape = char::from_u32(r.u32()?).ok_or(Malformed)?;
         let uidl = r.str()?.parse().map_err(|_| Malformed)?;
         let mut folders = Vec::new();
@@ -150,7 +149,7 @@ impl Plan {
             from,
             control,
             copy,
-            naming: Naming { utf8, escape },
+            naming: Naming { escape },
             uidl,
             folders,
             subscriptions,
@@ -226,10 +225,7 @@ mod tests {
 
     #[test]
     fn a_plan_is_read_back() {
-        let naming = Naming {
-            utf8: false,
-            escape: '\\',
-        };
+        let naming = Naming { escape: '\\' };
         let dirs = [".a", ".INBOX", ".R&-D", ".R&D", ".inbox", ".inbox.x"].map(OsString::from);
         let plan = Plan {
             from: PathBuf::from("/var/vmail/x"),

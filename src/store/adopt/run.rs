@@ -279,7 +279,9 @@ impl Adoption<'_> {
         for planned in &plan.folders {
             let path = self.place.join(folder(&planned.mailbox));
             let uids = Lists::copied(&self.disk, &path).await?.uids;
-            let numbers = uids.map(|l| (UidValidity(l.uidvalidity), Uid(l.uidnext)));
+            let numbers = uids
+                .filter(|l| l.uidvalidity > 0)
+                .map(|l| (UidValidity(l.uidvalidity), Uid(l.uidnext)));
             numbering.push((planned.mailbox.clone(), numbers));
         }
         let (shard, partition, id) = (&self.shard, &self.partition, self.account.account);

@@ -197,7 +197,7 @@ fn report(owned: &Owned, mailbox: &Mailbox, rebuilt: Rebuilt) {
     while reports.len() > REPORTS_MAX {
         reports.pop_front();
     }
-    if rebuilt.has_orphans {
+    if rebuilt.has_orphans || rebuilt.is_stale {
         owned.orphans.add(mailbox.account, mailbox.id);
     }
 }

@@ -16,6 +16,7 @@ use crate::observe::{event, log_event};
 use crate::runtime::local::Notify;
 use crate::runtime::{Step, now, yield_if_needed};
 use crate::store::account::next_uid_after;
+use crate::store::archive;
 use crate::store::journal::Class;
 use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::maildir::{OwnName, file_name, flags_of, keyword_letters};
@@ -56,7 +57,7 @@ pub(in crate::store) fn provisional_id(stem: &str) -> [u8; 16] {
     id
 }
 
-/// Takes in what rebuilds found, until the store closes.
+/// Takes in what rebuilds found, until the store closes. An archive file has what was lost still.
 pub(in crate::store) async fn run(shard: Rc<Shard>) {
     while !shard.gate.is_closed() {
         let told = shard.owned.orphans.told.notified();
@@ -72,6 +73,10 @@ pub(in crate::store) async fn run(shard: Rc<Shard>) {
         let Some((partition, mailbox)) = home else {
             continue;
         };
+        if mailbox.archive.get() {
+            archive::read_again(&shard, &partition, &mailbox).await;
+            continue;
+        }
         if let Err(why) = adopt(&shard, &partition, &mailbox).await {
             // Still there: a scrub reports them, and `palomar repair` takes them in.
             tracing::warn!(?why, %account, mailbox = %id, "files without a row left alone");

@@ -231,7 +231,11 @@ fn what_another_program_knew_is_kept() {
         let subscribed = String::from_utf8(subscribed).expect("text");
         assert!(subscribed.starts_with("V\t2\n\n") && subscribed.contains("\nWork\tv1\\2e2\n"));
         let root = names(&disk, &place).await;
-        assert!(root.contains(&".dovecot.sieve".to_owned()));
+        assert!(!root.contains(&".dovecot.sieve".to_owned()));
+        let aside = names(&disk, &place.join("palomar.aside")).await;
+        assert_eq!(aside, [".dovecot.sieve"]);
+        assert_eq!(report.aside, [".dovecot.sieve"]);
+        assert_eq!(told.aside, report.aside);
         assert!(
             !root.iter().any(|n| n.starts_with("palomar.adopt")),
             "{root:?}"
