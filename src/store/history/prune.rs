@@ -1,15 +1,18 @@
 //! Days that are over: removed messages and history older than the operator wants go, slowly; on
 //! a full disk the oldest day goes at once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future::or;
+use hashbrown::HashSet;
 
+use super::span::Span;
 use super::{Day, day_file, kept_partition};
 use crate::base::PartitionId;
-use crate::runtime::{Disk, DiskError, DiskErrorKind, Gate, Step, sleep, unix_now};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, now, sleep, unix_now};
+use crate::store::doom::Doomed;
 use crate::store::maildir::Layout;
 use crate::store::owned::{Owned, count};
 use crate::store::shard::Shard;
@@ -24,17 +27,37 @@ const REST: Duration = Duration::from_millis(50);
 
 /// Removes what is over, until the gate closes.
 pub(in crate::store) async fn run(shard: Rc<Shard>) {
+    let (disk, layout) = (&shard.disk, &shard.layout);
+    let mut span = Span::load(disk, layout, shard.id).await;
     let mut wait = FIRST_AFTER;
+    let mut looked = now();
     loop {
         or(sleep(wait), shard.gate.closing()).await;
         if shard.gate.is_closed() {
             return;
         }
         wait = PRUNE_EVERY;
-        if let Err(error) = prune(&shard, Day::of(unix_now())).await {
+        let uptime = now().duration_since(looked);
+        looked += uptime;
+        if let Err(error) = look(&shard, &mut span, uptime).await {
             tracing::warn!(%error, "days of removed messages that are over are still there");
         }
     }
+}
+
+/// Removes what a day of looks at the clock agrees on.
+async fn look(shard: &Shard, span: &mut Span, uptime: Duration) -> Result<(), DiskError> {
+    let today = Day::of(unix_now());
+    let agreed = span.look(today, uptime);
+    // Where nothing is to be kept, it does not matter what day it is.
+    let keeps_nothing = shard.owned.keep_days.get() == 0;
+    if let Some(day) = agreed.or(keeps_nothing.then_some(today)) {
+        prune(shard, day).await?;
+    }
+    if agreed.is_some() {
+        span.begin_anew(today);
+    }
+    span.save(&shard.disk, &shard.layout, shard.id).await
 }
 
 /// One pass. With nothing to keep any more, all goes.
@@ -52,7 +75,7 @@ pub(in crate::store) async fn prune(shard: &Shard, today: Day) -> Result<(), Dis
         for partition in partitions(disk, &layout.root.join(format!("removed/{day}"))).await {
             if owned.partitions.borrow().contains_key(&partition) {
                 let dir = kept_partition(layout, day, partition);
-                remove_slowly(disk, &dir, &shard.gate).await?;
+                remove_slowly(shard, partition, day, &dir).await?;
             }
             if shard.gate.is_closed() {
                 return Ok(());
@@ -95,12 +118,40 @@ async fn partitions(disk: &Disk, day: &Path) -> Vec<PartitionId> {
         .collect()
 }
 
+/// Folders deleted on that day that a replay may still need: no checkpoint covers their end, and
+/// what was copied from them is copied again.
+fn needed(owned: &Owned, partition: PartitionId, day: Day) -> HashSet<PathBuf> {
+    let Some(partition) = owned.partitions.borrow().get(&partition).cloned() else {
+        return HashSet::new();
+    };
+    let state = partition.state.borrow();
+    let folder = |doomed: &Doomed| match doomed {
+        Doomed::Folder {
+            account,
+            mailbox,
+            day: of,
+        } if *of == day => Some(Layout::buried_folder(partition.id, *account, *mailbox, day)),
+        _ => None,
+    };
+    let folders = state.doomed.iter().filter_map(|(_, d)| folder(d));
+    folders.map(|path| owned.layout.root.join(path)).collect()
+}
+
 /// A directory three levels deep of accounts, mailboxes and files, a little at a time.
-async fn remove_slowly(disk: &Disk, dir: &Path, gate: &Gate) -> Result<(), DiskError> {
+async fn remove_slowly(
+    shard: &Shard,
+    partition: PartitionId,
+    day: Day,
+    dir: &Path,
+) -> Result<(), DiskError> {
+    let (disk, gate) = (&shard.disk, &shard.gate);
     for account in list(disk, dir).await? {
         let account = dir.join(account);
         for mailbox in list(disk, &account).await? {
             let mailbox = account.join(&mailbox);
+            if needed(&shard.owned, partition, day).contains(&mailbox) {
+                continue;
+            }
             // A deleted folder has its files one level below.
             for files in [mailbox.clone(), mailbox.join("cur")] {
                 let names = list(disk, &files).await?;
@@ -117,9 +168,43 @@ async fn remove_slowly(disk: &Disk, dir: &Path, gate: &Gate) -> Result<(), DiskE
                 }
             }
         }
-        gone(disk.remove_dir_all(&account).await)?;
     }
-    gone(disk.remove_dir_all(dir).await)
+    remove(disk, &shard.owned, partition, day, dir)
+        .await
+        .map(drop)
+}
+
+/// All that is kept of a partition from a day, at once. True where something was.
+async fn remove(
+    disk: &Disk,
+    owned: &Owned,
+    partition: PartitionId,
+    day: Day,
+    dir: &Path,
+) -> Result<bool, DiskError> {
+    let mut any = false;
+    let mut is_left = false;
+    for account in list(disk, dir).await? {
+        let account = dir.join(account);
+        let mut is_needed = false;
+        for mailbox in list(disk, &account).await? {
+            let mailbox = account.join(mailbox);
+            if needed(owned, partition, day).contains(&mailbox) {
+                is_needed = true;
+                continue;
+            }
+            gone(disk.remove_dir_all(&mailbox).await)?;
+            any = true;
+        }
+        if !is_needed {
+            gone(disk.remove_dir_all(&account).await)?;
+        }
+        is_left |= is_needed;
+    }
+    if !is_left {
+        gone(disk.remove_dir_all(dir).await)?;
+    }
+    Ok(any)
 }
 
 async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, DiskError> {
@@ -154,9 +239,9 @@ pub(in crate::store) async fn free(disk: &Disk, owned: &Owned) -> bool {
         let mut any = false;
         for partition in owned.all() {
             let dir = kept_partition(layout, day, partition.id);
-            match disk.remove_dir_all(&dir).await {
-                Ok(()) => any = true,
-                Err(error) if error.kind == DiskErrorKind::NotFound => continue,
+            match remove(disk, owned, partition.id, day, &dir).await {
+                Ok(true) => any = true,
+                Ok(false) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "removed messages still take room on the full disk");
                     continue;
