@@ -244,8 +244,11 @@ async fn write_format(disk: &Disk, path: &Path, partitions: u16) -> Result<(), S
         },
         Step::SyncDir { path: dir },
     ];
-    for done in disk.batch(steps).await {
-        done?;
+    // One by one: a batch goes on after a step that failed, and would give the name to half a file.
+    for step in steps {
+        for done in disk.batch(vec![step]).await {
+            done?;
+        }
     }
     Ok(())
 }
@@ -357,7 +360,7 @@ pub(super) async fn load_partition(
     }
 }
 
-/// Removes spool files and graves that nothing names any more.
+/// Removes spool files and graves that nothing names any more, and half catalogues.
 async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<(), StartError> {
     let mut named = HashSet::new();
     for partition in owned.all() {
@@ -375,6 +378,11 @@ async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<
             steps.push(Step::Unlink { path });
         }
     }
+    // Begun by a checkpoint that was cut off; the next one may have nothing to say of a partition.
+    let begun = owned.all().into_iter().map(|partition| Step::Unlink {
+        path: layout.catalogue(partition.id).with_extension("new"),
+    });
+    steps.extend(begun);
     let removed = layout.root.join("removed");
     for entry in disk.list(&removed).await? {
         // What is kept stays; its days end by themselves.
@@ -390,7 +398,9 @@ async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<
         });
     }
     for done in disk.batch(steps).await {
-        if let Err(error) = done {
+        if let Err(error) = done
+            && error.kind != DiskErrorKind::NotFound
+        {
             tracing::warn!(%error, "left-over not removed");
         }
     }

@@ -14,13 +14,14 @@ mod vanished;
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
 use super::{Flags, SpecialUse, Status, StoreError};
 use crate::base::{AccountId, Deadline, MailboxId, ModSeq, PartitionId, Uid, UidValidity, UnixMs};
 use crate::runtime::local::{Permit, Semaphore};
-use crate::runtime::{Disk, DiskErrorKind, now, unix_now};
+use crate::runtime::{Disk, DiskErrorKind, now, sleep, unix_now};
 
 pub(super) use extra::Extra;
 pub(super) use feed::{Change, Feed};
@@ -33,7 +34,7 @@ const LOG_BYTES_MIN: u64 = 64 << 10;
 /// About what one row takes in a snapshot.
 const ROW_BYTES: u64 = 96;
 /// Longest wait for another task that reads or writes the same index.
-const INDEX_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
+const INDEX_WAIT: Duration = Duration::from_secs(30);
 
 /// What the catalogue knows of a mailbox.
 #[derive(Clone, Debug)]
@@ -544,9 +545,26 @@ impl Mailbox {
     }
 }
 
+/// An index file. Damage stays, but an error of the disk may pass: an index that is made anew has
+/// lost what its files would say a moment later.
 async fn read_whole(disk: &Disk, path: &Path) -> Result<Vec<u8>, StoreError> {
+    for pause in READ_AGAIN_AFTER {
+        match disk.read(path).await {
+            Err(e) if matches!(e.kind, DiskErrorKind::Io(n) if !is_out_of_files(n)) => {
+                sleep(pause).await;
+            }
+            other => return other.map_err(|e| disk_error(&e)),
+        }
+    }
     disk.read(path).await.map_err(|e| disk_error(&e))
 }
+
+const READ_AGAIN_AFTER: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
 
 /// Too many open files, in the process or in the system: that passes.
 fn is_out_of_files(errno: i32) -> bool {
@@ -561,6 +579,7 @@ pub(super) fn disk_error(error: &crate::runtime::DiskError) -> StoreError {
         DiskErrorKind::Late => StoreError::Late,
         DiskErrorKind::Io(errno) if is_out_of_files(errno) => StoreError::Busy,
         DiskErrorKind::NotFound | DiskErrorKind::Exists | DiskErrorKind::Io(_) => {
+            tracing::debug!(%error, "what is not on the disk as it should be");
             StoreError::Damaged {
                 partition: PartitionId::default(),
                 since: unix_now(),

@@ -145,9 +145,12 @@ impl Settler<'_> {
         match self.disk.rename(from, to).await {
             Ok(()) => {}
             Err(e) if e.kind == DiskErrorKind::NotFound => {
-                // Done in an earlier life, and then lost from sight with its marker.
-                count(&self.owned.counters.files_missing);
-                return Ok(());
+                // Done before, and perhaps not durable yet: its sync may have failed.
+                if !self.disk.exists(to).await.map_err(|e| disk_error(&e))? {
+                    // In an earlier life, and then lost from sight with its marker.
+                    count(&self.owned.counters.files_missing);
+                    return Ok(());
+                }
             }
             Err(e) => return Err(disk_error(&e)),
         }
@@ -304,11 +307,13 @@ impl Settler<'_> {
                         let sum = if self.owned.packing.get() == Packing::Zstd {
                             let plain = tmp.with_extension("plain");
                             let sum = self.write_large(&plain, &prefix, &source, size).await?;
-                            steps.push(Step::Convert {
+                            // Not in one trip with what gives it its name: see `copy`.
+                            self.steps(vec![Step::Convert {
                                 from: plain.clone(),
                                 to: tmp.clone(),
                                 how: pack,
-                            });
+                            }])
+                            .await?;
                             steps.push(Step::Unlink { path: plain });
                             sum
                         } else {
@@ -463,9 +468,10 @@ impl Settler<'_> {
                 path: tmp.clone(),
                 at: date,
             },
-            Step::Rename { from: tmp, to },
         ])
-        .await
+        .await?;
+        // Not in one trip: that goes on after a step that failed, and half a file gets the name.
+        self.steps(vec![Step::Rename { from: tmp, to }]).await
     }
 
     /// A body that is not what was taken in is written all the same: it is the best there is.
