@@ -222,17 +222,20 @@ class PostfixDovecot(Stack):
     name = "Postfix + Dovecot"
 
     def __enter__(self):
+        for name in ("users", "run", "etc", "queue", "data"):
+            (self.folder / name).mkdir()
+        self.serve()
+        return self
+
+    def serve(self):
         self.start_dovecot()
         self.start_postfix()
         self.wait_for(self.imap, b"* OK")
         self.wait_for(self.smtp, b"220")
-        return self
 
     def start_dovecot(self):
         cert, key = certificate(self.folder)
         owner = pwd.getpwnam("nobody")
-        for name in ("users", "run"):
-            (self.folder / name).mkdir()
         os.chown(self.folder / "users", owner.pw_uid, owner.pw_gid)
         config = self.folder / "dovecot.conf"
         config.write_text(
@@ -253,8 +256,6 @@ class PostfixDovecot(Stack):
     def start_postfix(self):
         owner = pwd.getpwnam("postfix")
         etc = self.folder / "etc"
-        for name in ("etc", "queue", "data"):
-            (self.folder / name).mkdir()
         os.chown(self.folder / "data", owner.pw_uid, owner.pw_gid)
         values = {"folder": self.folder, "domain": DOMAIN, "lmtp": self.lmtp, "smtp": self.smtp}
         (etc / "main.cf").write_text(MAIN_CF.format(**values))
@@ -329,10 +330,13 @@ class Palomar(Stack):
         )
         if done.returncode != 0:
             raise RuntimeError(f"user import: {done.stdout}{done.stderr}")
-        self.start(self.binary, "serve", "--config", str(config))
+        self.serve()
+        return self
+
+    def serve(self):
+        self.start(self.binary, "serve", "--config", str(self.folder / "palomar.toml"))
         self.wait_for(self.imap, b"* OK")
         self.wait_for(self.smtp, b"220")
-        return self
 
     def counters(self):
         """All samples of /metrics: name with labels -> value."""

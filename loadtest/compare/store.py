@@ -7,30 +7,39 @@ As `compare.py` (which has what both share), with scenarios of the store.
 
 Scenarios:
   checkpoint  250 p50/p99 at 1, 20, 100 connections: checkpoints every 2 s against none
+  opening     SELECT of 10,000, 100,000 and 1,000,000 after a restart and again, what another
+              connection of the same user waits meanwhile, and octets of index and cache
+  folders     a tree of 5,000 folders made, and STATUS of 1,000 of them after a restart
+  writing     octets written to the disk for each octet of mail (with --loop: by the device)
+  replay      a start after a kill with about 1 GB in the journal
 """
 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from client import Client
+from compare import letter, timed
 from meter import Group, LoopDisk, Tracing
-from stacks import DOMAIN, PASSWORD, STACKS, USERS
+from stacks import DOMAIN, PASSWORD, STACKS, USERS, user
 
 DRIVER = "target/release/palomar-load"
 SECONDS_MAX = 600
 
 
-def roundtrip(stack, sessions, count, size=4096):
+def roundtrip(stack, sessions, count, size=4096, owners=1):
     command = [DRIVER, "roundtrip", "--json", "--password", PASSWORD, "--domain", DOMAIN]
     command += ["--smtp", f"127.0.0.1:{stack.smtp}", "--imap", f"127.0.0.1:{stack.imap}"]
     command += ["--users", str(USERS), "--sessions", str(sessions), "--count", str(count)]
-    command += ["--size", str(size)]
+    command += ["--size", str(size)] + (["--owners", str(owners)] if owners > 1 else [])
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX)
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
@@ -65,7 +74,179 @@ def checkpoint(start, key, quick):
         }
 
 
-SCENARIOS = {f.__name__: f for f in (checkpoint,)}
+def restarted(stack, how=signal.SIGTERM):
+    """Ends the server and starts it again; answers the seconds until it serves."""
+    for child in stack.children:
+        child.send_signal(how)
+    for child in stack.children:
+        child.wait()
+    stack.children = []
+    began = time.monotonic()
+    stack.serve()
+    return time.monotonic() - began
+
+
+class Bystander:
+    """Another connection of the same user, on the same shard: how long does a NOOP take?"""
+
+    def __init__(self, stack, name):
+        self.client, self.worst, self.over = Client(stack.imap, name), 0, False
+        self.client.command("NOOP")
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.over:
+            self.worst = max(self.worst, timed(self.client, "NOOP")[0])
+            time.sleep(0.0005)
+
+    def __enter__(self):
+        self.thread.start()
+        time.sleep(0.05)
+        self.worst = 0
+        return self
+
+    def __exit__(self, *_):
+        self.over = True
+        self.thread.join()
+        self.client.close()
+
+
+def grow(client, box, rows):
+    """By APPEND and then by copies of all there is, at most 10,000 at a time."""
+    client.command(f"CREATE {box}")
+    for n in range(1000):
+        client.command(f"APPEND {box} (\\Seen)" if n % 3 else f"APPEND {box}", letter(n))
+    client.command(f"SELECT {box}")
+    there = 1000
+    while there < rows:
+        more = min(there, rows - there, 10000)
+        client.command(f"COPY 1:{more} {box}")
+        there += more
+    client.command("UNSELECT")
+
+
+def sizes(stack, names):
+    found = 0
+    for name in names:
+        found += sum(path.stat().st_size for path in stack.folder.rglob(name))
+    return found
+
+
+def opening(start, key, quick):
+    for rows in (10000, 100000) if quick else (10000, 100000, 1000000):
+        with start('[store]\nquota_default = "0"\n' if key == "palomar" else "") as stack:
+            client = Client(stack.imap, user(1))
+            grow(client, "Huge", rows)
+            with Bystander(stack, user(1)) as store_watch:
+                client.command("SELECT Huge")
+                store_ms = timed(client, "STORE 1:20000 +FLAGS.SILENT (\\Flagged)")[0]
+            client.command("UNSELECT")
+            client.close()
+            restarted(stack)
+            with Bystander(stack, user(1)) as watch:
+                client = Client(stack.imap, user(1))
+                first = timed(client, "SELECT Huge")[0]
+            spans = []
+            for _ in range(11):
+                client.command("UNSELECT")
+                spans.append(timed(client, "SELECT Huge")[0])
+            client.close()
+            figures = {
+                "SELECT ms after a restart": round(first, 1),
+                "NOOP ms at most meanwhile": round(watch.worst, 1),
+                "SELECT ms again": round(sorted(spans)[5], 2),
+                "STORE 1:20000 ms": round(store_ms),
+                "NOOP ms at most during STORE": round(store_watch.worst, 1),
+            }
+            if key == "palomar":
+                index = sizes(stack, ["palomar.index.*", "palomar.log.*"])
+                figures["octets of index a message"] = round(index / rows, 1)
+                cache = sizes(stack, ["palomar.cache*"])
+                figures["octets of cache a message (not copies)"] = round(cache / 1000, 1)
+            yield f"a mailbox of {rows}", figures
+
+
+def folders(start, key, quick):
+    count, asked = (1000, 200) if quick else (5000, 1000)
+    with start() as stack:
+        client = Client(stack.imap, user(1))
+        began = time.monotonic()
+        for n in range(count):
+            client.command(f"CREATE tree{n // 100}/folder{n}")
+        made = time.monotonic() - began
+        for n in range(asked):
+            client.command(f"APPEND tree{n // 100}/folder{n}", letter(n))
+        client.close()
+        restarted(stack)
+        client = Client(stack.imap, user(1))
+        listed, _ = timed(client, 'LIST "" *')
+        spans = []
+        for _ in range(3):
+            began = time.perf_counter()
+            for n in range(asked):
+                client.send(f"STATUS tree{n // 100}/folder{n} (MESSAGES UNSEEN UIDNEXT)")
+                client.answer()
+            spans.append(1000 * (time.perf_counter() - began))
+        yield f"{count} folders", {
+            "CREATE ms": round(1000 * made / count, 2),
+            "LIST of all ms": round(listed, 1),
+            f"STATUS of {asked} ms, first": round(spans[0], 1),
+            f"STATUS of {asked} ms, again": round(min(spans[1:]), 1),
+        }
+
+
+def written(stack, disk):
+    """Octets: by the device where it is ours alone, else by the processes."""
+    os.sync()
+    if disk:
+        fields = Path(f"/sys/block/{Path(disk.device).name}/stat").read_text().split()
+        return 512 * int(fields[6])
+    total = 0
+    for pid in stack.group.processes():
+        for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+            if line.startswith("write_bytes"):
+                total += int(line.split()[1])
+    return total
+
+
+def writing(start, key, quick):
+    """With the journal's slots made before: making one writes zeros, once in its life."""
+    slots = 'journal_slot_bytes = "32MiB"\n'
+    for size, count in ((4096, 20000), (10240, 10000), (51200, 4000)):
+        for owners in (1, 3):
+            with start(f"[store]\n{slots}" if key == "palomar" else "") as stack:
+                roundtrip(stack, 20, 12000, 51200)
+                time.sleep(15)
+                before = written(stack, start.disk)
+                roundtrip(stack, 20, count, size, owners)
+                time.sleep(15)
+                after = written(stack, start.disk)
+                owned = f" to {owners} owners" if owners > 1 else ""
+                mail = count * size
+                yield f"{count} messages of {size}{owned}", {
+                    "octets written a received octet": round((after - before) / mail, 2),
+                    "octets written a stored octet": round((after - before) / mail / owners, 2),
+                }
+
+
+def replay(start, key, quick):
+    """Killed with its journal nearly full; the log says how fast it was read again."""
+    for size, count in ((10240, 8000), (51200, 1600)) if quick else ((10240, 80000), (51200, 18000)):
+        slots = 'journal_slots = 10\njournal_slot_bytes = "64MiB"\n'
+        with start(f'[store]\n{slots}checkpoint_interval = "10m"\n') as stack:
+            roundtrip(stack, 40, count, size)
+            seconds = restarted(stack, signal.SIGKILL)
+            figures = {"seconds until it serves": round(seconds, 1)}
+            for log in stack.folder.rglob("*.jsonl"):
+                for line in log.read_text(errors="replace").splitlines():
+                    if "journal replayed" in line:
+                        said = json.loads(line)
+                        for name in ("records", "bytes", "ms", "sync_ms", "mb_per_s"):
+                            figures[name] = said.get(name, said.get("fields", {}).get(name))
+            yield f"start with {count} messages of {size} in the journal", figures
+
+
+SCENARIOS = {f.__name__: f for f in (checkpoint, opening, folders, writing, replay)}
 
 
 def main():
@@ -83,7 +264,7 @@ def main():
     STACKS["palomar"].binary = str(Path(options.palomar).resolve())
     os.chdir(Path(__file__).resolve().parents[2])
 
-    def play(place):
+    def play(place, disk=None):
         for name in options.only or SCENARIOS:
             for key in options.stack or ["palomar"]:
                 number = iter(range(100))
@@ -93,6 +274,8 @@ def main():
                     stack = STACKS[key](Path(place, label), Group(label))
                     stack.settings = settings
                     return stack
+
+                start.disk = disk
 
                 for scenario, figures in SCENARIOS[name](start, key, options.quick):
                     row = {"stack": key, "scenario": scenario, "figures": figures}
@@ -107,7 +290,7 @@ def main():
         with Tracing():
             if options.loop:
                 with LoopDisk(Path(folder, "loop"), 20) as disk:
-                    play(disk.folder)
+                    play(disk.folder, disk)
             else:
                 play(folder)
 

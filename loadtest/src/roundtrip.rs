@@ -47,6 +47,9 @@ pub struct Options {
     /// Accounts that share the messages.
     #[arg(long, default_value_t = 100)]
     users: usize,
+    /// Accounts that each message goes to.
+    #[arg(long, default_value_t = 1)]
+    owners: usize,
     /// One JSON line instead of words.
     #[arg(long)]
     json: bool,
@@ -67,8 +70,8 @@ impl Options {
 }
 
 pub fn run(options: &Options) -> Result<(), String> {
-    if options.sessions == 0 || options.users == 0 {
-        return Err("--sessions and --users start at 1".to_owned());
+    if options.sessions == 0 || options.users == 0 || options.owners == 0 {
+        return Err("--sessions, --users and --owners start at 1".to_owned());
     }
     let mut watched = watch(options)?;
     let body = body(options.size);
@@ -162,7 +165,9 @@ fn session_of(
     let mut client = Client::connect(options.smtp, dialect).map_err(says)?;
     let mut own = histogram()?;
     for n in (session..options.count).step_by(options.sessions) {
-        let to = [options.address(n % options.users)];
+        let to: Vec<String> = (0..options.owners)
+            .map(|more| options.address((n + more) % options.users))
+            .collect();
         let sent = Instant::now();
         client
             .send(&format!("load@{}", options.domain), &to, body)
@@ -211,7 +216,10 @@ fn watch(options: &Options) -> Result<Vec<Watched>, String> {
                 wanted: 0,
             };
             let before = -watched.missing()?;
-            let share = (n..options.count).step_by(options.users).count();
+            let of = |first: usize| (first..options.count).step_by(options.users).count();
+            let share: usize = (0..options.owners)
+                .map(|more| of((n + options.users - more % options.users) % options.users))
+                .sum();
             watched.wanted = before + i64::try_from(share).unwrap_or(0);
             Ok(watched)
         })

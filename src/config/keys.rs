@@ -36,7 +36,9 @@ section! {
             "`palomar check` warns: RFC 5321 4.5.1 wants a person there" "ana@example.org", Live;
         /// Time zone of notices for users who set none. Everything stored or logged is UTC.
         timezone: Timezone = "UTC", Live;
-        /// The account to become once ports are open, when started as root.
+        /// The account to become once ports are open, when started as root. It must be able to
+        /// read this file and the certificates. Root's commands on a stopped server work as the
+        /// owner of the data directory, so that nothing in it is root's afterwards.
         user: Option<String> = absent "the process stays who it is" "palomar", Restart;
     }
     tables {

@@ -80,6 +80,8 @@ metrics! {
     counter FILES_PACKED = "palomar_store_files_compressed_total";
     /// Message files that are gone although the index names them.
     counter FILES_MISSING = "palomar_store_files_missing_total";
+    /// Mailbox indexes in memory, in octets.
+    shard_gauge INDEX_BYTES = "palomar_store_index_bytes";
     /// Indexes that could not be read.
     counter INDEXES_DAMAGED = "palomar_store_indexes_damaged_total";
     /// Indexes that were made anew. Less than those damaged: look into the log.
@@ -159,12 +161,13 @@ pub async fn publish(store: Store, gate: Gate) {
             now.history_days_early,
             before.history_days_early,
         );
+        INDEX_BYTES.set(now.index_bytes);
         FILL.set(u64::from(now.journal_fill_permille));
         OUTBOX.set(now.outbox);
         UNSETTLED.set(now.unsettled);
         PANICS.set(runtime::panics());
         before = now;
-        let slept = async { runtime::sleep(PUBLISH_EVERY).await };
+        let slept = async { runtime::rest(PUBLISH_EVERY).await };
         futures_lite::future::or(slept, gate.closing()).await;
     }
 }
@@ -183,7 +186,7 @@ pub async fn publish_listeners(listeners: Vec<(Speaks, Arc<ListenerCounters>)>, 
             REFUSED.add(*speaks, now.1 - before.1);
             *before = now;
         }
-        let slept = async { runtime::sleep(PUBLISH_EVERY).await };
+        let slept = async { runtime::rest(PUBLISH_EVERY).await };
         futures_lite::future::or(slept, gate.closing()).await;
     }
 }

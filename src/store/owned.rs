@@ -12,8 +12,9 @@ use super::maildir::Layout;
 use super::partition::Partition;
 use super::quota::Watch;
 use super::repair::{IndexRepair, Orphans};
-use super::{Body, Message, Packing, ValueChange};
+use super::{Body, Message, Packing, StoreError, ValueChange};
 use crate::base::{AccountId, Epoch, MailboxId, PartitionId};
+use crate::runtime::Disk;
 use crate::runtime::local::Notify;
 
 /// Bodies of recent messages kept in memory until they are files.
@@ -35,6 +36,8 @@ pub(super) struct Owned {
     /// A queue partition took a message.
     pub outbox: Notify,
     pub counters: Counters,
+    /// Mailboxes whose index was loaded, and may be still.
+    pub loaded: RefCell<Vec<Rc<Mailbox>>>,
     /// Of this start.
     pub epoch: Cell<Epoch>,
     /// What became of indexes that could not be read, newest last.
@@ -63,6 +66,7 @@ pub(super) struct Counters {
     /// Files that were compressed after they were written.
     pub packed: Cell<u64>,
     pub handed_over: Cell<u64>,
+    pub index_bytes: Cell<u64>,
     /// Indexes that could not be read, and those of them that were made anew.
     pub indexes_damaged: Cell<u64>,
     pub indexes_rebuilt: Cell<u64>,
@@ -92,6 +96,7 @@ impl Owned {
             work: Notify::new(),
             outbox: Notify::new(),
             counters: Counters::default(),
+            loaded: RefCell::default(),
             epoch: Cell::new(Epoch(0)),
             repairs: RefCell::default(),
             orphans: Orphans::default(),
@@ -114,6 +119,20 @@ impl Owned {
 
     pub fn all(&self) -> Vec<Rc<Partition>> {
         self.partitions.borrow().values().cloned().collect()
+    }
+
+    /// Reads the index of a mailbox, which is unloaded again when memory is short.
+    pub async fn load(&self, mailbox: &Rc<Mailbox>, disk: &Disk) -> Result<(), StoreError> {
+        mailbox.load(disk).await?;
+        self.note_loaded(mailbox);
+        Ok(())
+    }
+
+    /// The index of a mailbox is in memory.
+    pub fn note_loaded(&self, mailbox: &Rc<Mailbox>) {
+        if !mailbox.listed.replace(true) {
+            self.loaded.borrow_mut().push(mailbox.clone());
+        }
     }
 
     /// A session has opened the mailbox, or closed it.

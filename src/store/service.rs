@@ -11,6 +11,7 @@ use super::archive::Looks;
 use super::bodies::Bodies;
 use super::doom::Doomed;
 use super::journal::{Journal, ReaderStats, Stats};
+use super::mailbox::Mailbox;
 use super::maildir::Layout;
 use super::owned::{Owned, count};
 use super::remote::{self, Remote};
@@ -24,13 +25,13 @@ use super::{
 };
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
-use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
+use crate::runtime::{Disk, Gate, Pool, now, rest, sleep, spawn_in, yield_if_needed};
 
 /// Fill of the journal from which a checkpoint does not wait for its time.
 const CHECKPOINT_PERMILLE: u32 = 500;
 /// Between looks at the journal's fill.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
-/// The same while there is nothing to make a checkpoint of: an idle server hardly wakes.
+/// The same while nothing is applied: an idle server hardly wakes.
 const WATCH_IDLE_EVERY: Duration = Duration::from_secs(2);
 /// After a failure of the disk.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -67,6 +68,9 @@ pub struct StoreStats {
     pub history_days_early: u64,
     /// Files that were compressed after they were written.
     pub packed: u64,
+    /// Mailbox indexes in memory, when it was last looked.
+    pub indexes: u64,
+    pub index_bytes: u64,
     /// Tasks that wait to be settled, and messages that wait for their owners.
     pub unsettled: u64,
     pub outbox: u64,
@@ -244,6 +248,11 @@ impl Store {
             .map_err(|_| StoreError::Late)?
     }
 
+    #[cfg(test)]
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
     /// Forgets the removed mail of days that are over on day `today`.
     #[cfg(test)]
     pub(super) async fn prune(&self, today: history::Day) {
@@ -285,6 +294,8 @@ impl Store {
             files_missing: counters.files_missing.get(),
             misfits: counters.misfits.get(),
             settle_failures: counters.settle_failures.get(),
+            indexes: self.shard.owned.loaded.borrow().len() as u64,
+            index_bytes: counters.index_bytes.get(),
             indexes_damaged: counters.indexes_damaged.get(),
             indexes_rebuilt: counters.indexes_rebuilt.get(),
             digests_damaged: counters.digests_damaged.get(),
@@ -353,20 +364,26 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
     let mut last = now();
     while !shard.gate.is_closed() {
         let wanted = shard.checkpoint_wanted.notified();
-        let quiet = !shard.owned.all().iter().any(|p| p.dirty.get());
-        let every = if quiet { WATCH_IDLE_EVERY } else { WATCH_EVERY };
-        or(or(sleep(every), wanted), shard.gate.closing()).await;
+        // What is applied may fill the journal; otherwise there is only the time to watch.
+        let applied = shard.owned.work.notified();
+        let worked = async {
+            applied.await;
+            sleep(WATCH_EVERY).await;
+        };
+        let passed = or(rest(WATCH_IDLE_EVERY), worked);
+        or(or(passed, wanted), shard.gate.closing()).await;
         let dirty = shard.owned.all().iter().any(|p| p.dirty.get());
         let due = now().duration_since(last) >= shard.cfg.checkpoint_every;
         let full = shard.journal.unreleased_permille() >= CHECKPOINT_PERMILLE;
         // Not left to checkpoints: on a full disk they may wait for just this room.
         shard.spools.sweep().await;
+        forget_idle(&shard);
         if shard.gate.is_closed() || shard.is_poisoned() || !(full || (due && dirty)) {
             continue;
         }
         last = now();
         match checkpoint::checkpoint(&shard).await {
-            Ok(()) => forget_idle(&shard),
+            Ok(()) => {}
             Err(why) => {
                 tracing::warn!(?why, "checkpoint put off");
                 make_room(&shard, &why).await;
@@ -393,24 +410,31 @@ async fn make_room(shard: &Shard, why: &StoreError) {
     }
 }
 
-/// Unloads indexes that nobody needs, oldest first, until the rest fits.
+/// Unloads indexes that nobody has open, the longest unused first: those nobody looked at for long,
+/// and more until the rest fits. One that a session has open stays, however idle the session is.
 fn forget_idle(shard: &Shard) {
-    let mut loaded = Vec::new();
-    let mut bytes = 0;
-    for partition in shard.owned.all() {
-        let state = partition.state.borrow();
-        for mailbox in state.accounts.values().flat_map(|a| a.mailboxes.values()) {
-            if let Some(index) = mailbox.index.borrow().as_ref() {
-                bytes += index.bytes();
-                loaded.push((mailbox.used.get(), index.bytes(), mailbox.clone()));
-            }
-        }
-    }
-    loaded.sort_by_key(|(used, ..)| *used);
-    for (used, size, mailbox) in loaded {
-        let idle = used.is_none_or(|at| now().duration_since(at) > IDLE_AFTER);
-        if (idle || bytes > shard.cfg.index_memory_bytes_max) && mailbox.unload() {
+    let mut loaded = shard.owned.loaded.borrow_mut();
+    let size = |mailbox: &Rc<Mailbox>| mailbox.index.borrow().as_ref().map_or(0, |i| i.bytes());
+    let drop_unloaded = |mailbox: &Rc<Mailbox>| {
+        let there = mailbox.index.borrow().is_some();
+        mailbox.listed.set(there);
+        there
+    };
+    loaded.retain(drop_unloaded);
+    let mut bytes: usize = loaded.iter().map(size).sum();
+    loaded.sort_by_key(|mailbox| mailbox.used.get());
+    let most = shard.cfg.index_memory_bytes_max;
+    loaded.retain(|mailbox| {
+        let used = mailbox.used.get();
+        let long = used.is_none_or(|at| now().duration_since(at) > IDLE_AFTER);
+        let idle = long || mailbox.deleted.get();
+        let (size, wanted) = (size(mailbox), idle || bytes > most);
+        let unloaded = wanted && mailbox.unload();
+        if unloaded {
             bytes -= size;
+            mailbox.listed.set(false);
         }
-    }
+        !unloaded
+    });
+    shard.owned.counters.index_bytes.set(bytes as u64);
 }

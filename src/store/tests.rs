@@ -12,6 +12,7 @@ mod import;
 mod outbox;
 mod quota;
 mod regressions;
+mod size;
 mod walk;
 mod world;
 
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use super::{AccountRef, Message, Recovered, Remote, Store, StoreConfig, Target};
 use crate::base::{AccountId, Deadline, PartitionId, ShardId, UnixMs};
-use crate::runtime::{Disk, SimDisk, now, simulate};
+use crate::runtime::{Disk, SimDisk, block_on, now, simulate};
 
 pub(super) const ROOT: &str = "/data";
 
@@ -68,6 +69,23 @@ where
             .expect("opens");
         body(store).await;
     });
+}
+
+/// One life with a configuration of its own, at real time.
+pub(super) fn life_as<F>(
+    sim: &SimDisk,
+    cfg: StoreConfig,
+    body: impl FnOnce(Store, Disk) -> F + 'static,
+) where
+    F: Future<Output = ()> + 'static,
+{
+    let disk = Disk::sim(sim.clone());
+    block_on(async move {
+        let recovered = Store::recover_all(cfg, &disk).await.expect("recovers");
+        let store = Store::open(ShardId(0), &recovered, disk.clone()).await;
+        body(store.expect("opens"), disk).await;
+    })
+    .expect("the executor runs");
 }
 
 /// On a simulated shard: time costs nothing, and all is dropped at the end.

@@ -12,6 +12,7 @@
 
 mod error;
 mod file;
+mod notice;
 mod real;
 mod sim;
 mod step;
@@ -31,6 +32,7 @@ use crate::base::{Deadline, UnixMs};
 
 pub use error::{DiskError, DiskErrorKind, DiskOp};
 pub use file::{DiskFile, Open};
+pub use notice::{Notice, Notices, WatchId};
 pub use sim::{SimCounters, SimDisk};
 pub use step::{Convert, Done, FilePart, Step};
 
@@ -244,6 +246,43 @@ impl Disk {
             Kind::Sim(sim) => {
                 sim.delay().await;
                 sim.read(path)
+            }
+        }
+    }
+
+    /// Whole files, and what `then` makes of them on the thread that read them: for what would hold
+    /// a shard up for long.
+    pub async fn read_each<T: Send + 'static>(
+        &self,
+        paths: Vec<PathBuf>,
+        then: impl FnOnce(Vec<Vec<u8>>) -> T + Send + 'static,
+    ) -> Result<T, DiskError> {
+        match &self.kind {
+            Kind::Real(real) => {
+                let first = paths.first().cloned().unwrap_or_default();
+                let work = move || {
+                    let read = |path: &PathBuf| {
+                        let read = std::fs::read(path);
+                        read.map_err(|cause| DiskError::new(DiskOp::Read, path, &cause))
+                    };
+                    let files = paths.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+                    Ok(then(files))
+                };
+                let until = real.deadline();
+                let run = real.pool.run_queued(until, work);
+                match noted(DiskOp::Read, &first, until, run).await {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(why)) => Err(lost(DiskError::late(DiskOp::Read, &first), why)),
+                    Err(Elapsed) => Err(DiskError::late(DiskOp::Read, &first)),
+                }
+            }
+            Kind::Sim(sim) => {
+                let mut files = Vec::with_capacity(paths.len());
+                for path in &paths {
+                    sim.delay().await;
+                    files.push(sim.read(path)?);
+                }
+                Ok(then(files))
             }
         }
     }

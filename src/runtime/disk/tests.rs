@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::runtime::block_on;
+use crate::runtime::{block_on, deadline};
 
 const NOSPC: i32 = 28;
 const EIO: i32 = 5;
@@ -523,4 +523,55 @@ fn removed_files_are_given_back_at_the_sync() {
         disk.syncfs().await.unwrap();
         assert_eq!(disk.free_bytes().await.unwrap(), 1000);
     });
+}
+
+#[test]
+fn what_comes_into_a_watched_directory_is_noticed() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().to_path_buf();
+    block_on(async move {
+        let disk = Disk::real(Pool::start(1, 16));
+        let notices = disk.notices().expect("inotify");
+        let dir = |name: &str| path.join(name);
+        for name in ["a", "b", "out"] {
+            std::fs::create_dir(dir(name)).unwrap();
+        }
+        let dirs = vec![dir("a"), dir("b"), dir("none")];
+        let watched = notices.change(Vec::new(), dirs).await;
+        let (Some(a), Some(b), None) = (watched[0], watched[1], watched[2]) else {
+            panic!("{watched:?}");
+        };
+        let next = async || {
+            let until = Deadline::after(now(), Duration::from_secs(20));
+            deadline(until, notices.next()).await.expect("in time")
+        };
+        let filled = async |name: &str| disk.filled_all(vec![dir(name)]).await.remove(0);
+        assert_eq!(filled("a").await, Ok(false));
+        std::fs::write(dir("out").join("1"), "x").unwrap();
+        std::fs::rename(dir("out").join("1"), dir("a").join("1")).unwrap();
+        assert_eq!(next().await, Some(Notice::Arrived(a)));
+        assert_eq!(filled("a").await, Ok(true));
+        assert!(filled("none").await.is_err());
+        // A second name; what leaves is not told.
+        std::fs::hard_link(dir("a").join("1"), dir("b").join("1")).unwrap();
+        assert_eq!(next().await, Some(Notice::Arrived(b)));
+        std::fs::remove_file(dir("a").join("1")).unwrap();
+        std::fs::rename(dir("a"), dir("moved")).unwrap();
+        assert_eq!(next().await, Some(Notice::Ended(a)));
+        assert_eq!(notices.change(vec![b], Vec::new()).await, []);
+        assert_eq!(next().await, Some(Notice::Ended(b)));
+        // More than can wait.
+        let again = notices.change(Vec::new(), vec![dir("b"), dir("out")]).await;
+        assert!(again.iter().all(Option::is_some));
+        for n in 0..3_000 {
+            let dir = dir(if n % 2 == 0 { "b" } else { "out" });
+            std::fs::write(dir.join(n.to_string()), "").unwrap();
+        }
+        while !notices.missed.load(std::sync::atomic::Ordering::Acquire) {
+            crate::runtime::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(next().await, Some(Notice::Missed));
+        assert!(matches!(notices.try_next(), Some(Notice::Arrived(_))));
+    })
+    .unwrap();
 }

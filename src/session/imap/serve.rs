@@ -151,10 +151,13 @@ impl Known {
         if !self.client.has_input() {
             self.client.flush().await?;
             self.client.rest();
+            self.rest();
         }
         let until = self.client.door.until(|config| config.limits.imap_idle.0);
         // Boxed: what a command needs is not held by a session that waits for one.
-        match self.client.next(until).await? {
+        let input = self.client.next(until).await?;
+        self.wake().await?;
+        match input {
             Input::Command => {
                 if let Some(idle) = Box::pin(self.command()).await? {
                     Box::pin(self.idle(idle)).await?;
@@ -163,6 +166,21 @@ impl Known {
             Input::Message(literal) => Box::pin(cmd::append::run(self, literal)).await?,
         }
         self.client.flush().await
+    }
+
+    /// Lets go of memory while the client is silent.
+    pub fn rest(&self) {
+        if let Some(selected) = &self.selected {
+            selected.view.rest();
+        }
+    }
+
+    pub async fn wake(&self) -> Result<(), End> {
+        let Some(selected) = &self.selected else {
+            return Ok(());
+        };
+        let awake = Box::pin(selected.view.wake()).await;
+        awake.map_err(|_| End::Broken("[UNAVAILABLE] the mailbox cannot be read now"))
     }
 
     /// Carries out one command. IDLE is given back: it lasts, and this future is large.

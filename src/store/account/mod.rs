@@ -185,9 +185,11 @@ impl Account {
         let shard = &self.shard;
         adopt::look(shard, &self.partition, &mailbox).await;
         repair::load(&shard.disk, &shard.owned, &self.partition, &mailbox).await?;
-        // A former life may have left names without their letters.
+        // Flags of an earlier life, set between its last renames and the end of its last
+        // checkpoint: no record of this life tells of them.
         if !mailbox.stale_names.borrow().is_empty() {
             self.partition.queue(&mailbox);
+            self.partition.dirty.set(true);
         }
         let access = match mailbox.archive.get() {
             true => Access::ReadOnly,

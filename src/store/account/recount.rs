@@ -35,12 +35,12 @@ impl Account {
         };
         // The disk is read before the account is held.
         for mailbox in all() {
-            mailbox.load(&self.shard.disk).await?;
+            self.shard.owned.load(&mailbox, &self.shard.disk).await?;
         }
         let _bar = self.shard.bar(&self.partition, self.id()).await?;
         let mut count = Recount::default();
         for mailbox in all() {
-            mailbox.load(&self.shard.disk).await?;
+            self.shard.owned.load(&mailbox, &self.shard.disk).await?;
             let (bytes, messages) = sum(&mailbox);
             {
                 let mut meta = mailbox.meta.borrow_mut();

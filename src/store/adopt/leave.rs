@@ -58,7 +58,7 @@ async fn write_uidlist(
     if mailbox.deleted.get() || !mailbox.made.get() {
         return Ok(());
     }
-    mailbox.load(&shard.disk).await?;
+    shard.owned.load(mailbox, &shard.disk).await?;
     let is_stale = !mailbox.stale_names.borrow().is_empty() || mailbox.keywords_stale.get();
     if is_stale {
         // Which file lacks letters is seen only where an index is loaded.

@@ -18,6 +18,7 @@ mod place;
 mod plan;
 mod run;
 mod uidl;
+mod watch;
 mod weigh;
 
 use std::fmt;
@@ -27,10 +28,11 @@ use super::StoreError;
 use super::catalogue::AccountState;
 use crate::runtime::{DiskError, DiskErrorKind};
 
-pub(super) use arrive::{look, take, watch};
+pub(super) use arrive::{look, take};
 pub(super) use folder::Where;
 pub(super) use leave::write_lists;
 pub use uidl::{NotAFormat, UidlFormat};
+pub(super) use watch::watch;
 
 /// Whether an account is being adopted: nobody else gets at it.
 pub(super) fn is_under_way(account: &AccountState) -> bool {

@@ -273,7 +273,7 @@ impl Work<'_> {
                 continue;
             }
             let loaded = mailbox.index.borrow().is_some();
-            mailbox.load(&self.shard.disk).await?;
+            self.shard.owned.load(&mailbox, &self.shard.disk).await?;
             if let Some(index) = &*mailbox.index.borrow() {
                 for row in 0..index.len() {
                     let email_id = index.cold(row).email_id;

@@ -219,6 +219,23 @@ pub(in crate::store) fn replay(index: &mut Index, bytes: &[u8], at: u64) -> Resu
     each(bytes, at, |op| apply(index, op))
 }
 
+/// As `replay`, and tells the UIDs of rows that are new or have other flags.
+pub(super) fn replay_telling(
+    index: &mut Index,
+    bytes: &[u8],
+    at: u64,
+    touched: &mut dyn FnMut(Uid),
+) -> Result<(), Malformed> {
+    each(bytes, at, |op| {
+        match &op {
+            LogOp::Added(row) => touched(row.uid),
+            LogOp::Flags { entries, .. } => entries.iter().for_each(|(uid, ..)| touched(*uid)),
+            LogOp::Expunged { .. } | LogOp::Letters(_) | LogOp::Cached(_) => {}
+        }
+        apply(index, op)
+    })
+}
+
 fn each(
     bytes: &[u8],
     at: u64,

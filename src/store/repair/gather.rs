@@ -92,7 +92,7 @@ pub(super) async fn is_whole(disk: &Disk, mailbox: &Mailbox) -> Result<bool, Sto
 async fn salvage_files(disk: &Disk, mailbox: &Mailbox) -> Result<Salvage, StoreError> {
     let files = mailbox.index_files();
     let snapshot = match (files.waiting, files.snapshot) {
-        (Some(bytes), _) => Some(bytes),
+        (Some(snapshot), _) => Some(snapshot.pieces().flatten().collect()),
         (None, Some(path)) => Some(read(disk, &path).await?.unwrap_or_default()),
         (None, None) => None,
     };

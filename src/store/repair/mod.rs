@@ -84,7 +84,7 @@ pub(super) async fn mend_index(
         if mend {
             load(disk, owned, partition, mailbox).await?;
         } else {
-            match mailbox.load(disk).await {
+            match owned.load(mailbox, disk).await {
                 Err(StoreError::Damaged { .. }) => return Ok(IndexState::Damaged),
                 other => other?,
             }
@@ -120,7 +120,7 @@ pub(super) async fn load(
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
 ) -> Result<(), StoreError> {
-    match mailbox.load(disk).await {
+    match owned.load(mailbox, disk).await {
         Err(StoreError::Damaged { .. }) => {}
         other => return other,
     }
@@ -153,6 +153,7 @@ pub(super) async fn load(
             break rebuild::rebuild(owned, partition, mailbox, found);
         }
     };
+    owned.note_loaded(mailbox);
     keep_aside(disk, owned, mailbox, &rebuilt.old_files).await;
     report(owned, mailbox, rebuilt);
     Ok(())

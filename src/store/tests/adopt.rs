@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{ROOT, account, letter, life, message, names, soon, target};
 use crate::base::{Uid, UidValidity, UnixMs};
-use crate::runtime::{Disk, SimDisk, Step, trace_id, unix_now};
+use crate::runtime::{Disk, SimDisk, Step, block_on, deadline, trace_id, unix_now};
 use crate::store::{
     Access, AdoptError, AdoptReport, AdoptRequest, Flags, SpecialUse, Store, StoreError,
 };
@@ -455,6 +455,33 @@ fn what_others_drop_arrives() {
         assert_eq!(inbox(&store).await, [body(2)]);
         store.drain(soon()).await.expect("drains");
     });
+}
+
+/// On the machine's disk, where the kernel tells of it; nobody looks.
+#[test]
+fn what_others_drop_arrives_while_a_session_idles() {
+    let root = tempfile::tempdir().expect("a directory");
+    let data = root.path().to_path_buf();
+    let outcome = block_on(async move {
+        let store = Store::open_single(&data).await.expect("opens");
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        store.settle_all().await.expect("settles");
+        let id = ana.find("INBOX").expect("is there");
+        let mut view = ana.select(id, Access::ReadOnly).await.expect("selects");
+        let tree = data.join("mail/1/1");
+        for n in 1..=3 {
+            let name = format!("{n}.other");
+            let (tmp, new) = (tree.join("tmp").join(&name), tree.join("new").join(&name));
+            std::fs::write(&tmp, letter(n)).expect("written");
+            std::fs::rename(&tmp, &new).expect("moved");
+            while view.uids().len() < n as usize {
+                deadline(soon(), view.changed()).await.expect("noticed");
+                view.refresh(true);
+            }
+        }
+        store.drain(soon()).await.expect("drains");
+    });
+    outcome.expect("the executor runs");
 }
 
 #[test]

@@ -3,23 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::walk::{deliver, open, text};
-use super::{ROOT, account, config, message, names, soon, target};
-use crate::base::ShardId;
-use crate::runtime::{Disk, DiskOp, SimDisk, block_on, trace_id, unix_now};
+use super::{ROOT, account, config, life_as, message, names, soon, target};
+use crate::runtime::{Disk, DiskOp, SimDisk, trace_id, unix_now};
 use crate::store::{Account, Delivered, Packing, Store, StoreConfig};
-
-fn life_of<F>(sim: &SimDisk, cfg: StoreConfig, body: impl FnOnce(Store, Disk) -> F + 'static)
-where
-    F: Future<Output = ()> + 'static,
-{
-    let disk = Disk::sim(sim.clone());
-    block_on(async move {
-        let recovered = Store::recover_all(cfg, &disk).await.expect("recovers");
-        let store = Store::open(ShardId(0), &recovered, disk.clone()).await;
-        body(store.expect("opens"), disk).await;
-    })
-    .expect("the executor runs");
-}
 
 fn packing(pack_old: bool) -> StoreConfig {
     StoreConfig {
@@ -54,7 +40,7 @@ fn owners_of_one_partition_share_a_file_and_have_their_own_prefix() {
     // Long enough for the spool, too.
     let body = long(20_000);
     let (first, second) = (body.clone(), body);
-    life_of(&sim, config(1), |store, disk| async move {
+    life_as(&sim, config(1), |store, disk| async move {
         let remote = store.remote();
         let letter = message(&remote, &first).await;
         let targets = vec![target(1, "INBOX"), target(5, "INBOX")];
@@ -89,7 +75,7 @@ fn owners_of_one_partition_share_a_file_and_have_their_own_prefix() {
         );
     });
     let sim = sim.power_cut(1);
-    life_of(&sim, config(1), |store, _| async move {
+    life_as(&sim, config(1), |store, _| async move {
         let of = store.remote().account(account(5)).await.expect("opens");
         let view = open(&of, "INBOX").await;
         let id = of.find("Archive").expect("is there");
@@ -106,7 +92,7 @@ fn files_are_compressed_and_read_as_they_were() {
     for lines in [10, 1_000, 80_000] {
         let sim = SimDisk::new(62);
         let (first, second) = (long(lines), long(lines));
-        life_of(&sim, packing(false), move |store, disk| async move {
+        life_as(&sim, packing(false), move |store, disk| async move {
             let uid = deliver(&store, 1, "INBOX", &first).await;
             store.settle_all().await.expect("settles");
             let view = open(&ana(&store).await, "INBOX").await;
@@ -123,7 +109,7 @@ fn files_are_compressed_and_read_as_they_were() {
             assert!(tmp.is_empty(), "{tmp:?}");
         });
         let sim = sim.power_cut(1);
-        life_of(&sim, config(1), move |store, _| async move {
+        life_as(&sim, config(1), move |store, _| async move {
             let view = open(&ana(&store).await, "INBOX").await;
             let want = format!("Delivered-To: 1\r\n{second}");
             assert_eq!(text(&view, view.uids()[0]).await, want);
@@ -134,12 +120,12 @@ fn files_are_compressed_and_read_as_they_were() {
 #[test]
 fn plain_files_are_compressed_later() {
     let sim = SimDisk::new(63);
-    life_of(&sim, config(1), |store, disk| async move {
+    life_as(&sim, config(1), |store, disk| async move {
         deliver(&store, 1, "INBOX", &long(2_000)).await;
         store.checkpoint().await.expect("a checkpoint");
         assert!(file_of(&disk, 1).await.1 > 50_000);
     });
-    life_of(&sim, packing(true), |store, disk| async move {
+    life_as(&sim, packing(true), |store, disk| async move {
         store.repack().await.expect("goes through");
         let (_, len) = file_of(&disk, 1).await;
         assert!(len < 5_000, "{len}");
@@ -148,7 +134,7 @@ fn plain_files_are_compressed_later() {
         assert_eq!(store.stats().packed, 1);
     });
     let sim = sim.power_cut(1);
-    life_of(&sim, config(1), |store, disk| async move {
+    life_as(&sim, config(1), |store, disk| async move {
         let view = open(&ana(&store).await, "INBOX").await;
         let uid = view.uids()[0];
         assert_eq!(
@@ -167,7 +153,7 @@ fn plain_files_are_compressed_later() {
 fn a_copy_beyond_the_last_name_that_a_file_can_have_gets_a_file_of_its_own() {
     let sim = SimDisk::new(64);
     let inner = sim.clone();
-    life_of(&sim, config(1), |store, disk| async move {
+    life_as(&sim, config(1), |store, disk| async move {
         let uid = deliver(&store, 1, "INBOX", &long(10)).await;
         store.settle_all().await.expect("settles");
         let of = ana(&store).await;

@@ -4,7 +4,7 @@ mod change;
 mod digests;
 mod relocate;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::mailbox::{Change, Mailbox};
 use super::partition::Partition;
 use super::shard::Shard;
-use super::{AccountRef, BodyReader, Flags, Status, StoreError};
+use super::{AccountRef, BodyReader, Flags, Status, StoreError, repair};
 use crate::base::{MailboxId, ModSeq, Uid, UidValidity, UnixMs};
 use crate::runtime::now;
 
@@ -76,13 +76,16 @@ pub struct Copied {
     pub to: Vec<Uid>,
 }
 
-/// An open mailbox. Dropping it leaves the mailbox.
+/// An open mailbox. Dropping it leaves the mailbox. While it rests the index may leave memory, and
+/// only `uids`, `is_dirty`, `changed`, `recent` and `status` say anything.
 pub struct View {
     shard: Rc<Shard>,
     partition: Rc<Partition>,
     account: AccountRef,
     mailbox: Rc<Mailbox>,
     access: Access,
+    /// The index stays in memory.
+    awake: Cell<bool>,
     uids: Arc<[Uid]>,
     /// Expunged, but this session was not told yet; they are still in `uids`.
     lingering: Vec<Uid>,
@@ -97,9 +100,9 @@ pub struct View {
 
 impl Drop for View {
     fn drop(&mut self) {
+        self.rest();
         self.mailbox.views.set(self.mailbox.views.get() - 1);
         self.shard.owned.note_open(&self.mailbox);
-        self.mailbox.used.set(Some(now()));
     }
 }
 
@@ -113,6 +116,7 @@ impl View {
         access: Access,
     ) -> View {
         mailbox.views.set(mailbox.views.get() + 1);
+        mailbox.pins.set(mailbox.pins.get() + 1);
         shard.owned.note_open(&mailbox);
         let uids = match &mut *mailbox.index.borrow_mut() {
             Some(index) => index.shared(),
@@ -129,6 +133,7 @@ impl View {
             seen: mailbox.feed.round(),
             mailbox,
             access,
+            awake: Cell::new(true),
             uids,
             lingering: Vec::new(),
             seen_modseq,
@@ -137,6 +142,31 @@ impl View {
         };
         view.take_recent();
         view
+    }
+
+    /// Nothing is asked of the view until `wake`: memory may be used for others meanwhile.
+    pub fn rest(&self) {
+        if self.awake.replace(false) {
+            self.mailbox.pins.set(self.mailbox.pins.get() - 1);
+            self.mailbox.used.set(Some(now()));
+        }
+    }
+
+    /// Reads the index again if it left memory.
+    ///
+    /// # Errors
+    /// As opening the mailbox; the view rests on.
+    pub async fn wake(&self) -> Result<(), StoreError> {
+        // Of a mailbox that is gone there is nothing to be read, and whoever looks is told so.
+        if self.awake.get() || self.mailbox.deleted.get() {
+            return Ok(());
+        }
+        let Shard { disk, owned, .. } = &*self.shard;
+        repair::load(disk, owned, &self.partition, &self.mailbox).await?;
+        if !self.awake.replace(true) {
+            self.mailbox.pins.set(self.mailbox.pins.get() + 1);
+        }
+        Ok(())
     }
 
     /// A read-write session takes what is recent (RFC 3501 2.3.2); another only looks.

@@ -24,7 +24,9 @@ pub async fn idle(known: &mut Known) -> Done {
             break;
         }
         known.client.rest();
+        known.rest();
         wait(known, until).await?;
+        known.wake().await?;
     }
     known.client.next_line(until).await?;
     match is_done(&known.client.line) {

@@ -1,0 +1,124 @@
+//! What size does: memory of indexes, and starts after much was done.
+
+use std::path::Path;
+
+use super::*;
+use crate::base::Uid;
+use crate::runtime::{trace_id, unix_now, yield_now};
+use crate::store::checkpoint;
+use crate::store::{Access, FlagChange, FlagMode, Flags};
+
+async fn deliver(store: &Store, to: Target, n: u64) {
+    let remote = store.remote();
+    let body = message(&remote, &letter(n)).await;
+    let placed = remote.deliver(body, vec![to], unix_now(), trace_id(), soon());
+    placed.await.expect("is placed");
+}
+
+#[test]
+fn indexes_that_nobody_has_open_go_when_memory_is_short() {
+    let cfg = StoreConfig {
+        index_memory_bytes_max: 2_000,
+        ..config(1)
+    };
+    life_as(&SimDisk::new(31), cfg, |store, _| async move {
+        let mut open = None;
+        for n in 0..20 {
+            deliver(&store, target(n, "INBOX"), n).await;
+            let ana = store.remote().account(account(n)).await.expect("opens");
+            let inbox = ana.find("INBOX").expect("INBOX");
+            let view = ana.select(inbox, Access::ReadOnly).await.expect("selects");
+            assert_eq!(view.uids(), [Uid(1)]);
+            open = Some(view);
+        }
+        let until = soon();
+        while store.stats().index_bytes > 2_000 || store.stats().indexes > 2 {
+            assert!(now() < until.0, "{:?}", store.stats());
+            yield_now().await;
+        }
+        // The one that is open is still there, and the others are read again.
+        let last = open.expect("a view");
+        assert!(last.row(Uid(1)).is_some());
+        let ana = store.remote().account(account(3)).await.expect("opens");
+        let inbox = ana.find("INBOX").expect("INBOX");
+        let view = ana.select(inbox, Access::ReadOnly).await.expect("selects");
+        assert!(view.row(Uid(1)).is_some());
+    });
+}
+
+#[test]
+fn an_index_leaves_memory_while_its_sessions_are_silent() {
+    let cfg = StoreConfig {
+        index_memory_bytes_max: 0,
+        ..config(1)
+    };
+    life_as(&SimDisk::new(33), cfg, |store, _| async move {
+        deliver(&store, target(1, "INBOX"), 1).await;
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        let inbox = ana.find("INBOX").expect("INBOX");
+        let mut silent = ana.select(inbox, Access::ReadWrite).await.expect("selects");
+        let other = ana.select(inbox, Access::ReadOnly).await.expect("selects");
+        let there = || store.stats().indexes;
+        let until = soon();
+        silent.rest();
+        store.settle_all().await.expect("settles");
+        while there() > 1 {
+            assert!(now() < until.0, "{:?}", store.stats());
+            yield_now().await;
+        }
+        assert!(other.row(Uid(1)).is_some(), "the other is awake");
+        other.rest();
+        while there() > 0 {
+            assert!(now() < until.0, "{:?}", store.stats());
+            yield_now().await;
+        }
+        deliver(&store, target(1, "INBOX"), 2).await;
+        silent.changed().await;
+        silent.wake().await.expect("is read again");
+        let changes = silent.refresh(true);
+        assert_eq!((changes.exists, silent.uids().len()), (Some(2), 2));
+        assert!(silent.row(Uid(1)).is_some() && silent.row(Uid(2)).is_some());
+        drop((silent, other));
+        while there() > 0 {
+            assert!(now() < until.0, "{:?}", store.stats());
+            yield_now().await;
+        }
+    });
+}
+
+/// Flags were set after a checkpoint had renamed files and before it took its cut. The next life
+/// has no record of them, and left the files with their old letters for ever.
+#[test]
+fn letters_that_a_checkpoint_missed_are_written_by_the_next_life() {
+    let sim = SimDisk::new(32);
+    life_as(&sim, config(1), |store, _| async move {
+        deliver(&store, target(1, "INBOX"), 1).await;
+        store.checkpoint().await.expect("a checkpoint");
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        let inbox = ana.find("INBOX").expect("INBOX");
+        let view = ana.select(inbox, Access::ReadWrite).await.expect("selects");
+        let change = FlagChange {
+            mode: FlagMode::Add,
+            flags: Flags::SEEN,
+            keywords: Vec::new(),
+        };
+        let stored = view.store(&[Uid(1)], &change, None).await;
+        stored.expect("is stored");
+        // The rest of a checkpoint whose renames came before that.
+        let shard = store.shard();
+        let cuts: Vec<_> = shard.owned.all().iter().map(checkpoint::cut).collect();
+        let made = checkpoint::commit(&shard.settler(), &cuts).await;
+        assert!(made.is_ok());
+    });
+    let cur = Path::new(ROOT).join("mail/1/1/cur");
+    life_as(&sim.power_cut(5), config(1), |store, disk| async move {
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        let inbox = ana.find("INBOX").expect("INBOX");
+        let view = ana.select(inbox, Access::ReadOnly).await.expect("selects");
+        let row = view.row(Uid(1)).expect("is there");
+        assert!(row.flags.contains(Flags::SEEN));
+        store.checkpoint().await.expect("a checkpoint");
+        let files = names(&disk, &cur).await;
+        assert!(files[0].ends_with(":2,S"), "{files:?}");
+    });
+}
