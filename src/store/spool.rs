@@ -13,7 +13,7 @@ use super::mailbox::disk_error;
 use super::maildir::Layout;
 use super::{Body, Message, StoreError};
 use crate::base::{Epoch, ShardId};
-use crate::runtime::{Disk, DiskFile, Open};
+use crate::runtime::{Disk, DiskErrorKind, DiskFile, Open};
 
 #[derive(Clone)]
 pub(super) struct Spools {
@@ -136,10 +136,20 @@ impl Spools {
             gone.into_iter().map(|(_, path)| path).collect()
         };
         for path in gone {
-            if let Err(error) = self.shared.disk.unlink(&path).await {
-                tracing::warn!(%error, "spool file not removed");
+            let Err(error) = self.shared.disk.unlink(&path).await else {
+                continue;
+            };
+            tracing::warn!(%error, "spool file not removed");
+            if error.kind != DiskErrorKind::NotFound {
+                self.abandon(path);
             }
         }
+    }
+
+    /// A file that no message has: the next sweep removes it.
+    fn abandon(&self, path: PathBuf) {
+        let mut loose = self.shared.loose.borrow_mut();
+        loose.push((Weak::new(), path));
     }
 
     /// A message like `message` with a spool file of its own: a second name of the same file, or
@@ -151,9 +161,10 @@ impl Spools {
         let to = self.new_path();
         let disk = &self.shared.disk;
         disk.link(from, &to).await.map_err(|e| disk_error(&e))?;
-        disk.sync_dir(&self.shared.dir)
-            .await
-            .map_err(|e| disk_error(&e))?;
+        if let Err(error) = disk.sync_dir(&self.shared.dir).await {
+            self.abandon(to);
+            return Err(disk_error(&error));
+        }
         Ok(self.with_spool(message, to))
     }
 
@@ -214,8 +225,7 @@ impl SpoolFile {
 impl Drop for SpoolFile {
     fn drop(&mut self) {
         if !self.finished {
-            let mut loose = self.spools.shared.loose.borrow_mut();
-            loose.push((Weak::new(), self.path.clone()));
+            self.spools.abandon(self.path.clone());
         }
     }
 }

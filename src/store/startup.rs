@@ -378,7 +378,7 @@ pub(super) async fn load_partition(
     }
 }
 
-/// Removes spool files and graves that nothing names any more.
+/// Removes spool files and graves that nothing names any more, and half catalogues.
 async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<(), StartError> {
     let mut named = HashSet::new();
     for partition in owned.all() {
@@ -396,6 +396,11 @@ async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<
             steps.push(Step::Unlink { path });
         }
     }
+    // Begun by a checkpoint that was cut off; the next one may have nothing to say of a partition.
+    let begun = owned.all().into_iter().map(|partition| Step::Unlink {
+        path: layout.catalogue(partition.id).with_extension("new"),
+    });
+    steps.extend(begun);
     let removed = layout.root.join("removed");
     for entry in disk.list(&removed).await? {
         // What is kept stays; its days end by themselves.
@@ -411,7 +416,9 @@ async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<
         });
     }
     for done in disk.batch(steps).await {
-        if let Err(error) = done {
+        if let Err(error) = done
+            && error.kind != DiskErrorKind::NotFound
+        {
             tracing::warn!(%error, "left-over not removed");
         }
     }

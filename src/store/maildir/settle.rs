@@ -145,9 +145,12 @@ impl Settler<'_> {
         match self.disk.rename(from, to).await {
             Ok(()) => {}
             Err(e) if e.kind == DiskErrorKind::NotFound => {
-                // Done in an earlier life, and then lost from sight with its marker.
-                count(&self.owned.counters.files_missing);
-                return Ok(());
+                // Done before, and perhaps not durable yet: its sync may have failed.
+                if !self.disk.exists(to).await.map_err(|e| disk_error(&e))? {
+                    // In an earlier life, and then lost from sight with its marker.
+                    count(&self.owned.counters.files_missing);
+                    return Ok(());
+                }
             }
             Err(e) => return Err(disk_error(&e)),
         }

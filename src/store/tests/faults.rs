@@ -74,8 +74,11 @@ fn a_read_that_fails_harms_what_is_read_alone() {
         three(&store).await;
     });
     life(&sim, move |store| async move {
-        disk.fail(DiskOp::Read, "/palomar.log.", 1, EIO);
+        for again in 0..8 {
+            disk.fail(DiskOp::Read, "/palomar.log.", 1 + again, EIO);
+        }
         let view = select(&store).await.expect("the index is made anew");
+        assert_eq!(store.stats().indexes_rebuilt, 1);
         disk.fail(DiskOp::Read, "/cur/", 1, EIO);
         assert!(is_damaged(&read(&view, 2).await));
         assert!(read(&view, 1).await.expect("reads").ends_with(&letter(1)));
