@@ -12,6 +12,7 @@ mod import;
 mod outbox;
 mod quota;
 mod regressions;
+mod room;
 mod size;
 mod walk;
 mod world;

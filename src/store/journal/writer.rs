@@ -112,6 +112,8 @@ pub(super) struct Core {
     sealed: Cell<bool>,
     seal_now: Cell<bool>,
     closed: Cell<bool>,
+    /// Nothing more is taken: the last checkpoint of this life is on its way.
+    ended: Cell<bool>,
     poisoned: Cell<bool>,
     reason: RefCell<Option<DiskError>>,
     stats: Cell<Stats>,
@@ -242,6 +244,18 @@ impl Journal {
         }
     }
 
+    /// Encoded records that wait for the disk.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.core.queued_bytes.get() as u64
+    }
+
+    /// No slot is ready, and there is no room for another: only a checkpoint helps.
+    #[must_use]
+    pub fn starved(&self) -> bool {
+        self.core.ring.starved()
+    }
+
     /// How full the ring is, in thousandths.
     #[must_use]
     pub fn fill_permille(&self) -> u32 {
@@ -253,6 +267,12 @@ impl Journal {
     pub fn unreleased_permille(&self) -> u32 {
         let permille = self.core.used_permille(self.core.released.get());
         u32::try_from(permille).unwrap_or(u32::MAX)
+    }
+
+    /// From now on every record is refused, with `Busy`. What a drain and a checkpoint cover after
+    /// this is all that there ever was.
+    pub fn end(&self) {
+        self.core.ended.set(true);
     }
 
     /// Returns when everything appended so far is durable, applied and sealed.
@@ -406,6 +426,7 @@ impl Core {
             sealed: Cell::new(true),
             seal_now: Cell::new(false),
             closed: Cell::new(false),
+            ended: Cell::new(false),
             poisoned: Cell::new(false),
             reason: RefCell::default(),
             stats: Cell::default(),
@@ -418,7 +439,7 @@ impl Core {
         if self.poisoned.get() {
             return Err(StoreError::Poisoned);
         }
-        if self.queued_bytes.get() > QUEUED_BYTES_MAX {
+        if self.ended.get() || self.queued_bytes.get() > QUEUED_BYTES_MAX {
             return Err(StoreError::Busy);
         }
         let most = match class {

@@ -249,6 +249,7 @@ fn every_fault_in_the_table_has_its_test() {
         ("faults", include_str!("faults.rs")),
         ("failures", include_str!("failures.rs")),
         ("history", include_str!("history.rs")),
+        ("room", include_str!("room.rs")),
         ("regressions", include_str!("regressions.rs")),
         ("world", include_str!("world.rs")),
     ];
