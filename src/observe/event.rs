@@ -58,6 +58,8 @@ events! {
     JOURNAL_DAMAGED = "journal.damaged", "A live slot is not what was written to it.";
     JOURNAL_POISONED = "journal.poisoned", "A sync failed: nothing is acknowledged any more.";
     CHECKPOINT_MADE = "checkpoint.made", "Files are proven durable; slots are free.";
+    DISK_FILLED = "disk.filled", "Too little is free: new mail is refused until there is more.";
+    DISK_FREED = "disk.freed", "Enough is free again: new mail is taken.";
     DISK_FAILED = "disk.failed", "An operation on a file failed.";
     ACCOUNT_CHANGED = "account.changed", "An account was added, changed or removed.";
     DOMAIN_CHANGED = "domain.changed", "A domain was added, changed or removed.";

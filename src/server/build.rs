@@ -203,6 +203,8 @@ pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
     store.archives = config.store.archives.clone();
     store.archive_cache_bytes_max = config.store.archive_cache_bytes_max.0;
     store.checkpoint_every = config.store.checkpoint_interval.0;
+    store.free_bytes_min = config.store.free_bytes_min.0;
+    store.journal.free_bytes_min = store.free_bytes_min;
     store.undelete_days = config.store.undelete_days;
     store.packing = match config.store.compression {
         Compression::None => Packing::Plain,

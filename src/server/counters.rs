@@ -102,6 +102,10 @@ metrics! {
     counter SETTLE_FAILURES = "palomar_store_settle_failures_total";
     /// Removed messages, and parts of their history, that could not be kept for `palomar restore`.
     counter HISTORY_LOST = "palomar_store_history_lost_total";
+    /// Free bytes on the file system of the data directory.
+    gauge FREE_BYTES = "palomar_store_free_bytes";
+    /// New mail that was refused because less than `store.free_bytes_min` was free.
+    counter MAIL_REFUSED = "palomar_store_mail_refused_full_total";
     /// Days of removed messages that went early because the disk was full.
     counter HISTORY_DAYS_EARLY = "palomar_store_history_days_early_total";
 }
@@ -178,6 +182,8 @@ pub async fn publish(store: Store, gate: Gate) {
             now.history_days_early,
             before.history_days_early,
         );
+        count(&MAIL_REFUSED, now.mail_refused, before.mail_refused);
+        FREE_BYTES.set(now.free_bytes);
         INDEX_BYTES.set(now.index_bytes);
         FILL.set(u64::from(now.journal_fill_permille));
         OUTBOX.set(now.outbox);

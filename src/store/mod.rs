@@ -45,6 +45,7 @@ mod repair;
 mod repack;
 mod scrub;
 mod replay;
+mod room;
 mod service;
 mod shard;
 mod spool;

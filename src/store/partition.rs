@@ -419,6 +419,7 @@ impl Partition {
                     memory: owned.keep(message),
                     prefix: Arc::from(in_file),
                     crc32c: message.crc32c,
+                    size: message.size,
                 });
                 let cold = Cold {
                     name,

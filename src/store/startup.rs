@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU16};
 
 use hashbrown::HashSet;
 
@@ -27,6 +27,7 @@ use super::partition::Partition;
 use super::progress::{Stage, Teller};
 use super::remote::{REQUESTS_MAX, Request};
 use super::replay::Replay;
+use super::room::Common;
 use super::{StoreConfig, StoreError};
 use crate::base::{Epoch, PSeq, PartitionId};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Inbox, Mesh, Step};
@@ -48,6 +49,9 @@ pub struct Recovered {
     /// One shard unpacks an archive file at a time.
     pub(super) unpacking: Arc<AtomicBool>,
     pub(super) sync_failed: Arc<AtomicBool>,
+    /// Shards that ended with a checkpoint of all they had.
+    pub(super) ended: Arc<AtomicU16>,
+    pub(super) room: Arc<Common>,
     /// Held until the last shard is gone.
     _lock: Option<Arc<OwnedFd>>,
 }
@@ -82,6 +86,11 @@ pub enum StartError {
         found: PSeq,
     },
     Store(StoreError),
+    /// No room for what a start has to write, and nothing that can be given up for it.
+    Full {
+        root: PathBuf,
+        free: u64,
+    },
     /// The shard was opened before.
     Opened,
 }
@@ -131,12 +140,32 @@ impl fmt::Display for StartError {
                  {applied}; restore journal and catalogue from the same backup"
             ),
             StartError::Store(why) => write!(f, "store: {why:?}"),
+            StartError::Full { root, free } => write!(
+                f,
+                "the file system of {} is full ({free} bytes are free), and the start has to write \
+                 files of what its journal holds: free room there, or enlarge it, and start again; \
+                 nothing that was acknowledged is lost (docs/howto/full-disk.md)",
+                root.display()
+            ),
             StartError::Opened => f.write_str("this shard of the store is open already"),
         }
     }
 }
 
 impl std::error::Error for StartError {}
+
+impl StartError {
+    /// Whether only room was missing.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            StartError::Disk(error) | StartError::Journal(JournalError::Disk(error)) => {
+                error.kind == DiskErrorKind::Full
+            }
+            StartError::Store(why) => *why == StoreError::Full,
+            _ => false,
+        }
+    }
+}
 
 impl From<JournalError> for StartError {
     fn from(error: JournalError) -> Self {
@@ -194,9 +223,14 @@ pub fn lock(root: &Path) -> Result<OwnedFd, StartError> {
             .to_owned();
         return Err(StartError::InUse { lock: path, by });
     }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(trouble)?;
+    let told = file
+        .set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    match told {
+        // The lock is held all the same; whoever meets it is not told by whom.
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {}
+        told => told.map_err(trouble)?,
+    }
     Ok(file.into())
 }
 
@@ -265,7 +299,7 @@ async fn write_format(disk: &Disk, path: &Path, partitions: u16) -> Result<(), S
 pub(super) async fn recover_all(
     cfg: StoreConfig,
     disk: &Disk,
-    lock: Option<OwnedFd>,
+    lock: Option<Arc<OwnedFd>>,
 ) -> Result<Recovered, StartError> {
     let disk = &disk.patient();
     let layout = Layout {
@@ -346,7 +380,9 @@ pub(super) async fn recover_all(
         checkpointing: Arc::default(),
         unpacking: Arc::default(),
         sync_failed: Arc::default(),
-        _lock: lock.map(Arc::new),
+        ended: Arc::default(),
+        room: Common::new(cfg.shards),
+        _lock: lock,
         cfg,
     })
 }

@@ -14,6 +14,7 @@ mod large;
 mod outbox;
 mod quota;
 mod regressions;
+mod room;
 mod settling;
 mod size;
 mod trees;

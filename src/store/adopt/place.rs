@@ -29,6 +29,8 @@ pub(super) async fn all(disk: &Disk, steps: Vec<Step>) -> Result<(), AdoptError>
 pub(super) async fn may_move(disk: &Disk, from: &Path) -> Result<(), AdoptError> {
     for dir in [Some(from), from.parent()].into_iter().flatten() {
         let probe = dir.join(format!("palomar.probe-{}", std::process::id()));
+        // Of a run that was cut off.
+        let _ = disk.unlink(&probe).await;
         let bytes = Vec::new();
         // A run that was cut off here may have had the same process number.
         let _ = disk.unlink(&probe).await;

@@ -114,6 +114,8 @@ pub(super) struct Core {
     /// A damaged slot, which nothing more is written to; 0 is none.
     pub(super) left: Cell<u64>,
     pub(super) closed: Cell<bool>,
+    /// Nothing more is taken: the last checkpoint of this life is on its way.
+    ended: Cell<bool>,
     pub(super) poisoned: Cell<bool>,
     reason: RefCell<Option<DiskError>>,
     stats: Cell<Stats>,
@@ -244,6 +246,18 @@ impl Journal {
         }
     }
 
+    /// Encoded records that wait for the disk.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.core.queued_bytes.get() as u64
+    }
+
+    /// No slot is ready, and there is no room for another: only a checkpoint helps.
+    #[must_use]
+    pub fn starved(&self) -> bool {
+        self.core.ring.starved()
+    }
+
     /// How full the ring is, in thousandths.
     #[must_use]
     pub fn fill_permille(&self) -> u32 {
@@ -255,6 +269,12 @@ impl Journal {
     pub fn unreleased_permille(&self) -> u32 {
         let permille = self.core.used_permille(self.core.released.get());
         u32::try_from(permille).unwrap_or(u32::MAX)
+    }
+
+    /// From now on every record is refused, with `Busy`. What a drain and a checkpoint cover after
+    /// this is all that there ever was.
+    pub fn end(&self) {
+        self.core.ended.set(true);
     }
 
     /// Returns when everything appended so far is durable, applied and sealed.
@@ -409,6 +429,7 @@ impl Core {
             seal_now: Cell::new(false),
             left: Cell::new(0),
             closed: Cell::new(false),
+            ended: Cell::new(false),
             poisoned: Cell::new(false),
             reason: RefCell::default(),
             stats: Cell::default(),
@@ -421,7 +442,7 @@ impl Core {
         if self.poisoned.get() {
             return Err(StoreError::Poisoned);
         }
-        if self.queued_bytes.get() > QUEUED_BYTES_MAX {
+        if self.ended.get() || self.queued_bytes.get() > QUEUED_BYTES_MAX {
             return Err(StoreError::Busy);
         }
         let most = match class {

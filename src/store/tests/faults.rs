@@ -257,6 +257,7 @@ fn every_fault_in_the_table_has_its_test() {
         ("failures", include_str!("failures.rs")),
         ("history", include_str!("history.rs")),
         ("large", include_str!("large.rs")),
+        ("room", include_str!("room.rs")),
         ("regressions", include_str!("regressions.rs")),
         ("world", include_str!("world.rs")),
     ];
