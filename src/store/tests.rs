@@ -13,6 +13,7 @@ mod outbox;
 mod quota;
 mod regressions;
 mod size;
+mod takers;
 mod walk;
 mod world;
 
