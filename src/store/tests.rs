@@ -17,6 +17,7 @@ mod regressions;
 mod room;
 mod settling;
 mod size;
+mod takers;
 mod trees;
 mod walk;
 mod world;

@@ -123,8 +123,14 @@ pub(super) async fn take(
     if files.is_empty() {
         return Ok(Taken::default());
     }
-    let known = known(shard, partition, mailbox, whence).await?;
-    files.retain(|file| !known.contains(&file.stem));
+    let named = match whence {
+        Where::New => HashSet::new(),
+        Where::Everywhere => rows(shard, partition, mailbox).await?,
+    };
+    let known = known(partition, mailbox);
+    // A row's file is in `cur`; in `new` the same stem is another message.
+    let is_row = |file: &Candidate| !file.is_new && named.contains(&file.stem);
+    files.retain(|file| !known.contains(&file.stem) && !is_row(file));
     part(&mut files);
     let mut taken = Taken {
         files: files.len() as u64,
@@ -138,20 +144,21 @@ pub(super) async fn take(
     Ok(taken)
 }
 
-/// Stems that are messages already, or were, or wait to leave `new`.
-async fn known(
+/// Stems of the rows.
+async fn rows(
     shard: &Shard,
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
-    whence: Where,
 ) -> Result<HashSet<String>, StoreError> {
+    repair::load(&shard.disk, &shard.owned, partition, mailbox).await?;
+    let index = mailbox.index.borrow();
+    let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
+    Ok((0..index.len()).map(|at| index.stem(at)).collect())
+}
+
+/// Stems of messages that wait to leave `new`, or to be written, and of those that were expunged.
+fn known(partition: &Partition, mailbox: &Mailbox) -> HashSet<String> {
     let mut known = HashSet::new();
-    if whence == Where::Everywhere {
-        repair::load(&shard.disk, &shard.owned, partition, mailbox).await?;
-        let index = mailbox.index.borrow();
-        let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
-        known.extend((0..index.len()).map(|at| index.stem(at)));
-    }
     // At one moment, and what is doomed stays where it is as long as nothing settles.
     for (_, task) in partition.tasks.borrow().iter() {
         match task {
@@ -176,7 +183,7 @@ async fn known(
             _ => {}
         }
     }
-    Ok(known)
+    known
 }
 
 /// Files of `new` get names that no other file has or had; then one record has them all.
@@ -257,6 +264,11 @@ async fn make_durable(
         }
         steps.push(Step::SyncFile { path });
     }
+    // Settling has moved others from `new` to `cur`: the name that they have must not be less
+    // durable than the one that they had.
+    let cur = folder.join("cur");
+    dirs.remove(&cur);
+    steps.push(Step::SyncDir { path: cur });
     steps.extend(dirs.into_iter().map(|path| Step::SyncDir { path }));
     for done in shard.disk.batch(steps).await {
         done.map_err(|e| disk_error(&e))?;
