@@ -6,9 +6,7 @@ use std::path::Path;
 use super::Random;
 use super::{ROOT, account, config, letter, life, names, recover, soon, target, try_message};
 use crate::base::{ShardId, Uid, UnixMs};
-use crate::runtime::{
-    Disk, SimDisk, block_on, jump_clock, simulate, sleep, trace_id, unix_now,
-};
+use crate::runtime::{Disk, SimDisk, block_on, jump_clock, simulate, sleep, trace_id, unix_now};
 use crate::store::history::Day;
 use crate::store::{
     Access, Account, FlagChange, FlagMode, Flags, NewMessage, RestoreReport, RestoreRequest,
