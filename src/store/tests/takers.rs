@@ -25,6 +25,8 @@ const SEEDS: u64 = 80;
 struct Truth {
     there: BTreeSet<u64>,
     perhaps: BTreeSet<u64>,
+    /// A user has begun to remove it, perhaps before it is known to have come.
+    leaving: BTreeSet<u64>,
 }
 
 impl Truth {
@@ -33,11 +35,22 @@ impl Truth {
         self.perhaps.insert(n);
     }
 
-    fn end(&mut self, n: u64, is_there: bool) {
-        self.perhaps.remove(&n);
-        if is_there {
+    /// Who brought it knows that it is durable. It may have been taken in before, and be removed by
+    /// now.
+    fn came(&mut self, n: u64) {
+        if !self.leaving.contains(&n) {
+            self.perhaps.remove(&n);
             self.there.insert(n);
         }
+    }
+
+    fn leaves(&mut self, n: u64) {
+        self.leaving.insert(n);
+        self.begin(n);
+    }
+
+    fn left(&mut self, n: u64) {
+        self.perhaps.remove(&n);
     }
 }
 
@@ -94,7 +107,7 @@ async fn put(world: &World, disk: &Disk, n: u64, in_cur: bool, stem: &str) {
     ];
     let done = disk.batch(steps).await.iter().all(Result::is_ok);
     if done && disk.syncfs().await.is_ok() {
-        world.truth.borrow_mut().end(n, true);
+        world.truth.borrow_mut().came(n);
     }
 }
 
@@ -108,7 +121,7 @@ async fn use_mail(world: World, mut random: Random) {
         let until = Deadline::after(now(), Duration::from_secs(20));
         let placed = remote.deliver(placed, to, unix_now(), trace_id(), until);
         if placed.await.is_ok() {
-            world.truth.borrow_mut().end(n, true);
+            world.truth.borrow_mut().came(n);
         }
         rest(&mut random, 1_500).await;
         let _ = remove_one(&world, &mut random).await;
@@ -134,9 +147,10 @@ async fn remove_one(world: &World, random: &mut Random) -> Result<(), StoreError
         keywords: Vec::new(),
     };
     view.store(&[uid], &delete, None).await?;
-    world.truth.borrow_mut().begin(n);
+    world.truth.borrow_mut().leaves(n);
     let removed = view.expunge(&[uid]).await?;
-    world.truth.borrow_mut().end(n, removed.is_empty());
+    assert_eq!(removed, [uid], "nobody else removes");
+    world.truth.borrow_mut().left(n);
     Ok(())
 }
 
