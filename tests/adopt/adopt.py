@@ -230,7 +230,7 @@ def rescan(palomar):
     (root / "cur" / "1600000001.copied.elsewhere:2,FS").write_bytes(letter(102))
     words = ("mailbox", "rescan", USER, "--folder", "inbox", "--json")
     for count in (1, 0):
-        told = json.loads(palomar.cli(*words))
+        told = json.loads(palomar.run(*words).stdout)
         assert told == [{"name": "INBOX", "files": count, "taken_in": count}], told
 
 
@@ -288,7 +288,7 @@ def there_and_back(folder, binary):
         assert counted == all_of, (counted, all_of)
     assert all(f["differing"] == 0 for f in told[0]["report"]["folders"]), told
     assert not tree.exists()
-    stopped = palomar.cli("mailbox", "rescan", USER)
+    stopped = palomar.run("mailbox", "rescan", USER).stdout
     assert "every file has its message" in stopped, stopped
     print(f"ok   adopted {all_of} messages", flush=True)
     with palomar, told_of(palomar):
