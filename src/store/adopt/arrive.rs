@@ -2,8 +2,8 @@
 //!
 //! Whether something came into `new` is told by the time at which that directory changed; what is
 //! copied into `cur` is seen only by looking at every name, which is done when somebody asks. While
-//! a folder is looked at nothing settles and nothing that is doomed is removed: a file without a row is neither one
-//! that waits for its name nor one that was expunged.
+//! a folder is looked at nothing settles and nothing that is doomed is removed: a file without a
+//! row is neither one that waits for its name nor one that was expunged.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

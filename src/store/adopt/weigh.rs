@@ -93,8 +93,8 @@ impl Read for Tee<'_> {
     }
 }
 
-/// Reads a message file, a piece at a time. One that is compressed (Dovecot's mail_compress, zlib) is taken for what
-/// is in it, unless its name says that its length as it is is the message's.
+/// Reads a message file, a piece at a time. One that is compressed (Dovecot's mail_compress, zlib)
+/// is taken for what is in it, unless its name says that its length as it is is the message's.
 pub(super) fn weigh(path: &Path, file: &mut dyn Read) -> io::Result<Weighed> {
     let mut head = Vec::new();
     file.take(ZSTD.len() as u64).read_to_end(&mut head)?;
