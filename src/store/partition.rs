@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use hashbrown::HashMap;
 use super::body::{Accepted, Source, Unsettled};
 use super::catalogue::Catalogue;
 use super::doom::Doomed;
-use super::journal::{BodyPlace, Committed};
+use super::journal::{BodyPlace, Committed, Position};
 use super::mailbox::{Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
 use super::maildir::{OwnName, Task, flag_letters, stem};
 use super::overlay::Overlay;
@@ -24,6 +25,7 @@ use super::{
     AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange, archive,
 };
 use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, Uid};
+use crate::runtime::DiskError;
 use crate::runtime::local::Notify;
 use crate::wire::mime::DigestView;
 
@@ -52,6 +54,14 @@ pub(super) struct Partition {
     pub kept: Cell<PSeq>,
     /// Start-up: files of an earlier life, of records after this, may lie where ours go.
     pub recovering: Cell<Option<PSeq>>,
+    /// A catalogue was taken, and is not in its place yet.
+    pub cutting: Cell<bool>,
+    /// Files that it names, and that were given up since.
+    pub given_up: RefCell<Vec<PathBuf>>,
+    /// What keeps it from being settled, where that is neither room nor time: the others go on.
+    pub stuck: RefCell<Option<DiskError>>,
+    /// Up to where in the journal a checkpoint covers its records.
+    pub covered: Cell<Option<Position>>,
 }
 
 impl Partition {
@@ -73,6 +83,10 @@ impl Partition {
             kept,
             dooms: Cell::new(0),
             recovering: Cell::new(None),
+            cutting: Cell::new(false),
+            given_up: RefCell::default(),
+            stuck: RefCell::default(),
+            covered: Cell::new(None),
         })
     }
 
@@ -684,6 +698,30 @@ impl Partition {
     ) {
         if let Ok(mailbox) = self.mailbox(account, mailbox) {
             self.tasks.borrow_mut().push_back((pseq, make(mailbox)));
+        }
+    }
+
+    /// Dooms files that only catalogues up to now name.
+    pub fn give_up(&self, files: impl IntoIterator<Item = PathBuf>) {
+        if self.cutting.get() {
+            // One of those is about to be the durable one: with no record since, the files would
+            // go with this very checkpoint.
+            self.given_up.borrow_mut().extend(files);
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        let at = state.applied;
+        let doomed = files.into_iter().map(|file| (at, Doomed::File(file)));
+        state.doomed.extend(doomed);
+    }
+
+    /// The catalogue that was taken is in its place, or was given up.
+    pub fn end_cut(&self) {
+        self.cutting.set(false);
+        let files = self.given_up.take();
+        if !files.is_empty() {
+            self.dirty.set(true);
+            self.give_up(files);
         }
     }
 

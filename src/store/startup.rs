@@ -4,6 +4,7 @@
 //! settled and made durable by a checkpoint, and only then do the old slots become free. So
 //! nothing is served that a second power cut could take back.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use super::bodies::{Bodies, From as BodiesFrom};
 use super::body::Source;
 use super::catalogue::Catalogue;
 use super::checkpoint::{self, Fault};
-use super::doom;
+use super::doom::{self, Doomed};
 use super::history::Day;
 use super::journal::{self, JournalError};
 use super::maildir::{Layout, Settler};
@@ -27,7 +28,7 @@ use super::progress::{Stage, Teller};
 use super::remote::{REQUESTS_MAX, Request};
 use super::replay::Replay;
 use super::{StoreConfig, StoreError};
-use crate::base::{Epoch, PSeq, PartitionId};
+use crate::base::{AccountId, Epoch, MailboxId, PSeq, PartitionId};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Inbox, Mesh, Step};
 
 /// What every shard needs to open its part. Clones are handles to the same.
@@ -43,6 +44,10 @@ pub struct Recovered {
     pub(super) inboxes: Arc<[flume::Receiver<Inbox<Request>>]>,
     pub(super) checkpointing: Arc<AtomicBool>,
     pub(super) sync_failed: Arc<AtomicBool>,
+    /// What is doomed still.
+    pub(super) left: Arc<BTreeMap<PartitionId, Vec<(PSeq, Doomed)>>>,
+    /// Mailboxes in which the start found files without a UID.
+    pub(super) orphans: Arc<[(AccountId, MailboxId)]>,
     /// Held until the last shard is gone.
     _lock: Option<Arc<OwnedFd>>,
 }
@@ -75,6 +80,11 @@ pub enum StartError {
         partition: PartitionId,
         applied: PSeq,
         found: PSeq,
+    },
+    /// A folder, or a file, cannot be settled.
+    Stuck {
+        partition: PartitionId,
+        error: DiskError,
     },
     Store(StoreError),
     /// The shard was opened before.
@@ -119,6 +129,11 @@ impl fmt::Display for StartError {
                 f,
                 "partition {partition}: the journal goes on at {found}, the catalogue ends at \
                  {applied}; restore journal and catalogue from the same backup"
+            ),
+            StartError::Stuck { partition, error } => write!(
+                f,
+                "partition {partition} cannot be settled: {error}; give that path and what is in \
+                 it to the user that palomar runs as, or move it away, and start again"
             ),
             StartError::Store(why) => write!(f, "store: {why:?}"),
             StartError::Opened => f.write_str("this shard of the store is open already"),
@@ -306,8 +321,11 @@ pub(super) async fn recover_all(
     teller.tell(Stage::Syncing, 0, 1);
     checkpoint::commit(&settler, &cuts).await?;
     journal::retire(&cfg.journal, disk, &past).await?;
+    let mut left = Vec::new();
     for partition in owned.all() {
         doom::doom(disk, &owned, &partition, PSeq(u64::MAX)).await;
+        let still = partition.state.borrow().doomed.iter().cloned().collect();
+        left.push((partition.id, still));
     }
     clear_leftovers(disk, &layout, &owned).await?;
     teller.done(&past.report);
@@ -326,6 +344,8 @@ pub(super) async fn recover_all(
         inboxes: inboxes.collect(),
         checkpointing: Arc::default(),
         sync_failed: Arc::default(),
+        left: Arc::new(left.into_iter().collect()),
+        orphans: owned.orphans.all().into(),
         _lock: lock.map(Arc::new),
         cfg,
     })

@@ -9,6 +9,7 @@ mod files;
 mod formats;
 mod history;
 mod import;
+mod orphans;
 mod outbox;
 mod quota;
 mod regressions;

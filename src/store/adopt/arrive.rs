@@ -83,13 +83,31 @@ async fn look_at(shard: &Shard, mailboxes: Due) {
     }
 }
 
-/// Takes what is in a folder and is no row; answers how many messages that were.
+/// Takes what is in a folder and is no row; answers how many messages that were. Others settle
+/// between one part of them and the next.
 pub(in crate::store) async fn take(
     shard: &Shard,
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
     whence: Where,
 ) -> Result<u64, StoreError> {
+    let mut taken = 0;
+    loop {
+        let (some, left) = take_part(shard, partition, mailbox, whence).await?;
+        taken += some;
+        if some == 0 || !left {
+            return Ok(taken);
+        }
+    }
+}
+
+/// How many were taken, and whether there are more.
+async fn take_part(
+    shard: &Shard,
+    partition: &Partition,
+    mailbox: &Rc<Mailbox>,
+    whence: Where,
+) -> Result<(u64, bool), StoreError> {
     let until = Deadline::after(now(), TURN_WAIT);
     let pause = shard.settling.acquire(1, until).await;
     let _pause = pause.map_err(|_| StoreError::Busy)?;
@@ -99,24 +117,24 @@ pub(in crate::store) async fn take(
         account.is_some_and(|a| !is_under_way(a)) && mailbox.made.get() && !mailbox.deleted.get()
     };
     if !is_ours {
-        return Ok(0);
+        return Ok((0, false));
     }
     let folder = mailbox.path();
     let found = Found::list(&shard.disk, &folder, &Lists::default(), whence).await;
     let mut files = found.map_err(|error| disk_error(&error))?.files;
     if files.is_empty() {
-        return Ok(0);
+        return Ok((0, false));
     }
     let known = known(shard, partition, mailbox, whence).await?;
     files.retain(|file| !known.contains(&file.stem));
     part(&mut files);
-    let mut taken = 0;
-    while !files.is_empty() {
-        let rest = files.split_off(files.len().min(TAKEN_MAX));
-        taken += take_some(shard, partition, mailbox, files).await?;
-        files = rest;
+    if files.is_empty() {
+        return Ok((0, false));
     }
-    Ok(taken)
+    let left = files.len() > TAKEN_MAX;
+    files.truncate(TAKEN_MAX);
+    let taken = take_some(shard, partition, mailbox, files).await?;
+    Ok((taken, left))
 }
 
 /// Stems that are messages already, or were, or wait to leave `new`.

@@ -250,6 +250,7 @@ fn every_fault_in_the_table_has_its_test() {
         ("failures", include_str!("failures.rs")),
         ("history", include_str!("history.rs")),
         ("regressions", include_str!("regressions.rs")),
+        ("settling", include_str!("settling.rs")),
         ("world", include_str!("world.rs")),
     ];
     let rows = text[from..]
