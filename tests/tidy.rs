@@ -2,7 +2,8 @@
 //!
 //! Rooms use only rooms above them; glommio stays in `runtime`, rustls in `net`; pure rooms have
 //! no IO, no clock and no async; no lock types on the data path; files stay short; every RFC that
-//! the code cites stands in `docs/rfc/status.md`; docs name only files that exist.
+//! the code cites stands in `docs/rfc/status.md`; docs name only files that exist; tests do not
+//! sleep.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -414,6 +415,40 @@ fn documents_name_files_that_exist() {
             if local && !document.parent().unwrap().join(&target).exists() {
                 writeln!(wrong, "{}: link to {target} is dead", document.display()).unwrap();
             }
+        }
+    }
+    check(&wrong);
+}
+
+/// A test waits for the thing itself, with a deadline, and not for time to pass.
+#[test]
+fn no_play_sleeps() {
+    fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).expect("a readable tree") {
+            let path = entry.expect("a readable tree").path();
+            match path.is_dir() {
+                true => files(&path, found),
+                false => found.push(path),
+            }
+        }
+    }
+    let mut plays = Vec::new();
+    files(&root().join("tests"), &mut plays);
+    let mut wrong = String::new();
+    for path in plays.iter().filter(|path| !path.ends_with("tidy.rs")) {
+        // Files of the journal are no text.
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let sleeps = |line: &&str| {
+            let line = line.trim_start();
+            line.starts_with("sleep ") || line.contains("time.sleep(")
+        };
+        for line in text.lines().filter(sleeps) {
+            writeln!(wrong, "{}: {line}", path.display()).unwrap();
+        }
+    }
+    for source in sources().iter().filter(|source| is_test_file(&source.path)) {
+        if source.text.contains("thread::sleep") {
+            writeln!(wrong, "{}: thread::sleep", source.path).unwrap();
         }
     }
     check(&wrong);

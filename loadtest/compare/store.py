@@ -210,10 +210,12 @@ def written(stack, disk):
 
 
 def writing(start, key, quick):
+    """With the journal's slots made before: making one writes zeros, once in its life."""
+    slots = 'journal_slot_bytes = "32MiB"\n'
     for size, count in ((4096, 20000), (10240, 10000), (51200, 4000)):
         for owners in (1, 3):
-            with start() as stack:
-                roundtrip(stack, 20, 500, size)
+            with start(f"[store]\n{slots}" if key == "palomar" else "") as stack:
+                roundtrip(stack, 20, 12000, 51200)
                 time.sleep(15)
                 before = written(stack, start.disk)
                 roundtrip(stack, 20, count, size, owners)

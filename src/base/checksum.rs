@@ -1,7 +1,7 @@
 //! CRC32C (Castagnoli, RFC 3720 appendix B.4), in hardware where the processor has it.
 
 /// A CRC32C value as it stands in journal, index and catalogue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Crc32c(pub u32);
 
 /// The CRC32C of `bytes`.

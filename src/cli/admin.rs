@@ -1,7 +1,6 @@
 //! The way to the server: its admin socket, or, where no server runs, the data directory.
 
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::value::from_value;
 
-use super::error::CliError;
+use super::error::{CliError, Unanswered};
 use crate::config::Config;
 use crate::directory::{Answer, Command};
 use crate::server::{self, ServerError};
@@ -36,10 +35,7 @@ pub fn ask(config: &Config, request: AdminRequest) -> Result<Value, CliError> {
     let socket = config.admin_socket();
     let reply = match reply_of(&socket, &request)? {
         Some(reply) => reply,
-        None => {
-            refuse_other_user(&config.data_dir)?;
-            server::offline(config, request).map_err(|error| offline_error(config, error))?
-        }
+        None => server::offline(config, request).map_err(|error| offline_error(config, error))?,
     };
     value_of(reply)
 }
@@ -49,16 +45,15 @@ pub fn ask_running(config: &Config, request: &AdminRequest) -> Result<Value, Cli
     let socket = config.admin_socket();
     match reply_of(&socket, request)? {
         Some(reply) => value_of(reply),
-        None => Err(CliError::NoServer { socket }),
+        None => Err(CliError::unanswered(socket, Unanswered::NoServer)),
     }
 }
 
 /// One command to the directory.
 pub fn directory(config: &Config, command: Command) -> Result<Answer, CliError> {
     let value = ask(config, AdminRequest::Directory(command))?;
-    from_value(value).map_err(|_| CliError::NotAnAnswer {
-        socket: config.admin_socket(),
-    })
+    from_value(value)
+        .map_err(|_| CliError::unanswered(config.admin_socket(), Unanswered::NotAnAnswer))
 }
 
 /// Several commands one after the other, up to the first that fails; `each` is told of every one
@@ -87,9 +82,6 @@ fn offline_all(
     commands: Vec<Command>,
     mut each: impl FnMut(&Command) + 'static,
 ) -> (Vec<Answer>, Option<CliError>) {
-    if let Err(error) = refuse_other_user(&config.data_dir) {
-        return (Vec::new(), Some(error));
-    }
     let done = commands.clone();
     let requests = commands.into_iter().map(AdminRequest::Directory).collect();
     let replies = server::offline_all(config, requests, move |n| each(&done[n]));
@@ -102,7 +94,10 @@ fn offline_all(
                     Ok(Ok(answer)) => answers.push(answer),
                     Ok(Err(_)) => {
                         let socket = config.admin_socket();
-                        return (answers, Some(CliError::NotAnAnswer { socket }));
+                        return (
+                            answers,
+                            Some(CliError::unanswered(socket, Unanswered::NotAnAnswer)),
+                        );
                     }
                     Err(error) => return (answers, Some(error)),
                 }
@@ -120,7 +115,6 @@ pub fn ask_all(
     mut each: impl FnMut(usize) + 'static,
 ) -> Result<Vec<Value>, CliError> {
     if !is_running(config) {
-        refuse_other_user(&config.data_dir)?;
         let replies = server::offline_all(config, requests, each);
         let replies = replies.map_err(|error| offline_error(config, error))?;
         return replies.into_iter().map(value_of).collect();
@@ -151,7 +145,10 @@ fn reply_of(socket: &Path, request: &AdminRequest) -> Result<Option<AdminReply>,
         };
         tries += 1;
         match exchange(stream, socket, request) {
-            Err(CliError::Socket { error, .. }) if is_gone(&error) && tries < TRIES_MAX => {
+            Err(CliError::Unanswered {
+                why: Unanswered::Broken(error),
+                ..
+            }) if is_gone(&error) && tries < TRIES_MAX => {
                 thread::sleep(TRY_EVERY);
             }
             other => return other.map(Some),
@@ -170,41 +167,26 @@ pub(super) fn connect(socket: &Path) -> Result<Option<UnixStream>, CliError> {
         Ok(stream) => Ok(Some(stream)),
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
-            io::ErrorKind::PermissionDenied => Err(CliError::SocketForbidden {
-                socket: socket.to_owned(),
-            }),
-            _ => Err(CliError::Socket {
-                socket: socket.to_owned(),
-                error,
-            }),
+            io::ErrorKind::PermissionDenied => Err(CliError::unanswered(
+                socket.to_owned(),
+                Unanswered::Forbidden,
+            )),
+            _ => Err(CliError::unanswered(
+                socket.to_owned(),
+                Unanswered::Broken(error),
+            )),
         },
-    }
-}
-
-/// Files made by another user than the server's would stop its next start.
-pub(super) fn refuse_other_user(path: &Path) -> Result<(), CliError> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => {
-            Err(CliError::OtherUser {
-                path: path.to_owned(),
-                uid: metadata.uid(),
-            })
-        }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CliError::File {
-            path: path.to_owned(),
-            error,
-        }),
-        // What is not there yet is made by whoever comes first.
-        _ => Ok(()),
     }
 }
 
 pub(super) fn offline_error(config: &Config, error: ServerError) -> CliError {
     match error {
-        ServerError::Store(StartError::InUse { .. }) => CliError::Held {
-            socket: config.admin_socket(),
-            data_dir: config.data_dir.clone(),
-        },
+        ServerError::Store(StartError::InUse { .. }) => CliError::unanswered(
+            config.admin_socket(),
+            Unanswered::Held {
+                data_dir: config.data_dir.clone(),
+            },
+        ),
         error => CliError::Server(error),
     }
 }
@@ -226,14 +208,10 @@ fn exchange(
         _ => ANSWER_SPAN,
     };
     let broken = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CliError::SocketSilent {
-            socket: socket.to_owned(),
-            waited: span,
-        },
-        _ => CliError::Socket {
-            socket: socket.to_owned(),
-            error,
-        },
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            CliError::unanswered(socket.to_owned(), Unanswered::Silent { waited: span })
+        }
+        _ => CliError::unanswered(socket.to_owned(), Unanswered::Broken(error)),
     };
     let body = serde_json::to_vec(request).map_err(|error| broken(error.into()))?;
     let head = format!(
@@ -251,9 +229,7 @@ fn exchange(
         .map_err(broken)?;
     body_of(&answer)
         .and_then(|body| serde_json::from_slice(body).ok())
-        .ok_or_else(|| CliError::NotAnAnswer {
-            socket: socket.to_owned(),
-        })
+        .ok_or_else(|| CliError::unanswered(socket.to_owned(), Unanswered::NotAnAnswer))
 }
 
 /// The body of a whole HTTP/1.1 response; its length is given, as ours always is.

@@ -1,7 +1,6 @@
 //! `palomar adopt`: Maildir++ trees as Dovecot left them become the mail of their accounts, in
 //! place (`docs/howto/adopt-dovecot.md`).
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Site;
-use super::error::CliError;
+use super::error::{CliError, Left};
 use super::print::{counted, out, out_json, out_table, shown};
 use crate::config::Config;
 use crate::directory::{Account, Directory};
@@ -114,7 +113,6 @@ fn expanded(pattern: &str, address: &str) -> PathBuf {
 impl Adopt {
     pub fn run(self, site: &Site) -> Result<(), CliError> {
         let config = site.config()?;
-        same_owner(&config.data_dir)?;
         if super::admin::is_running(&config) {
             return Err(CliError::Usage(
                 "stop palomar first: adopting works on a stopped server",
@@ -128,7 +126,7 @@ impl Adopt {
         }
         match outcomes.iter().filter(|o| !o.is_good()).count() {
             0 => Ok(()),
-            failed => Err(CliError::NotAdopted(failed)),
+            failed => Err(CliError::Left(Left::Trees, failed)),
         }
     }
 
@@ -222,20 +220,6 @@ impl Adopt {
     }
 }
 
-/// Files that another user makes would stop the server's next start.
-fn same_owner(data_dir: &Path) -> Result<(), CliError> {
-    let Ok(metadata) = std::fs::metadata(data_dir.join("journal")) else {
-        return Ok(());
-    };
-    match metadata.uid() {
-        uid if uid == rustix::process::geteuid().as_raw() => Ok(()),
-        uid => Err(CliError::OtherUser {
-            path: data_dir.to_owned(),
-            uid,
-        }),
-    }
-}
-
 impl Outcome {
     fn is_good(&self) -> bool {
         let is_bad = |f: &FolderReport| f.unreadable > 0 || f.differing.is_some_and(|n| n > 0);
@@ -270,6 +254,16 @@ fn tell(outcomes: &[Outcome], dry_run: bool) -> Result<(), CliError> {
         let unreadable = outcome.report.iter().flat_map(|r| &r.unreadable);
         for path in unreadable {
             text.push_str(&shown(&format!("not read, left where it is: {path}")));
+            text.push('\n');
+        }
+        let aside = outcome.report.iter().flat_map(|r| &r.aside);
+        for path in aside {
+            let what = if dry_run {
+                "would be put aside"
+            } else {
+                "put aside"
+            };
+            text.push_str(&shown(&format!("no mail, {what}: {path}")));
             text.push('\n');
         }
     }

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::domain::done;
-use super::error::CliError;
+use super::error::{CliError, Unanswered};
 use super::print::{out_json, out_table};
 use super::{Site, admin};
 use crate::directory::{Answer, Command};
@@ -46,9 +46,10 @@ impl Alias {
                         .map(|alias| vec![alias.from, alias.to.join(" ")]);
                     out_table(&["FROM", "TO"], rows.collect())
                 }
-                _ => Err(CliError::NotAnAnswer {
-                    socket: config.admin_socket(),
-                }),
+                _ => Err(CliError::unanswered(
+                    config.admin_socket(),
+                    Unanswered::NotAnAnswer,
+                )),
             },
             Alias::Remove { from, to } => {
                 let what = match to.as_slice() {

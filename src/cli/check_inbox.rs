@@ -76,9 +76,7 @@ impl CheckInbox {
 
     fn ask(&self, password: &str) -> io::Result<Told> {
         let (host, port) = host_and_port(&self.server);
-        let address = (host, port).to_socket_addrs()?.next();
-        let address = address.ok_or_else(|| io::Error::other("the name leads to no address"))?;
-        let stream = TcpStream::connect_timeout(&address, ANSWER_SPAN)?;
+        let stream = connect(host, port)?;
         stream.set_read_timeout(Some(ANSWER_SPAN))?;
         stream.set_write_timeout(Some(ANSWER_SPAN))?;
         let stream = ClientStream::connect(stream, host, self.ca.as_deref())?;
@@ -100,6 +98,18 @@ impl CheckInbox {
         imap.command("LOGOUT")?;
         Ok(told)
     }
+}
+
+/// The first of the name's addresses that answers.
+fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut refused = io::Error::other("the name leads to no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, ANSWER_SPAN) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 /// `host`, `host:port`, `[v6]:port` or a bare IPv6 address.

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::error::CliError;
+use super::error::{CliError, Unanswered};
 use super::print::{out, out_json, out_table};
 use super::{Site, admin};
 use crate::directory::{Answer, Command};
@@ -57,9 +57,10 @@ impl Domain {
                     });
                     out_table(&["DOMAIN", "ALIAS OF", "ADDED BY"], rows.collect())
                 }
-                _ => Err(CliError::NotAnAnswer {
-                    socket: config.admin_socket(),
-                }),
+                _ => Err(CliError::unanswered(
+                    config.admin_socket(),
+                    Unanswered::NotAnAnswer,
+                )),
             },
             Domain::Remove { name } => {
                 let command = Command::DomainRemove { name: name.clone() };

@@ -20,33 +20,13 @@ pub enum CliError {
     Usage(&'static str),
     /// The server answered no.
     Refused(AdminError),
-    /// Nobody listens on the admin socket, and the command needs a running server.
-    NoServer {
+    /// The server did not do what it was asked to, or is not there.
+    Unanswered {
         socket: PathBuf,
+        why: Unanswered,
     },
-    /// A server holds the data directory, but nobody answers on the socket.
-    Held {
-        socket: PathBuf,
-        data_dir: PathBuf,
-    },
-    /// The socket is there and may not be opened.
-    SocketForbidden {
-        socket: PathBuf,
-    },
-    /// The server took the request and did not answer in time.
-    SocketSilent {
-        socket: PathBuf,
-        waited: Duration,
-    },
-    /// The connection to the server broke.
-    Socket {
-        socket: PathBuf,
-        error: io::Error,
-    },
-    /// What came over the socket is no answer of this version.
-    NotAnAnswer {
-        socket: PathBuf,
-    },
+    /// So much of what has been listed is to be looked after.
+    Left(Left, usize),
     Server(ServerError),
     Runtime(RuntimeError),
     File {
@@ -56,26 +36,16 @@ pub enum CliError {
     Output(io::Error),
     PasswordMissing,
     PasswordsDiffer,
-    /// Damage that is not mended; it has been listed.
-    DamageFound(usize),
     /// What would be done has been told; the last word is missing.
     NotDone,
-    /// Some rows of an import were not taken; they have been listed.
-    RowsRefused(usize),
     /// No account of that address, or none that keeps mail.
     NoAccount(String),
-    /// Some trees were not adopted, or not whole; it was told why.
-    NotAdopted(usize),
-    /// Folders that are not what their sources are; they have been listed.
-    ImportDiffers(usize),
     /// The server or the store went away in the middle of a batch.
     ImportBroken,
     NothingToImport {
         path: PathBuf,
         what: &'static str,
     },
-    /// `check` found something that must be mended.
-    CheckFailed(usize),
     NoSuchKey(String),
     NotATime(String),
     NothingKnown {
@@ -91,19 +61,52 @@ pub enum CliError {
         folder: String,
     },
     Journal(JournalError),
-    /// They have been listed.
-    JournalFaults(usize),
     /// What would be lost has been told; the last word is missing.
     NotConfirmed,
-    /// Files made by another user than the server's would stop its next start.
-    OtherUser {
-        path: PathBuf,
-        uid: u32,
-    },
     Demo(super::demo::DemoError),
 }
 
+/// What is the matter with the server, or with the way to it.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// Nobody listens on the admin socket, and the command needs a running server.
+    NoServer,
+    /// A server holds the data directory, but nobody answers on the socket.
+    Held { data_dir: PathBuf },
+    /// The socket is there and may not be opened.
+    Forbidden,
+    /// The server took the request and did not answer in time.
+    Silent { waited: Duration },
+    /// The connection to the server broke.
+    Broken(io::Error),
+    /// What came over the socket is no answer of this version.
+    NotAnAnswer,
+}
+
+/// What a command listed.
+#[derive(Clone, Copy, Debug)]
+pub enum Left {
+    /// Rows of an import that were not taken.
+    Rows,
+    /// Trees that were not adopted, or not whole.
+    Trees,
+    /// Folders that are not what their sources are.
+    Folders,
+    /// What `check` found.
+    Checks,
+    /// Damage that is not mended.
+    Damage,
+    /// Message files that were not taken in.
+    Files,
+    JournalFaults,
+}
+
 impl CliError {
+    pub fn unanswered(socket: impl Into<PathBuf>, why: Unanswered) -> CliError {
+        let socket = socket.into();
+        CliError::Unanswered { socket, why }
+    }
+
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::PipeClosed => 0,
@@ -117,8 +120,10 @@ impl CliError {
             CliError::Refused(AdminError {
                 temporary: true, ..
             })
-            | CliError::Held { .. }
-            | CliError::SocketSilent { .. } => 75,
+            | CliError::Unanswered {
+                why: Unanswered::Held { .. } | Unanswered::Silent { .. },
+                ..
+            } => 75,
             _ => 1,
         }
     }
@@ -140,44 +145,8 @@ impl fmt::Display for CliError {
             CliError::Config(errors) => f.write_str(&errors.render(false)),
             CliError::Usage(text) => f.write_str(text),
             CliError::Refused(error) => f.write_str(&error.message),
-            CliError::NoServer { socket } => write!(
-                f,
-                "no server is running (nobody listens on {}); start it with palomar serve",
-                socket.display()
-            ),
-            CliError::Held { socket, data_dir } => write!(
-                f,
-                "a server has {} open, but nobody answers on {}. It may be starting or stopping: \
-                 try again in some seconds. Or it was started with another [admin] socket: give \
-                 its configuration with --config",
-                data_dir.display(),
-                socket.display()
-            ),
-            CliError::SocketForbidden { socket } => write!(
-                f,
-                "{} may not be opened by this user; run the command as root or as the user that \
-                 the server runs as (sudo -u palomar palomar ...)",
-                socket.display()
-            ),
-            CliError::SocketSilent { socket, waited } => write!(
-                f,
-                "the server did not answer on {} within {} s; the change may or may not be made. \
-                 Look at its log, then try again",
-                socket.display(),
-                waited.as_secs()
-            ),
-            CliError::Socket { socket, error } => write!(
-                f,
-                "{}: {error}; the change may or may not be made. Look at the server's log, then \
-                 try again",
-                socket.display()
-            ),
-            CliError::NotAnAnswer { socket } => write!(
-                f,
-                "what answers on {} is not palomar, or of another version; restart the server so \
-                 that both are the same",
-                socket.display()
-            ),
+            CliError::Unanswered { socket, why } => why.told(&socket.display().to_string(), f),
+            CliError::Left(what, count) => what.told(*count, f),
             CliError::Server(error) => error.fmt(f),
             CliError::Runtime(error) => error.fmt(f),
             CliError::File { path, error } => write!(f, "{}: {error}", path.display()),
@@ -189,31 +158,10 @@ impl fmt::Display for CliError {
             CliError::PasswordsDiffer => {
                 f.write_str("the two passwords differ; nothing was changed: try again")
             }
-            CliError::RowsRefused(1) => {
-                f.write_str("one row was not taken; mend it and import the file again")
-            }
-            CliError::RowsRefused(rows) => write!(
-                f,
-                "{rows} rows were not taken; mend them and import the file again: rows that are \
-                 in already are refused and harmless"
-            ),
             CliError::NoAccount(address) => write!(
                 f,
                 "there is no account {address} that keeps mail; add it first: palomar user add \
                  {address}"
-            ),
-            CliError::NotAdopted(1) => f.write_str("one tree above was not adopted as a whole"),
-            CliError::NotAdopted(trees) => {
-                write!(f, "{trees} trees above were not adopted as a whole")
-            }
-            CliError::ImportDiffers(1) => f.write_str(
-                "one folder is not what its source is: see above. The same command again brings \
-                 what is missing, and nothing twice",
-            ),
-            CliError::ImportDiffers(folders) => write!(
-                f,
-                "{folders} folders are not what their sources are: see above. The same command \
-                 again brings what is missing, and nothing twice"
             ),
             CliError::ImportBroken => f.write_str(
                 "the server went away in the middle of it. Run the same command again: it goes on \
@@ -221,10 +169,6 @@ impl fmt::Display for CliError {
             ),
             CliError::NothingToImport { path, what } => {
                 write!(f, "{} is not {what}", path.display())
-            }
-            CliError::CheckFailed(1) => f.write_str("one thing above must be mended first"),
-            CliError::CheckFailed(things) => {
-                write!(f, "{things} things above must be mended first")
             }
             CliError::NoSuchKey(key) => write!(
                 f,
@@ -251,27 +195,94 @@ impl fmt::Display for CliError {
                 "{user} has no folder {folder}; palomar mailbox list {user} shows all"
             ),
             CliError::NotDone => f.write_str("nothing was changed; to do this, add --yes"),
-            CliError::DamageFound(count) => write!(
-                f,
-                "{count} to be looked after; palomar repair USER shows what can be done"
-            ),
             CliError::Journal(error) => error.fmt(f),
-            CliError::JournalFaults(faults) => write!(
-                f,
-                "{} in the journal; a stopped server may refuse to start: while it runs, take a \
-                 backup of the mailboxes, then stop it and do what the lines above say",
-                super::print::counted(*faults as u64, "fault")
-            ),
             CliError::NotConfirmed => {
                 f.write_str("nothing was changed; to lose what is listed, add --yes")
             }
-            CliError::OtherUser { path, uid } => write!(
-                f,
-                "{} belongs to the user {uid}; run the command as that one: sudo -u '#{uid}' \
-                 palomar ...",
-                path.display()
-            ),
             CliError::Demo(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Unanswered {
+    fn told(&self, socket: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unanswered::NoServer => write!(
+                f,
+                "no server is running (nobody listens on {socket}); start it with palomar serve"
+            ),
+            Unanswered::Held { data_dir } => write!(
+                f,
+                "a server has {} open, but nobody answers on {socket}. It may be starting or \
+                 stopping: try again in some seconds. Or it was started with another [admin] \
+                 socket: give its configuration with --config",
+                data_dir.display()
+            ),
+            Unanswered::Forbidden => write!(
+                f,
+                "{socket} may not be opened by this user; run the command as root or as the user \
+                 that the server runs as (sudo -u palomar palomar ...)"
+            ),
+            Unanswered::Silent { waited } => write!(
+                f,
+                "the server did not answer on {socket} within {} s; the change may or may not be \
+                 made. Look at its log, then try again",
+                waited.as_secs()
+            ),
+            Unanswered::Broken(error) => write!(
+                f,
+                "{socket}: {error}; the change may or may not be made. Look at the server's log, \
+                 then try again"
+            ),
+            Unanswered::NotAnAnswer => write!(
+                f,
+                "what answers on {socket} is not palomar, or of another version; restart the \
+                 server so that both are the same"
+            ),
+        }
+    }
+}
+
+impl Left {
+    fn told(self, count: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, count) {
+            (Left::Rows, 1) => {
+                f.write_str("one row was not taken; mend it and import the file again")
+            }
+            (Left::Rows, rows) => write!(
+                f,
+                "{rows} rows were not taken; mend them and import the file again: rows that are \
+                 in already are refused and harmless"
+            ),
+            (Left::Trees, 1) => f.write_str("one tree above was not adopted as a whole"),
+            (Left::Trees, trees) => write!(f, "{trees} trees above were not adopted as a whole"),
+            (Left::Folders, 1) => f.write_str(
+                "one folder is not what its source is: see above. The same command again brings \
+                 what is missing, and nothing twice",
+            ),
+            (Left::Folders, folders) => write!(
+                f,
+                "{folders} folders are not what their sources are: see above. The same command \
+                 again brings what is missing, and nothing twice"
+            ),
+            (Left::Checks, 1) => f.write_str("one thing above must be mended first"),
+            (Left::Checks, things) => write!(f, "{things} things above must be mended first"),
+            (Left::Damage, count) => write!(
+                f,
+                "{count} to be looked after; palomar repair USER shows what can be done"
+            ),
+            (Left::Files, count) => write!(
+                f,
+                "{} could not be read, or went away meanwhile; let the server's user own and read \
+                 what is there, then run the command again",
+                super::print::counted(count as u64, "file")
+            ),
+            (Left::JournalFaults, faults) => write!(
+                f,
+                "{} in the journal; a stopped server may refuse to start: while it runs, take a \
+                 backup of the mailboxes, then stop it and do what the lines above say",
+                super::print::counted(faults as u64, "fault")
+            ),
         }
     }
 }

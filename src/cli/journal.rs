@@ -9,9 +9,10 @@ mod words;
 
 use clap::{Args, Subcommand};
 
+use super::Site;
 use super::error::CliError;
 use super::print::{counted, out};
-use super::{Site, admin};
+use crate::net;
 use crate::runtime::{self, Disk, Pool};
 use crate::server::ServerError;
 use crate::store::journal::{self, JournalConfig, Loss};
@@ -62,7 +63,7 @@ impl Cut {
         if let Err(error) = std::fs::metadata(&path) {
             return Err(CliError::File { path, error });
         }
-        admin::refuse_other_user(&path)?;
+        net::become_owner(&path).map_err(ServerError::from)?;
         let _lock = lock(&root).map_err(ServerError::from)?;
         let disk = Disk::real(Pool::start(POOL_THREADS, POOL_DEPTH));
         // Slot sizes stand in the slots; nothing else of it is needed here.

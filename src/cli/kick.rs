@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::error::CliError;
+use super::error::{CliError, Unanswered};
 use super::print::{counted, out};
 use super::{Site, admin};
 use crate::web::AdminRequest;
@@ -19,9 +19,8 @@ impl Kick {
         let user = super::user::full_address(&config, &self.user);
         let value = admin::ask_running(&config, &AdminRequest::Kick { user: user.clone() })?;
         let kicked = value.get("kicked").and_then(serde_json::Value::as_u64);
-        let kicked = kicked.ok_or_else(|| CliError::NotAnAnswer {
-            socket: config.admin_socket(),
-        })?;
+        let kicked = kicked
+            .ok_or_else(|| CliError::unanswered(config.admin_socket(), Unanswered::NotAnAnswer))?;
         out(&match kicked {
             0 => format!("{user} has no session; palomar who lists those that there are\n"),
             _ => format!(

@@ -5,11 +5,12 @@ use data_encoding::BASE64;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::error::CliError;
+use super::error::{CliError, Left, Unanswered};
 use super::print::{facts, out, out_bytes, out_json, out_table, when};
 use super::{Site, admin};
 use crate::base::{ByteSize, UnixMs};
 use crate::config::Config;
+use crate::store::Rescanned;
 use crate::web::{AdminRequest, MailboxRow, MessageRow, Piece, Question};
 
 #[derive(Debug, Subcommand)]
@@ -27,6 +28,16 @@ pub enum Mailbox {
         user: String,
         folder: Option<String>,
         /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take in message files that another program left in `cur` or `new`, and that no message has
+    Rescan {
+        user: String,
+        /// Only this folder
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<String>,
+        /// Print JSON, all folders that were looked at
         #[arg(long)]
         json: bool,
     },
@@ -79,6 +90,7 @@ impl Mailbox {
                     }
                 }
             }
+            Mailbox::Rescan { user, folder, json } => rescan(&config, &user, folder, json),
             Mailbox::Fetch {
                 user,
                 folder,
@@ -115,11 +127,44 @@ fn mailboxes(config: &Config, user: &str) -> Result<Vec<MailboxRow>, CliError> {
     read(config, admin::ask(config, request)?)
 }
 
+fn rescan(config: &Config, user: &str, folder: Option<String>, json: bool) -> Result<(), CliError> {
+    let request = AdminRequest::Inspect {
+        user: address(config, user),
+        question: Question::Rescan { folder },
+    };
+    let rows: Vec<Rescanned> = read(config, admin::ask(config, request)?)?;
+    let found: Vec<&Rescanned> = rows.iter().filter(|row| row.files > 0).collect();
+    if json {
+        out_json(&rows)?;
+    } else if found.is_empty() {
+        let folders = super::print::counted(rows.len() as u64, "folder");
+        out(&format!(
+            "{folders} looked at: every file has its message\n"
+        ))?;
+    } else {
+        let row = |row: &&Rescanned| {
+            let (files, taken_in) = (row.files.to_string(), row.taken_in.to_string());
+            vec![row.name.clone(), files, taken_in]
+        };
+        out_table(
+            &["FOLDER", "FILES", "TAKEN IN"],
+            found.iter().map(row).collect(),
+        )?;
+    }
+    match found
+        .iter()
+        .map(|row| (row.files - row.taken_in) as usize)
+        .sum()
+    {
+        0 => Ok(()),
+        left => Err(CliError::Left(Left::Files, left)),
+    }
+}
+
 /// An answer as what it should be.
 pub(super) fn read<T: DeserializeOwned>(config: &Config, value: Value) -> Result<T, CliError> {
-    serde_json::from_value(value).map_err(|_| CliError::NotAnAnswer {
-        socket: config.admin_socket(),
-    })
+    serde_json::from_value(value)
+        .map_err(|_| CliError::unanswered(config.admin_socket(), Unanswered::NotAnAnswer))
 }
 
 fn listed(row: &MailboxRow) -> Vec<String> {
@@ -242,9 +287,7 @@ impl Message<'_> {
     }
 
     fn not_an_answer(&self) -> CliError {
-        CliError::NotAnAnswer {
-            socket: self.config.admin_socket(),
-        }
+        CliError::unanswered(self.config.admin_socket(), Unanswered::NotAnAnswer)
     }
 
     fn ask<T: DeserializeOwned>(&self, requests: Vec<AdminRequest>) -> Result<T, CliError> {

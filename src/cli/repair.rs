@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::error::CliError;
+use super::error::{CliError, Unanswered};
 use super::print::{counted, out, out_json, shown};
 use super::{Site, admin};
 use crate::store::{IndexState, MailboxRepair, RepairOrder};
@@ -38,10 +38,8 @@ impl Repair {
             drop_missing: self.drop_missing,
         };
         let value = admin::ask(&config, AdminRequest::Repair { user, order })?;
-        let mailboxes: Vec<MailboxRepair> =
-            serde_json::from_value(value).map_err(|_| CliError::NotAnAnswer {
-                socket: config.admin_socket(),
-            })?;
+        let mailboxes: Vec<MailboxRepair> = serde_json::from_value(value)
+            .map_err(|_| CliError::unanswered(config.admin_socket(), Unanswered::NotAnAnswer))?;
         if self.json {
             out_json(&mailboxes)?;
         } else {

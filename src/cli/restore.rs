@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::from_value;
 
-use super::error::CliError;
+use super::error::{CliError, Unanswered};
 use super::print::{counted, out, out_json, out_table, when};
 use super::{Site, admin, log, user};
 use crate::base::ByteSize;
@@ -80,9 +80,8 @@ impl Restore {
             false => user::full_address(config, &self.user),
         };
         let value = admin::ask(config, AdminRequest::Restore { user, request })?;
-        from_value(value).map_err(|_| CliError::NotAnAnswer {
-            socket: config.admin_socket(),
-        })
+        from_value(value)
+            .map_err(|_| CliError::unanswered(config.admin_socket(), Unanswered::NotAnAnswer))
     }
 
     /// A running server does it in parts, so that none of them takes long.

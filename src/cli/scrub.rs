@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::error::CliError;
+use super::error::{CliError, Left, Unanswered};
 use super::print::{counted, out, out_json, out_table, when};
 use super::{Site, admin};
 use crate::base::ByteSize;
@@ -48,7 +48,7 @@ impl Scrub {
         let left = findings.filter(|f| !f.kind.is_mended()).count();
         match left {
             0 => Ok(()),
-            left => Err(CliError::DamageFound(left)),
+            left => Err(CliError::Left(Left::Damage, left)),
         }
     }
 
@@ -81,9 +81,8 @@ impl Scrub {
 }
 
 fn asked(config: &Config, value: Value) -> Result<Vec<ScrubStatus>, CliError> {
-    serde_json::from_value(value).map_err(|_| CliError::NotAnAnswer {
-        socket: config.admin_socket(),
-    })
+    serde_json::from_value(value)
+        .map_err(|_| CliError::unanswered(config.admin_socket(), Unanswered::NotAnAnswer))
 }
 
 fn report(shards: &[ScrubStatus]) -> Result<(), CliError> {
@@ -92,7 +91,7 @@ fn report(shards: &[ScrubStatus]) -> Result<(), CliError> {
         let header = ["account", "mailbox", "uid", "what", "detail"];
         let row = |finding: &&Finding| {
             vec![
-                finding.account.to_string(),
+                finding.account.map_or(String::new(), |id| id.to_string()),
                 finding.mailbox.clone(),
                 finding.uid.map_or(String::new(), |uid| uid.to_string()),
                 named(finding.kind).to_owned(),
@@ -120,13 +119,27 @@ fn report(shards: &[ScrubStatus]) -> Result<(), CliError> {
             super::print::shown(&repair.name)
         ));
     }
+    for repair in shards.iter().flat_map(|shard| &shard.catalogues) {
+        let files: Vec<_> = repair
+            .files
+            .iter()
+            .map(|f| f.display().to_string())
+            .collect();
+        text.push_str(&format!(
+            "{}: {} was damaged, is kept in damaged/ and was written anew; nothing was lost\n",
+            when(repair.at),
+            files.join(" and ")
+        ));
+    }
     let total = |count: fn(&ScrubStatus) -> u64| shards.iter().map(count).sum::<u64>();
     let state = match shards.iter().any(|shard| shard.is_running) {
         true => " so far",
         false => "",
     };
     text.push_str(&format!(
-        "read{state}: {}, {} of {}; {}\n",
+        "read{state}: {} of journal, catalogues of {}, {}, {} of {}; {}\n",
+        HumanBytes(total(|shard| shard.journal_bytes)),
+        counted(total(|shard| shard.catalogues_read), "partition"),
         counted(total(|shard| shard.accounts), "account"),
         counted(total(|shard| shard.messages), "message"),
         HumanBytes(total(|shard| shard.bytes)),
@@ -143,5 +156,9 @@ fn named(kind: FindingKind) -> &'static str {
         FindingKind::MessageMissing => "message missing",
         FindingKind::MessageDamaged => "message damaged",
         FindingKind::FileWithoutRow => "file without row",
+        FindingKind::JournalMended => "journal mended",
+        FindingKind::JournalDamaged => "journal damaged",
+        FindingKind::CatalogueMended => "catalogue mended",
+        FindingKind::CatalogueDamaged => "catalogue damaged",
     }
 }

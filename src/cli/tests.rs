@@ -54,6 +54,7 @@ fn command_lines_of_the_contract_parse() {
         "palomar check-inbox --server mail.example.org:993 --user ana --password-stdin",
         "palomar mailbox list ana",
         "palomar mailbox status ana INBOX --json",
+        "palomar mailbox rescan ana --folder INBOX --json",
         "palomar mailbox fetch ana INBOX 7 --headers",
         "palomar journal show --stream 0 --from 10 --limit 5 --partition system --json",
         "palomar journal verify",

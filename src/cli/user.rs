@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::domain::done;
-use super::error::CliError;
+use super::error::{CliError, Unanswered};
 use super::print::{out, out_json, out_table, when};
 use super::{Site, admin, password, user_import};
 use crate::base::ByteSize;
@@ -270,9 +270,10 @@ pub(super) fn full_address(config: &Config, name: &str) -> String {
 fn users(config: &Config, command: Command) -> Result<Vec<UserInfo>, CliError> {
     match admin::directory(config, command)? {
         Answer::Users { users } => Ok(users),
-        _ => Err(CliError::NotAnAnswer {
-            socket: config.admin_socket(),
-        }),
+        _ => Err(CliError::unanswered(
+            config.admin_socket(),
+            Unanswered::NotAnAnswer,
+        )),
     }
 }
 

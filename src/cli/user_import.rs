@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::admin;
-use super::error::CliError;
+use super::error::{CliError, Left};
 use super::print::{counted, out, out_json, shown};
 use crate::config::Config;
 use crate::directory::{Answer, Command, IMPORT_ROWS_MAX, ImportRow, Imports, parse_import};
@@ -66,7 +66,7 @@ pub fn run(config: &Config, file: &Path, json: bool) -> Result<(), CliError> {
     }
     match outcome.refused.len() {
         0 => Ok(()),
-        rows => Err(CliError::RowsRefused(rows)),
+        rows => Err(CliError::Left(Left::Rows, rows)),
     }
 }
 

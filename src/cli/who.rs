@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::value::from_value;
 
-use super::error::CliError;
+use super::error::{CliError, Unanswered};
 use super::print::{out_json, out_table, when};
 use super::{Site, admin};
 use crate::session::Row;
@@ -23,9 +23,8 @@ impl Who {
     pub fn run(self, site: &Site) -> Result<(), CliError> {
         let config = site.config()?;
         let value = admin::ask_running(&config, &AdminRequest::Who)?;
-        let rows: Vec<Row> = from_value(value).map_err(|_| CliError::NotAnAnswer {
-            socket: config.admin_socket(),
-        })?;
+        let rows: Vec<Row> = from_value(value)
+            .map_err(|_| CliError::unanswered(config.admin_socket(), Unanswered::NotAnAnswer))?;
         let mut rows = rows;
         rows.sort_by(|a, b| (a.since, &a.session).cmp(&(b.since, &b.session)));
         if let Some(user) = &self.user {

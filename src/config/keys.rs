@@ -36,7 +36,9 @@ section! {
             "`palomar check` warns: RFC 5321 4.5.1 wants a person there" "ana@example.org", Live;
         /// Time zone of notices for users who set none. Everything stored or logged is UTC.
         timezone: Timezone = "UTC", Live;
-        /// The account to become once ports are open, when started as root.
+        /// The account to become once ports are open, when started as root. It must be able to
+        /// read this file and the certificates. Root's commands on a stopped server work as the
+        /// owner of the data directory, so that nothing in it is root's afterwards.
         user: Option<String> = absent "the process stays who it is" "palomar", Restart;
     }
     tables {
@@ -191,6 +193,10 @@ section! {
         inflight_bytes_max: ByteSize = "64MiB", Restart, "4MiB" to "4GiB";
         /// Longest time between checkpoints, which free journal slots.
         checkpoint_interval: Span = "10s", Restart, "100ms" to "10m";
+        /// Free space on the file system of `data_dir` below which new mail is refused (452), and
+        /// removed mail that is kept goes early: what settling, checkpoints and deletion need. Half as
+        /// much more is put by in the file `reserve`. "0B": until there is nothing left.
+        free_bytes_min: ByteSize = "64MiB", Restart, "0B" to "1TiB";
         /// Days for which removed messages and folders can be brought back with `palomar restore`.
         /// They count in no mailbox's size. A full disk ends the oldest days early. 0: never.
         undelete_days: u32 = "14", Restart, "0" to "3650";

@@ -150,10 +150,12 @@ struct Inner {
 
 impl Owner {
     #[cfg(test)]
-    pub(super) fn next_rehash(&mut self) -> Option<(AccountId, String, String)> {
-        match self.inbox.try_next()? {
-            Request::Rehash { account, was, hash } => Some((account, was, hash)),
-            Request::Execute(..) | Request::Site(_) => None,
+    pub(super) async fn next_rehash(&mut self) -> (AccountId, String, String) {
+        loop {
+            let request = self.inbox.next().await.expect("a directory");
+            if let Request::Rehash { account, was, hash } = request {
+                return (account, was, hash);
+            }
         }
     }
 

@@ -1,11 +1,13 @@
 //! Becoming somebody else after the ports are open.
 //!
-//! Linux has user ids by thread. The process has one thread when this runs, and later threads
-//! inherit from it; a second thread would keep root, so it is refused.
+//! Linux has user ids by thread, and a thread inherits those of the one that starts it. A server
+//! has one thread when it drops its privileges; a second one would keep root, so it is refused.
 
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Gid, Uid};
 
@@ -18,6 +20,12 @@ pub enum PrivilegeError {
     NotRoot { user: String },
     /// It is too late: there is more than one thread.
     Threads { threads: usize },
+    /// The data directory was made by somebody else.
+    NotTheirs { user: String, directory: PathBuf },
+    /// What this user makes there would stop the server's next start.
+    NotOwner { directory: PathBuf, uid: u32 },
+    /// What was made as root cannot be given away.
+    File { path: PathBuf, error: io::Error },
     /// A file that must be read, or a system call, failed.
     System {
         what: &'static str,
@@ -37,11 +45,7 @@ struct Account {
 /// Becomes `user` (a name or number of /etc/passwd) with its group and supplementary groups, for
 /// good. Nothing happens where the process is that user already.
 pub fn drop_privileges(user: &str) -> Result<(), PrivilegeError> {
-    let passwd = read("/etc/passwd")?;
-    let group = read("/etc/group")?;
-    let account = account(user, &passwd, &group).ok_or_else(|| PrivilegeError::UnknownUser {
-        user: user.to_owned(),
-    })?;
+    let account = known(user)?;
     let own = rustix::process::geteuid();
     if own.as_raw() == account.uid {
         return Ok(());
@@ -61,6 +65,64 @@ pub fn drop_privileges(user: &str) -> Result<(), PrivilegeError> {
         return Err(PrivilegeError::Threads { threads });
     }
     become_account(&account)
+}
+
+/// Gives `user` what root `made` in `directory` on the user's behalf; all of it must be the user's
+/// then. Nothing happens where the process is not root.
+pub fn hand_over(user: &str, directory: &Path, made: &[PathBuf]) -> Result<(), PrivilegeError> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let account = known(user)?;
+    for path in made {
+        lchown(path, Some(account.uid), Some(account.gid)).map_err(failed_file(path))?;
+    }
+    let owner = fs::metadata(directory).map_err(failed_file(directory))?;
+    if owner.uid() == account.uid {
+        return Ok(());
+    }
+    Err(PrivilegeError::NotTheirs {
+        user: user.to_owned(),
+        directory: directory.to_owned(),
+    })
+}
+
+/// Makes root's calling thread, and those that it starts, the owner of `directory`: so that what
+/// root does there on a stopped server can be read by the server. Other threads stay who they are;
+/// who is neither root nor the owner is refused.
+pub fn become_owner(directory: &Path) -> Result<(), PrivilegeError> {
+    let owner = fs::metadata(directory).map_err(failed_file(directory))?;
+    let own = rustix::process::geteuid();
+    if own.as_raw() == owner.uid() {
+        return Ok(());
+    }
+    if !own.is_root() {
+        return Err(PrivilegeError::NotOwner {
+            directory: directory.to_owned(),
+            uid: owner.uid(),
+        });
+    }
+    become_account(&known(&owner.uid().to_string()).unwrap_or(Account {
+        uid: owner.uid(),
+        gid: owner.gid(),
+        groups: vec![owner.gid()],
+    }))
+}
+
+fn failed_file(path: &Path) -> impl Fn(io::Error) -> PrivilegeError {
+    let path = path.to_owned();
+    move |error| PrivilegeError::File {
+        path: path.clone(),
+        error,
+    }
+}
+
+fn known(user: &str) -> Result<Account, PrivilegeError> {
+    let passwd = read("/etc/passwd")?;
+    let group = read("/etc/group")?;
+    account(user, &passwd, &group).ok_or_else(|| PrivilegeError::UnknownUser {
+        user: user.to_owned(),
+    })
 }
 
 fn become_account(account: &Account) -> Result<(), PrivilegeError> {
@@ -134,6 +196,18 @@ impl fmt::Display for PrivilegeError {
                     "privileges are dropped too late: there are {threads} threads"
                 )
             }
+            PrivilegeError::NotTheirs { user, directory } => write!(
+                f,
+                "{}: belongs to somebody else than `user`; `chown -R {user}: {0}` gives it away",
+                directory.display()
+            ),
+            PrivilegeError::NotOwner { directory, uid } => write!(
+                f,
+                "{} belongs to the user {uid}; run the command as root or as that one: \
+                 sudo -u '#{uid}' palomar ...",
+                directory.display()
+            ),
+            PrivilegeError::File { path, error } => write!(f, "{}: {error}", path.display()),
             PrivilegeError::System { what, error } => write!(f, "{what}: {error}"),
             PrivilegeError::StillRoot => f.write_str("the process could still become root"),
         }
@@ -183,6 +257,28 @@ mod tests {
         });
         assert_eq!(lost.join().expect("no panic"), ((990, 980), true));
         assert!(rustix::process::geteuid().is_root());
+    }
+
+    #[test]
+    fn root_works_as_the_owner() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let (inside, path) = (folder.path().join("new"), folder.path().to_owned());
+        let error = hand_over("nobody", &path, &[]).expect_err("root's");
+        assert!(error.to_string().contains("chown -R nobody:"), "{error}");
+        hand_over("nobody", &path, std::slice::from_ref(&path)).expect("handed over");
+        let made = inside.clone();
+        std::thread::spawn(move || {
+            become_owner(&path).expect("become");
+            fs::write(made, "").expect("written");
+        })
+        .join()
+        .expect("no panic");
+        let owner = |path: &Path| fs::metadata(path).expect("there").uid();
+        assert_eq!(owner(&inside), owner(folder.path()));
+        assert!(owner(&inside) != 0 && rustix::process::geteuid().is_root());
     }
 
     #[test]

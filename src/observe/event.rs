@@ -45,6 +45,7 @@ events! {
     FILE_VANISHED = "file.vanished", "A Maildir file is gone that the index names.";
     INDEX_DAMAGED = "index.damaged", "The index of a mailbox could not be read.";
     INDEX_REBUILT = "index.rebuilt", "An index was made anew, with what was lost.";
+    CATALOGUE_DAMAGED = "catalogue.damaged", "A copy of a catalogue could not be read.";
     DIGEST_DAMAGED = "digest.damaged", "A cached digest was damaged; it is made anew.";
     MESSAGE_DAMAGED = "message.damaged", "A message is not what its index says.";
     ORPHANS_TAKEN = "orphans.taken", "Files without a row became messages.";
@@ -56,8 +57,11 @@ events! {
     JOURNAL_COMMITTED = "journal.committed", "A batch is durable (debug).";
     JOURNAL_CUT = "journal.cut", "A torn tail was cut off and kept aside.";
     JOURNAL_FILLED = "journal.filled", "The slot ring crossed a mark; new mail may wait.";
+    JOURNAL_DAMAGED = "journal.damaged", "A live slot is not what was written to it.";
     JOURNAL_POISONED = "journal.poisoned", "A sync failed: nothing is acknowledged any more.";
     CHECKPOINT_MADE = "checkpoint.made", "Files are proven durable; slots are free.";
+    DISK_FILLED = "disk.filled", "Too little is free: new mail is refused until there is more.";
+    DISK_FREED = "disk.freed", "Enough is free again: new mail is taken.";
     DISK_FAILED = "disk.failed", "An operation on a file failed.";
     ACCOUNT_CHANGED = "account.changed", "An account was added, changed or removed.";
     DOMAIN_CHANGED = "domain.changed", "A domain was added, changed or removed.";

@@ -143,11 +143,6 @@ impl<M: Send> Inbox<M> {
             }
         }
     }
-
-    /// The next message if it is there now: for taking many in one wake-up.
-    pub fn try_next(&mut self) -> Option<M> {
-        std::iter::from_fn(|| self.posts.try_recv().ok()).find_map(Post::take)
-    }
 }
 
 /// One answer across shards: the reply goes with the request, the answer stays with the asker.

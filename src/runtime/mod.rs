@@ -34,8 +34,8 @@ mod udp;
 
 pub use clock::{now, trace_id, unix_now};
 pub use disk::{
-    Convert, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskOp, Done, FilePart, Open,
-    SimCounters, SimDisk, Step,
+    Convert, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskOp, Done, FilePart, Notice,
+    Notices, Open, SimCounters, SimDisk, Step, WatchId,
 };
 pub use error::RuntimeError;
 pub use gate::{Gate, Pass, spawn_in};
@@ -46,5 +46,5 @@ pub use shard::{Plan, Shards, block_on, panics, shard, spawn, start, yield_if_ne
 pub(crate) use sim::{jump_clock, simulate};
 pub use stop::Stop;
 pub use tcp::{Listener, Peer, Stream};
-pub use timer::{Elapsed, deadline, sleep};
+pub use timer::{Elapsed, deadline, rest, sleep};
 pub use udp::Udp;

@@ -1,7 +1,7 @@
 //! Starting shards, and spawning on them.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -158,14 +158,50 @@ pub(super) fn is_slice_over() -> bool {
     if let Some(drawn) = super::sim::draw(4) {
         return drawn == 0;
     }
-    // Counted since the last such question: any at all is a new round of the executor.
-    let is_new = glommio::executor().executor_stats().scheduler_runs() > 0;
-    match SLICE_BEGAN.get() {
-        Some(began) if !is_new => began.elapsed() >= SLICE,
+    SLICE_BEGAN.with(ran_for) >= SLICE
+}
+
+/// How long this round of the executor has gone on since it was first asked about here.
+fn ran_for(begun: &Cell<Option<(u64, Instant)>>) -> Duration {
+    // Counted since the last such question: any at all is a new round.
+    if glommio::executor().executor_stats().scheduler_runs() > 0 {
+        ROUND.set(ROUND.get() + 1);
+    }
+    match begun.get() {
+        Some((round, began)) if round == ROUND.get() => began.elapsed(),
         _ => {
-            SLICE_BEGAN.set(Some(Instant::now()));
-            false
+            begun.set(Some((ROUND.get(), Instant::now())));
+            Duration::ZERO
         }
+    }
+}
+
+/// Whether the executor should look at timers and sockets before it runs another task. See
+/// [`PREEMPT`].
+fn is_round_over() -> bool {
+    if !PUT_OFF.with_borrow(Vec::is_empty) {
+        return true;
+    }
+    let polls = POLLS.get().wrapping_add(1);
+    POLLS.set(polls);
+    polls.is_multiple_of(POLLS_A_LOOK) && ROUND_BEGAN.with(ran_for) >= ROUND_SPAN
+}
+
+/// Wakes the waker in the next round. A task that is put off leaves the ready queue, and once that
+/// is empty the round ends.
+fn put_off(waker: Waker) {
+    let is_first = PUT_OFF.with_borrow_mut(|waiting| {
+        waiting.push(waker);
+        waiting.len() == 1
+    });
+    if is_first {
+        // Not by way of our own spawn: this one must not be put off itself.
+        let next_round = async {
+            glommio::timer::Timer::new(MOMENT).await;
+            let waiting = PUT_OFF.take();
+            waiting.into_iter().for_each(Waker::wake);
+        };
+        drop(glommio::spawn_local(next_round).detach());
     }
 }
 
@@ -180,7 +216,7 @@ pub(super) fn wake_later(waker: Waker) {
 /// Wakes the executor now and then. See [`PREEMPT`].
 async fn pulse() {
     loop {
-        super::sleep(PULSE).await;
+        super::rest(PULSE).await;
     }
 }
 
@@ -261,6 +297,10 @@ impl<F: Future<Output = ()>> Future for Guarded<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if is_round_over() {
+            put_off(cx.waker().clone());
+            return Poll::Pending;
+        }
         let name = self.name;
         // SAFETY: structural pinning of `fut`: it is never moved out of the pinned `self`, and
         // `Guarded` has neither a `Drop` nor an `Unpin` of its own.
@@ -306,15 +346,19 @@ const RING_DEPTH: usize = 128;
 const MOMENT: Duration = Duration::from_micros(20);
 /// How long tasks run before `yield_if_needed` yields.
 const SLICE: Duration = Duration::from_millis(5);
-/// After how long glommio leaves the ready tasks alone and looks at the sockets.
+/// How long tasks run, none of which ends the round, until timers and sockets are looked at.
+const ROUND_SPAN: Duration = Duration::from_millis(100);
+/// Tasks that are run between looks at the clock.
+const POLLS_A_LOOK: u32 = 16;
+/// After how long glommio leaves the ready tasks alone by itself: never.
 ///
-/// Not shorter: glommio 0.9 arms this timer and then asks whether it has expired, before it runs a
-/// task. Where the thread lost its core in between, for longer than this, it takes the ready tasks
-/// for done and sleeps over them until another event comes. A few milliseconds without a core are
-/// daily bread on a busy host, a tenth of a second is not, and slices are ours (above).
-const PREEMPT: Duration = Duration::from_millis(100);
-/// And should it happen, that event comes after this time at the latest.
-const PULSE: Duration = Duration::from_millis(500);
+/// glommio 0.9 arms this timer and then asks whether it has expired, before it runs a task. Where
+/// the thread lost its core in between, for longer than this, it takes the ready tasks for done and
+/// sleeps over them until another event comes. A tenth of a second without a core is rare, a day is
+/// not to be had; so rounds are ended by us ([`is_round_over`]), as slices are.
+const PREEMPT: Duration = Duration::from_secs(24 * 3600);
+/// And should glommio sleep over a task for a reason that we have not found, then for so long.
+const PULSE: Duration = Duration::from_secs(5);
 /// Only touched pages cost memory; a debug build's deepest MIME walk wants more than 2 MiB.
 const STACK_BYTES: usize = 8 << 20;
 
@@ -322,6 +366,13 @@ static PANICS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static CURRENT: Cell<ShardId> = const { Cell::new(ShardId(0)) };
-    /// When the slice question was first asked in this round of the executor.
-    static SLICE_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Rounds of the executor: each ends with a look at timers and sockets.
+    static ROUND: Cell<u64> = const { Cell::new(0) };
+    /// The round in which the slice question was asked last, and when it was first asked in it.
+    static SLICE_BEGAN: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };
+    /// The same of the question whether the round is over.
+    static ROUND_BEGAN: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };
+    static POLLS: Cell<u32> = const { Cell::new(0) };
+    /// Tasks that go on in the next round.
+    static PUT_OFF: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
 }

@@ -372,7 +372,7 @@ fn posts_keep_their_order_and_come_back_when_refused() {
             assert_eq!(inbox.next().await, Some(n));
         }
         mesh.try_post(to, 100).unwrap();
-        assert_eq!((inbox.try_next(), inbox.try_next()), (Some(100), None));
+        assert_eq!(inbox.next().await, Some(100));
 
         mesh.try_post(to, 1).unwrap();
         mesh.try_post(to, 2).unwrap();
@@ -650,6 +650,55 @@ fn a_stream_that_is_always_ready_does_not_hold_the_shard() {
         sleep(Duration::from_millis(20)).await;
         assert_eq!(gate.close(soon()).await, Ok(()));
     });
+}
+
+/// The executor of glommio is told never to leave its ready tasks by itself (`PREEMPT`).
+#[test]
+fn tasks_that_wake_one_another_for_ever_hold_neither_timers_nor_sockets() {
+    on_shard(async {
+        let gate = Gate::new();
+        let (ping, pong) = (Notify::new(), Notify::new());
+        let turns = Rc::new(Cell::new(0u64));
+        for (own, other) in [(ping.clone(), pong.clone()), (pong, ping.clone())] {
+            let (closing, turns) = (gate.clone(), turns.clone());
+            spawn_in(&gate, "player", async move {
+                while !closing.is_closed() {
+                    let told = own.notified();
+                    other.notify_all();
+                    told.await;
+                    turns.set(turns.get() + 1);
+                }
+                other.notify_all();
+            });
+        }
+        let (listener, address) = listener();
+        let mut client = Stream::connect(address, soon()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        sleep(Duration::from_millis(300)).await;
+        client.write_all(b"x").await.unwrap();
+        let mut buf = [0; 8];
+        let read = deadline(soon(), server.read(&mut buf)).await.unwrap();
+        assert_eq!(read.unwrap(), 1);
+        assert!(turns.get() > 100, "{} turns", turns.get());
+        let closed = gate.close(soon()).await;
+        assert_eq!(closed, Ok(()));
+    });
+}
+
+#[test]
+fn background_waits_end_together_on_whole_seconds() {
+    fn check(since_ms: u64, span_ms: u64, want_ms: u64) {
+        let ms = Duration::from_millis;
+        let span = super::timer::to_whole(ms(since_ms), ms(span_ms));
+        assert_eq!(span, ms(want_ms), "{since_ms} {span_ms}");
+    }
+    check(0, 2_000, 2_000);
+    check(3, 2_000, 1_997);
+    check(1_998, 5_000, 5_002);
+    check(1_600, 5_000, 5_400);
+    check(1_400, 5_000, 4_600);
+    // Too short to reach one.
+    check(1_100, 200, 200);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,26 @@ impl std::error::Error for Elapsed {}
 pub async fn sleep(span: Duration) {
     let mut alarm = Alarm::at(Deadline::after(now(), span));
     std::future::poll_fn(|cx| alarm.poll(cx)).await;
+}
+
+/// Waits about `span`, half a second more or less: for what is looked at again and again in the
+/// background. All such waits end together, on whole seconds of one clock, so that an idle shard is
+/// woken once for all of them.
+pub async fn rest(span: Duration) {
+    // A simulated clock has no beginning that all runs share.
+    #[cfg(test)]
+    if super::sim::now().is_some() {
+        return sleep(span).await;
+    }
+    let beginning = *BEGINNING.get_or_init(Instant::now);
+    sleep(to_whole(beginning.elapsed(), span)).await;
+}
+
+/// From `since` to the whole second next to `span` later.
+pub(super) fn to_whole(since: Duration, span: Duration) -> Duration {
+    let seconds = (since + span + Duration::from_millis(500)).as_secs();
+    let until = Duration::from_secs(seconds).saturating_sub(since);
+    if until.is_zero() { span } else { until }
 }
 
 /// The future's value if it is there by `until`. The future is polled in the calling task and
@@ -155,3 +176,6 @@ impl Alarm {
         poll
     }
 }
+
+/// Where whole seconds are counted from.
+static BEGINNING: OnceLock<Instant> = OnceLock::new();

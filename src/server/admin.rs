@@ -99,9 +99,13 @@ async fn handle(
                 Err(reply) => return reply,
             };
             let owner = inspection.account.partition.owner(mesh.shards());
+            let goes_on = inspection.goes_on();
             let ask = |reply| Control::Inspect(Box::new(inspection), reply);
             let reply = control::ask_one(mesh, owner, ask).await;
-            reply.unwrap_or_else(|| silence(&[owner]))
+            reply.unwrap_or_else(|| match goes_on {
+                Some(text) => failed(text, true),
+                None => silence(&[owner]),
+            })
         }
         AdminRequest::Scrub { user, rate } => mend::scrub(directory, mesh, user, rate).await,
         AdminRequest::ScrubStatus => match control::ask_all(mesh, Control::ScrubStatus).await {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -112,12 +112,7 @@ pub fn open_ports(
             connections_per_address_max: u16::MAX,
         },
     });
-    let opened = crate::net::open(&specs, shards, inherited)?;
-    for one in &opened[0] {
-        let (proto, address) = (one.spec.protocol, &one.address);
-        log_event!(INFO, observe::event::LISTENER_OPENED, proto, %address);
-    }
-    Ok(opened)
+    Ok(crate::net::open(&specs, shards, inherited)?)
 }
 
 fn spec(config: &Config, listener: &Listener) -> ListenerSpec {
@@ -208,6 +203,8 @@ pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
     store.archives = config.store.archives.clone();
     store.archive_cache_bytes_max = config.store.archive_cache_bytes_max.0;
     store.checkpoint_every = config.store.checkpoint_interval.0;
+    store.free_bytes_min = config.store.free_bytes_min.0;
+    store.journal.free_bytes_min = store.free_bytes_min;
     store.undelete_days = config.store.undelete_days;
     store.packing = match config.store.compression {
         Compression::None => Packing::Plain,
@@ -228,18 +225,20 @@ pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
     store
 }
 
-/// The folders that must be there before anything else.
-pub fn make_data_dir(config: &Config) -> Result<(), ServerError> {
-    let make = |path: PathBuf| {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let made = std::fs::DirBuilder::new()
+/// The folders that must be there before anything else; those that had to be made.
+pub fn make_data_dir(config: &Config) -> Result<Vec<PathBuf>, ServerError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let mut made = Vec::new();
+    for path in [config.data_dir.clone(), config.log_directory()] {
+        let missing = path.ancestors().take_while(|path| !path.exists());
+        made.extend(missing.map(Path::to_owned));
+        let done = std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&path);
-        made.map_err(|error: io::Error| ServerError::DataDir { path, error })
-    };
-    make(config.data_dir.clone())?;
-    make(config.log_directory())
+        done.map_err(|error: io::Error| ServerError::DataDir { path, error })?;
+    }
+    Ok(made)
 }
 
 #[cfg(test)]

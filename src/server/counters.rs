@@ -86,18 +86,28 @@ metrics! {
     counter INDEXES_DAMAGED = "palomar_store_indexes_damaged_total";
     /// Indexes that were made anew. Less than those damaged: look into the log.
     counter INDEXES_REBUILT = "palomar_store_indexes_rebuilt_total";
+    /// Copies of catalogues that were damaged. The other copy takes their place.
+    counter CATALOGUES_DAMAGED = "palomar_store_catalogues_damaged_total";
+    /// Places in live slots of the journal that a scrub found damaged. A checkpoint mends them.
+    counter JOURNAL_DAMAGED = "palomar_store_journal_damaged_total";
     /// Cached digests that were damaged, and made anew.
     counter DIGESTS_DAMAGED = "palomar_store_digests_damaged_total";
     /// Messages that are not what was taken in. `palomar scrub` says which.
     counter MESSAGES_DAMAGED = "palomar_store_messages_damaged_total";
     /// Message files without a row that were taken in as new messages.
     counter ORPHANS_TAKEN = "palomar_store_orphans_taken_total";
+    /// Compressed archive files of which only a part could be unpacked.
+    counter ARCHIVES_CUT = "palomar_store_archives_cut_total";
     /// Settling that had to be put off.
     counter SETTLE_FAILURES = "palomar_store_settle_failures_total";
     /// Partitions that cannot be settled: the log says which path is in the way.
     shard_gauge STUCK = "palomar_store_partitions_stuck";
     /// Removed messages, and parts of their history, that could not be kept for `palomar restore`.
     counter HISTORY_LOST = "palomar_store_history_lost_total";
+    /// Free bytes on the file system of the data directory.
+    gauge FREE_BYTES = "palomar_store_free_bytes";
+    /// New mail that was refused because less than `store.free_bytes_min` was free.
+    counter MAIL_REFUSED = "palomar_store_mail_refused_full_total";
     /// Days of removed messages that went early because the disk was full.
     counter HISTORY_DAYS_EARLY = "palomar_store_history_days_early_total";
 }
@@ -142,6 +152,16 @@ pub async fn publish(store: Store, gate: Gate) {
             before.indexes_rebuilt,
         );
         count(
+            &CATALOGUES_DAMAGED,
+            now.catalogues_damaged,
+            before.catalogues_damaged,
+        );
+        count(
+            &JOURNAL_DAMAGED,
+            now.journal_damaged,
+            before.journal_damaged,
+        );
+        count(
             &DIGESTS_DAMAGED,
             now.digests_damaged,
             before.digests_damaged,
@@ -152,6 +172,7 @@ pub async fn publish(store: Store, gate: Gate) {
             before.messages_damaged,
         );
         count(&ORPHANS_TAKEN, now.orphans_taken, before.orphans_taken);
+        count(&ARCHIVES_CUT, now.archives_cut, before.archives_cut);
         count(
             &SETTLE_FAILURES,
             now.settle_failures,
@@ -163,6 +184,8 @@ pub async fn publish(store: Store, gate: Gate) {
             now.history_days_early,
             before.history_days_early,
         );
+        count(&MAIL_REFUSED, now.mail_refused, before.mail_refused);
+        FREE_BYTES.set(now.free_bytes);
         INDEX_BYTES.set(now.index_bytes);
         FILL.set(u64::from(now.journal_fill_permille));
         OUTBOX.set(now.outbox);
@@ -170,7 +193,7 @@ pub async fn publish(store: Store, gate: Gate) {
         STUCK.set(now.stuck);
         PANICS.set(runtime::panics());
         before = now;
-        let slept = async { runtime::sleep(PUBLISH_EVERY).await };
+        let slept = async { runtime::rest(PUBLISH_EVERY).await };
         futures_lite::future::or(slept, gate.closing()).await;
     }
 }
@@ -189,7 +212,7 @@ pub async fn publish_listeners(listeners: Vec<(Speaks, Arc<ListenerCounters>)>, 
             REFUSED.add(*speaks, now.1 - before.1);
             *before = now;
         }
-        let slept = async { runtime::sleep(PUBLISH_EVERY).await };
+        let slept = async { runtime::rest(PUBLISH_EVERY).await };
         futures_lite::future::or(slept, gate.closing()).await;
     }
 }

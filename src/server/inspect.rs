@@ -63,6 +63,14 @@ fn find(snapshot: &directory::Snapshot, user: &str) -> Result<Arc<directory::Acc
     })
 }
 
+impl Inspection {
+    /// What to say where no answer came in time, if that is no fault.
+    pub fn goes_on(&self) -> Option<&'static str> {
+        let changes = matches!(self.question, Question::Rescan { .. } | Question::Recount);
+        changes.then_some("it takes long and goes on; ask again later for what is left")
+    }
+}
+
 /// Looks the user up.
 pub fn inspection(
     directory: &Directory,
@@ -226,6 +234,7 @@ async fn answer(store: &Store, inspection: &Inspection) -> Result<AdminReply, St
             address: inspection.address.clone(),
             count: account.recount().await?,
         }),
+        Question::Rescan { folder } => done(&account.rescan(folder.as_deref()).await?),
     })
 }
 

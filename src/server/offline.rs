@@ -7,6 +7,7 @@ use super::{ServerError, admin, build, inspect, mend, restore};
 use crate::base::{Deadline, ShardId};
 use crate::config::Config;
 use crate::directory::Directory;
+use crate::net;
 use crate::runtime::{self, Disk, Gate, Pool};
 use crate::store::Store;
 use crate::web::import::{Importer, Pieces};
@@ -76,7 +77,14 @@ pub fn with_store<R: 'static>(
     config: &Config,
     work: impl AsyncFnOnce(Store, Directory) -> R + 'static,
 ) -> Result<R, ServerError> {
-    build::make_data_dir(config)?;
+    if config.data_dir.exists() {
+        net::become_owner(&config.data_dir)?;
+    }
+    let made = build::make_data_dir(config)?;
+    if let Some(user) = &config.user {
+        net::hand_over(user, &config.data_dir, &made)?;
+    }
+    net::become_owner(&config.data_dir)?;
     let pool = Pool::start(POOL_THREADS, POOL_DEPTH);
     let store_config = build::store_config(config, 1);
     let disk = Disk::real(pool.clone()).with_root(&config.data_dir)?;

@@ -17,7 +17,7 @@ use crate::net::{AddressCounts, Conn, Opened, Refusal, Tls, accept_loop};
 use crate::observe::{self, event, log_event};
 use crate::runtime::{self, Disk, Gate, Inbox, Mesh, Pool, Stop};
 use crate::session::{Arrival, Arrivals, Door, Errand, LoginDesk, Roster, imap, pop3, smtp};
-use crate::store::{Recovered, Store};
+use crate::store::{Recovered, Store, StoreError};
 use crate::web::import::Importer;
 use crate::web::{self, Readiness};
 
@@ -379,7 +379,7 @@ async fn drain(shared: &Shared, gates: Gates, store: Store) -> Result<(), Server
             why = "background work cut off"
         );
     }
-    store.drain(until(DRAIN_STORE)).await?;
+    end_store(&store, until(DRAIN_STORE)).await?;
     // A shard that ends takes its requests' answers with it: all leave together.
     shared.ready.fetch_sub(1, Ordering::AcqRel);
     let together = until(DRAIN_STORE);
@@ -387,4 +387,28 @@ async fn drain(shared: &Shared, gates: Gates, store: Store) -> Result<(), Server
         runtime::sleep(Duration::from_millis(1)).await;
     }
     Ok(())
+}
+
+/// A last checkpoint that is not made costs the next start a replay, and nobody a message: that is
+/// no failure, except where the disk cannot be trusted.
+async fn end_store(store: &Store, until: Deadline) -> Result<(), ServerError> {
+    match store.drain(until).await {
+        Err(why @ StoreError::Poisoned) => Err(why.into()),
+        Err(why) => {
+            let shard = runtime::shard().0;
+            let next = match why {
+                StoreError::Full => {
+                    "the disk is full: no last checkpoint. Everything acknowledged is in the \
+                     journal; free room before the next start, which replays it"
+                }
+                _ => {
+                    "no last checkpoint in time. Everything acknowledged is in the journal, and \
+                     the next start replays it"
+                }
+            };
+            log_event!(WARN, event::SERVER_DRAINED, shard, ?why, next);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }

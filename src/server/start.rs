@@ -16,7 +16,7 @@ use super::{ServerError, build, control, counters, reload};
 use crate::config::{Config, Protocol};
 use crate::delivery;
 use crate::directory::Directory;
-use crate::net::{self, Address, Tls};
+use crate::net::{self, Address, Opened, Tls};
 use crate::observe::{self, LogFile, LogTarget, event, log_event};
 use crate::runtime::{self, Disk, Mesh, Plan, Pool, Stop};
 use crate::session::{self, Arrival};
@@ -56,9 +56,19 @@ pub fn serve(
     log_terminal: bool,
     started: impl FnOnce(Started) + Send + 'static,
 ) -> Result<(), ServerError> {
-    build::make_data_dir(&config)?;
+    let mut made = build::make_data_dir(&config)?;
+    let shards = build::shard_count(&config);
+    let inherited = net::inherited().map_err(ServerError::Signals)?;
+    let opened = build::open_ports(&config, shards, inherited);
+    if let Some(user) = &config.user {
+        // Before the first thread (the log's), and before anything else is made or read: what
+        // `user` may not read shows now and not at the next reload.
+        made.extend(Some(config.admin_socket()).filter(|_| opened.is_ok()));
+        net::hand_over(user, &config.data_dir, &made)?;
+        net::drop_privileges(user)?;
+    }
     let log = open_log(&config, log_terminal)?;
-    let outcome = run(config, path, started);
+    let outcome = opened.and_then(|opened| run(config, path, opened, started));
     if let Err(error) = &outcome {
         log_event!(ERROR, event::SERVER_FAILED, why = %error);
     }
@@ -89,17 +99,17 @@ fn open_log(config: &Config, terminal: bool) -> Result<observe::Guard, ServerErr
 fn run(
     config: Config,
     path: Option<PathBuf>,
+    opened: Vec<Vec<Opened>>,
     started: impl FnOnce(Started) + Send + 'static,
 ) -> Result<(), ServerError> {
     raise_descriptor_limit();
     register_metrics();
-    let shards = build::shard_count(&config);
-    let inherited = net::inherited().map_err(ServerError::Signals)?;
-    let tls = Tls::new(build::certificates(&config, runtime::unix_now())?)?;
-    let opened = build::open_ports(&config, shards, inherited)?;
-    if let Some(user) = &config.user {
-        net::drop_privileges(user)?;
+    for one in &opened[0] {
+        let (proto, address) = (one.spec.protocol, &one.address);
+        log_event!(INFO, event::LISTENER_OPENED, proto, %address);
     }
+    let shards = build::shard_count(&config);
+    let tls = Tls::new(build::certificates(&config, runtime::unix_now())?)?;
     let listening = listening(&config, &opened[0]);
     let admin_socket = config.admin_socket();
     let store_config = build::store_config(&config, shards);

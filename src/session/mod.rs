@@ -7,6 +7,7 @@
 //! - [`LoginDesk`]: the one way to prove who one is, with its delays and log lines.
 //! - [`Arrivals`]: after log-in a connection moves once, to the shard that owns its account.
 //! - [`Roster`]: who is connected to this shard, for `palomar who` and `kick`.
+//! - [`secure`]: the TLS handshake, with its log lines.
 //! - [`wait`]: the one wait of an idle session: input, time-out, kick, drain, news.
 //!
 //! Runs on every shard. A session never holds a buffer while it idles; a panic ends it alone.
@@ -18,11 +19,15 @@ pub mod imap;
 mod login;
 pub mod pop3;
 mod roster;
+mod secure;
 pub mod smtp;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 pub use arrival::{Arrival, Arrivals, Errand};
 pub use door::Door;
 pub use login::{Applicant, LoginDesk, LoginOutcome, LoginRefusal};
 pub use roster::{Presence, Roster, Row};
+pub use secure::{Begin, secure};
 pub use wait::{Wake, wait};

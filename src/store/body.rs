@@ -28,6 +28,7 @@ pub(super) enum Unsettled {
         prefix: Arc<[u8]>,
         /// Of the body without the prefix.
         crc32c: Crc32c,
+        size: u64,
     },
     /// A copy: the file of another placement of the account, prefix and all.
     Link {

@@ -1,7 +1,10 @@
 //! What a partition holds, as applied: accounts, mailboxes, values, marks; and its snapshot file.
 //!
 //! All of it is in memory. The file is written anew at a checkpoint (`docs/STORE.md`,
-//! "Catalogue"); the rename that puts it in place is what commits the checkpoint.
+//! "Catalogue"), twice; the renames that put it in place are what commits the checkpoint.
+
+mod cut;
+mod file;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -19,6 +22,10 @@ use crate::base::{
     AccountId, ByteSize, Crc32c, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UidValidity,
     UnixMs, crc32c,
 };
+
+pub(super) use cut::{Cut, Touched, cut};
+pub use file::CatalogueRepair;
+pub(super) use file::{Found, isolate, load, places, write};
 
 const MAGIC: &[u8; 8] = b"PALCAT02";
 /// Without history.
@@ -119,44 +126,6 @@ impl Catalogue {
             .unwrap_or(PSeq(self.applied.0 + 1))
     }
 
-    pub fn encode(&self, partition: PartitionId) -> Vec<u8> {
-        let mut w = Writer::default();
-        w.out.extend_from_slice(MAGIC);
-        w.u16(partition.0);
-        w.u64(self.applied.0);
-        w.u32(self.uidvalidity_last);
-        w.u64(self.mailbox_last);
-        w.count(self.accounts.len());
-        for (id, account) in &self.accounts {
-            w.u64(id.0);
-            put_account(&mut w, account);
-        }
-        put_values(&mut w, &self.values);
-        w.count(self.origins.len());
-        for (source, marks) in &self.origins {
-            w.u16(source.0);
-            w.count(marks.len());
-            for (pseq, ordinal) in marks {
-                w.u64(pseq.0);
-                w.u16(*ordinal);
-            }
-        }
-        w.count(self.accepted.len());
-        for (pseq, accepted) in &self.accepted {
-            w.u64(pseq.0);
-            put_accepted(&mut w, accepted);
-        }
-        w.count(self.doomed.len());
-        for (pseq, doomed) in &self.doomed {
-            w.u64(pseq.0);
-            doomed.encode(&mut w);
-        }
-        self.history.encode(&mut w);
-        let crc = crc32c(&w.out);
-        w.u32(crc.0);
-        w.out
-    }
-
     pub fn decode(
         bytes: &[u8],
         partition: PartitionId,
@@ -211,32 +180,40 @@ impl Catalogue {
     }
 }
 
-fn put_account(w: &mut Writer, account: &AccountState) {
-    w.u64(account.bytes);
-    w.u64(account.messages);
-    w.u64(account.cache.end);
-    w.count(account.mailboxes.len());
-    for (id, mailbox) in &account.mailboxes {
-        let meta = mailbox.meta.borrow();
-        w.u64(id.0);
-        w.str(&meta.name);
-        w.u32(meta.uidvalidity.0);
-        w.u32(meta.uidnext.0);
-        w.u64(meta.highest.0);
-        w.u32(meta.weight.messages);
-        w.u32(meta.weight.unseen);
-        w.u32(meta.weight.deleted);
-        w.u64(meta.weight.size);
-        w.u64(meta.weight.checksum);
-        w.u32(meta.recent_from.0);
-        w.u32(meta.recent);
-        w.u8(meta.special_use.map_or(0, use_number));
-        w.u32(meta.generation);
-        w.u64(mailbox.pending.borrow().log_end());
-    }
+fn put_mailbox(w: &mut Writer, id: MailboxId, mailbox: &Mailbox) {
+    let meta = mailbox.meta.borrow();
+    w.u64(id.0);
+    w.str(&meta.name);
+    w.u32(meta.uidvalidity.0);
+    w.u32(meta.uidnext.0);
+    w.u64(meta.highest.0);
+    w.u32(meta.weight.messages);
+    w.u32(meta.weight.unseen);
+    w.u32(meta.weight.deleted);
+    w.u64(meta.weight.size);
+    w.u64(meta.weight.checksum);
+    w.u32(meta.recent_from.0);
+    w.u32(meta.recent);
+    w.u8(meta.special_use.map_or(0, use_number));
+    w.u32(meta.generation);
+    w.u64(mailbox.pending.borrow().log_end());
+}
+
+fn put_subscriptions(w: &mut Writer, account: &AccountState) {
     w.count(account.subscriptions.len());
     account.subscriptions.iter().for_each(|name| w.str(name));
-    put_values(w, &account.values);
+}
+
+fn put_origins(w: &mut Writer, origins: &HashMap<PartitionId, BTreeSet<(PSeq, u16)>>) {
+    w.count(origins.len());
+    for (source, marks) in origins {
+        w.u16(source.0);
+        w.count(marks.len());
+        for (pseq, ordinal) in marks {
+            w.u64(pseq.0);
+            w.u16(*ordinal);
+        }
+    }
 }
 
 fn account(
@@ -309,11 +286,15 @@ type Values = BTreeMap<(String, Vec<u8>), Arc<[u8]>>;
 
 fn put_values(w: &mut Writer, values: &Values) {
     w.count(values.len());
-    for ((namespace, key), value) in values {
-        w.str(namespace);
-        w.bytes(key);
-        w.bytes(value);
-    }
+    values
+        .iter()
+        .for_each(|(key, value)| put_value(w, key, value));
+}
+
+fn put_value(w: &mut Writer, (namespace, key): &(String, Vec<u8>), value: &Arc<[u8]>) {
+    w.str(namespace);
+    w.bytes(key);
+    w.bytes(value);
 }
 
 fn values(r: &mut Reader<'_>) -> Result<Values, Malformed> {
@@ -326,7 +307,8 @@ fn values(r: &mut Reader<'_>) -> Result<Values, Malformed> {
         .collect()
 }
 
-fn put_accepted(w: &mut Writer, accepted: &Accepted) {
+fn put_accepted(w: &mut Writer, pseq: &PSeq, accepted: &Accepted) {
+    w.u64(pseq.0);
     w.i64(accepted.saved.0);
     match accepted.trace {
         Some(trace) => w.str(&trace.to_string()),

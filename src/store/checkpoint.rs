@@ -1,9 +1,9 @@
 //! Checkpoints: what is applied becomes durable as files, so that journal slots can be reused.
 //!
 //! Protocol. (0) Settle everything. (1) Cut: note the journal's position, then take each dirty
-//! partition's catalogue as bytes at some record at or after it. (2) Settle up to the cuts, write
-//! index and cache bytes, and the catalogues under another name. (3) One syncfs. (4) Rename the
-//! catalogues and sync again: this commits. (5) Release the journal, remove what is doomed.
+//! partition's catalogue as bytes at some record at or after it, in slices. (2) Settle up to the cuts, write
+//! index and cache bytes, and the catalogues, each twice, under other names. (3) One syncfs. (4)
+//! Rename the catalogues and sync again: this commits. (5) Release the journal, remove what is doomed.
 //! Expunged messages get their second names, and the history its entries, in (2).
 //! A crash before (4) leaves the old catalogues and a journal that still has everything after
 //! them; between (4) and (5) it leaves doomed files, which the next start removes.
@@ -14,28 +14,22 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::body::Source;
+use super::catalogue::{self, Cut};
 use super::doom::{self, Doomed};
 use super::journal::Position;
-use super::mailbox::{align, disk_error};
+use super::mailbox::disk_error;
 use super::maildir::Settler;
 use super::owned::count;
 use super::partition::Partition;
 use super::shard::Shard;
 use super::{StoreError, history, repair};
 use crate::base::{Deadline, PSeq, PartitionId};
-use crate::runtime::{DiskError, DiskErrorKind, Step, now, sleep, unix_now, yield_if_needed};
+use crate::runtime::{DiskError, DiskErrorKind, Step, now, sleep, unix_now};
 
 /// Longest wait for another shard's checkpoint and a settling that is under way.
 const SETTLING_WAIT: Duration = Duration::from_secs(300);
 /// Between looks whether another shard's checkpoint is done.
 const TURN_POLL: Duration = Duration::from_millis(20);
-
-/// A partition's state at one record.
-pub(super) struct Cut {
-    pub partition: Rc<Partition>,
-    pub at: PSeq,
-    catalogue: Vec<u8>,
-}
 
 /// The one checkpoint of the process that is under way.
 struct Turn<'s>(&'s Shard);
@@ -77,20 +71,22 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
             stuck.insert(partition.id);
             continue;
         }
-        new_generations(&settler, &partition).await?;
+        // A log may grow for a while: an index written anew takes as much again as it has.
+        if !shard.room.is_pressed() {
+            new_generations(&settler, &partition).await?;
+        }
         history::compress(&shard.disk, &partition).await;
     }
     let position = shard.journal.position();
     // Looked up only now: a partition that came to be meanwhile has its records below `position`.
     let partitions = shard.owned.all();
     let mut cuts = Vec::new();
+    let mut cutting = Cutting(Vec::new());
     let due = |p: &&Rc<Partition>| p.dirty.get() && !stuck.contains(&p.id);
     for partition in partitions.iter().filter(due) {
-        partition.cutting.set(true);
-        cuts.push(cut(partition));
-        yield_if_needed().await;
+        cutting.begin(partition);
+        cuts.push(catalogue::cut(partition).await);
     }
-    let _cutting = Cutting(&cuts);
     let outcome = commit(&settler, &cuts).await;
     if outcome.is_err() {
         cuts.iter().for_each(|cut| cut.partition.dirty.set(true));
@@ -113,6 +109,7 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     }
     shard.spools.sweep().await;
     shard.owned.keeps_no_more.set(false);
+    shard.room.note_stuck(false);
     count(&shard.owned.counters.checkpoints);
     match stuck.first() {
         None => Ok(()),
@@ -144,13 +141,19 @@ fn release(
 }
 
 /// Partitions whose catalogues are on their way: what those name must stay until it is over.
-struct Cutting<'c>(&'c [Cut]);
+struct Cutting(Vec<Rc<Partition>>);
 
-impl Drop for Cutting<'_> {
+impl Cutting {
+    /// Before the walk: what is given up while it goes on may be in its slices already.
+    fn begin(&mut self, partition: &Rc<Partition>) {
+        partition.cutting.set(true);
+        self.0.push(partition.clone());
+    }
+}
+
+impl Drop for Cutting {
     fn drop(&mut self) {
-        for cut in self.0 {
-            cut.partition.end_cut();
-        }
+        self.0.iter().for_each(|partition| partition.end_cut());
     }
 }
 
@@ -163,29 +166,6 @@ pub(super) enum Fault {
 impl From<StoreError> for Fault {
     fn from(why: StoreError) -> Self {
         Fault::Store(why)
-    }
-}
-
-/// Takes the state as it is applied now. Synchronous.
-pub(super) fn cut(partition: &Rc<Partition>) -> Cut {
-    // What comes after this leaves the sectors alone that the checkpoint makes durable.
-    for mailbox in partition.unflushed.borrow().iter() {
-        mailbox.seal_log();
-    }
-    let mut state = partition.state.borrow_mut();
-    for account in partition.caches.borrow().iter() {
-        if let Some(account) = state.accounts.get_mut(account) {
-            account.cache.end = align(account.cache.end);
-        }
-    }
-    state.history.seal();
-    partition.dirty.set(false);
-    let (at, catalogue) = (state.applied, state.encode(partition.id));
-    drop(state);
-    Cut {
-        partition: partition.clone(),
-        at,
-        catalogue,
     }
 }
 
@@ -205,26 +185,8 @@ pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<Vec<Pa
             stuck.push(cut.partition.id);
             continue;
         }
-        let to = layout.catalogue(cut.partition.id);
-        let path = to.with_extension("new");
-        let len = cut.catalogue.len() as u64;
-        let dir = layout.partition(cut.partition.id);
-        let done = settler.disk.batch(vec![
-            Step::CreateDirAll { path: dir },
-            Step::Append {
-                path: path.clone(),
-                at: 0,
-                bytes: cut.catalogue.clone(),
-            },
-            Step::Truncate {
-                path: path.clone(),
-                len,
-            },
-        ]);
-        for outcome in done.await {
-            outcome.map_err(catalogue_fault)?;
-        }
-        renames.push(Step::Rename { from: path, to });
+        let written = catalogue::write(settler.disk, layout, cut).await;
+        renames.extend(written.map_err(catalogue_fault)?);
     }
     settler.disk.syncfs().await.map_err(Fault::Sync)?;
     for outcome in settler.disk.batch(renames).await {

@@ -39,6 +39,9 @@ pub struct StoreConfig {
     pub settle_after: Duration,
     /// Days for which removed messages can be restored; 0: not at all.
     pub undelete_days: u32,
+    /// New mail is refused while less than this is free beside what is not written yet. 0: until
+    /// there is nothing.
+    pub free_bytes_min: u64,
     /// Who watches the start.
     pub progress: Progress,
 }
@@ -64,6 +67,7 @@ impl StoreConfig {
             scrub_bytes_per_second: 20_000_000,
             settle_after: Duration::from_millis(100),
             undelete_days: 14,
+            free_bytes_min: 0,
             progress: Progress::default(),
         }
     }

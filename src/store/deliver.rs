@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::account::{ensure_account, ensure_mailbox};
+use super::account::{ensure_account, ensure_mailbox, under_way};
 use super::journal::Class;
 use super::mailbox::Mailbox;
 use super::partition::Partition;
@@ -43,7 +43,14 @@ pub(super) async fn place(
         |p: &Placement| p.origin.is_none() || !partition.is_purged(p.target.account.account);
     let kept: Vec<bool> = placements.iter().map(is_kept).collect();
     if kept.iter().all(|kept| *kept) {
-        return place_all(shard, partition, shared, placements).await;
+        let placed = place_all(shard, partition, shared, placements).await;
+        let is_handed = placements.len() > 1 && placements.iter().all(|p| p.origin.is_some());
+        return match placed {
+            Err(why) if is_handed && is_its_own(&why) => {
+                place_singly(shard, partition, shared, placements).await
+            }
+            placed => placed,
+        };
     }
     let some = placements.iter().zip(&kept).filter(|(_, kept)| **kept);
     let some: Vec<Placement> = some.map(|(p, _)| p.clone()).collect();
@@ -78,10 +85,50 @@ async fn place_all(
             }
         }
         shard.turn(partition, &accounts).await?;
+        // It may have begun while the turn was waited for.
+        if accounts
+            .iter()
+            .any(|account| under_way(partition, *account))
+        {
+            return Err(StoreError::Busy);
+        }
         if let Some(found) = resolve(partition, placements) {
             return place_now(shard, partition, shared, placements, &found).await;
         }
     }
+}
+
+/// Each placement from an outbox by itself: whoever cannot get the message does not keep it from
+/// the rest, whose keys tell the next attempt that they have it.
+async fn place_singly(
+    shard: &Shard,
+    partition: &Rc<Partition>,
+    shared: &Shared,
+    placements: &[Placement],
+) -> Result<Vec<Uid>, StoreError> {
+    let mut uids = Vec::with_capacity(placements.len());
+    let mut failed = None;
+    for one in placements.chunks(1) {
+        // Each record that names a spool file removes it in the end: so each has its own.
+        let own = Shared {
+            message: shard.spools.own_copy(&shared.message).await?,
+            ..shared.clone()
+        };
+        match place_all(shard, partition, &own, one).await {
+            Ok(placed) => uids.extend(placed),
+            Err(why) if is_its_own(&why) => failed = Some(why),
+            Err(why) => return Err(why),
+        }
+    }
+    match failed {
+        Some(why) => Err(why),
+        None => Ok(uids),
+    }
+}
+
+/// Whether another target of the same record may fare better.
+fn is_its_own(why: &StoreError) -> bool {
+    matches!(why, StoreError::UidsUsedUp | StoreError::Busy)
 }
 
 /// The mailboxes, unless one was deleted meanwhile.
@@ -93,8 +140,9 @@ fn resolve(partition: &Partition, placements: &[Placement]) -> Option<Vec<Rc<Mai
             return account.find("INBOX").cloned();
         }
         let found = account.find(&p.target.mailbox).cloned();
-        // Nothing is put into an archive, and the mail is not lost for it.
-        match found.filter(|mailbox| !mailbox.archive.get()) {
+        // Nothing is put into an archive, or where no UID is left, and the mail is not lost for it.
+        let takes = |m: &Rc<Mailbox>| !m.archive.get() && partition.next_uid(m).is_ok();
+        match found.filter(takes) {
             Some(mailbox) => Some(mailbox),
             None if account.find(&p.target.mailbox).is_some() => account.find("INBOX").cloned(),
             None => None,

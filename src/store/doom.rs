@@ -294,6 +294,30 @@ impl Partition {
             ));
         }
     }
+
+    /// Dooms files that only catalogues up to now name.
+    pub fn give_up(&self, files: impl IntoIterator<Item = PathBuf>) {
+        if self.cutting.get() {
+            // One of those is about to be the durable one: with no record since, the files would
+            // go with this very checkpoint.
+            self.given_up.borrow_mut().extend(files);
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        let at = state.applied;
+        let doomed = files.into_iter().map(|file| (at, Doomed::File(file)));
+        state.doomed.extend(doomed);
+    }
+
+    /// The catalogue that was taken is in its place, or was given up.
+    pub fn end_cut(&self) {
+        self.cutting.set(false);
+        let files = self.given_up.take();
+        if !files.is_empty() {
+            self.dirty.set(true);
+            self.give_up(files);
+        }
+    }
 }
 
 /// Gives the files of expunged messages, up to record `upto`, a second name below `removed/`.

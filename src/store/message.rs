@@ -339,6 +339,7 @@ impl BodyReader {
                     memory,
                     prefix,
                     crc32c,
+                    ..
                 } => break (source, memory, prefix, crc32c),
             }
         };

@@ -45,6 +45,7 @@ mod repair;
 mod repack;
 mod scrub;
 mod replay;
+mod room;
 mod service;
 mod shard;
 mod spool;
@@ -55,8 +56,10 @@ mod view;
 
 pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, Recount, Status};
 pub use adopt::{
-    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, UidlFormat,
+    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, Rescanned,
+    UidlFormat,
 };
+pub use catalogue::CatalogueRepair;
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};

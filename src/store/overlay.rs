@@ -6,7 +6,7 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::{BodyRef, Flags, Op, OutboxKey, Record, quota};
+use super::{AdoptedPlace, AdoptedRow, BodyRef, Flags, Op, OutboxKey, Record, quota};
 use crate::base::{AccountId, MailboxId, ModSeq, PSeq, Uid};
 
 #[derive(Default)]
@@ -57,6 +57,18 @@ pub(super) struct FlagsInFlight {
 impl MailboxFlight {
     pub fn is_expunged(&self, uid: Uid) -> bool {
         self.expunged.contains_key(&uid)
+    }
+
+    fn hold_flags(&mut self, by: PSeq, modseq: ModSeq, entries: &[(Uid, Flags, Vec<String>)]) {
+        for (uid, flags, keywords) in entries {
+            let entry = FlagsInFlight {
+                by,
+                flags: *flags,
+                keywords: keywords.clone(),
+                modseq,
+            };
+            self.flags.insert(*uid, entry);
+        }
     }
 }
 
@@ -130,14 +142,10 @@ impl Overlay {
                             size(*account, mailbox, uid)
                         }
                     };
-                    let flight = self.touch(&mut held, *account, *mailbox);
-                    flight.uidnext = flight.uidnext.max(Uid(uid.0 + 1));
-                    flight.highest = flight.highest.max(*modseq);
+                    self.raise(&mut held, *account, *mailbox, Uid(uid.0 + 1), *modseq);
                     self.weigh(&mut held, *account, bytes as i64, 1);
-                    if let Some(key) = origin {
-                        self.origins.insert(*key);
-                        held.origins.push(*key);
-                    }
+                    held.origins.extend(origin);
+                    self.origins.extend(origin);
                 }
                 Op::FlagsSet {
                     account,
@@ -145,18 +153,8 @@ impl Overlay {
                     modseq,
                     entries,
                 } => {
-                    let flight = self.touch(&mut held, *account, *mailbox);
-                    flight.highest = flight.highest.max(*modseq);
-                    for (uid, flags, keywords) in entries {
-                        let keywords = keywords.clone();
-                        let entry = FlagsInFlight {
-                            by: pseq,
-                            flags: *flags,
-                            keywords,
-                            modseq: *modseq,
-                        };
-                        flight.flags.insert(*uid, entry);
-                    }
+                    let flight = self.raise(&mut held, *account, *mailbox, Uid(0), *modseq);
+                    flight.hold_flags(pseq, *modseq, entries);
                 }
                 Op::Expunged {
                     account,
@@ -165,8 +163,7 @@ impl Overlay {
                     uids,
                     at: _,
                 } => {
-                    let flight = self.touch(&mut held, *account, *mailbox);
-                    flight.highest = flight.highest.max(*modseq);
+                    let flight = self.raise(&mut held, *account, *mailbox, Uid(0), *modseq);
                     flight.expunged.extend(uids.iter().map(|&uid| (uid, pseq)));
                     let sizes = uids.iter().map(|&uid| size(*account, *mailbox, uid));
                     let bytes: u64 = sizes.sum();
@@ -176,20 +173,7 @@ impl Overlay {
                     account,
                     mailbox,
                     rows,
-                } => {
-                    let flight = self.touch(&mut held, *account, *mailbox);
-                    for row in rows {
-                        flight.uidnext = flight.uidnext.max(Uid(row.uid.0.saturating_add(1)));
-                        flight.highest = flight.highest.max(row.modseq);
-                    }
-                    // What lies in an archive file counts in no quota.
-                    let counted = rows
-                        .iter()
-                        .filter(|row| !matches!(row.place, super::AdoptedPlace::Archive { .. }));
-                    let (bytes, messages) =
-                        counted.fold((0, 0), |(bytes, n), row| (bytes + row.size as i64, n + 1));
-                    self.weigh(&mut held, *account, bytes, messages);
-                }
+                } => self.hold_adopted(&mut held, *account, *mailbox, rows),
                 Op::MailboxSet {
                     account,
                     mailbox,
@@ -197,16 +181,9 @@ impl Overlay {
                     highest,
                     ..
                 } => {
-                    let flight = self.touch(&mut held, *account, *mailbox);
-                    flight.uidnext = flight.uidnext.max(uidnext.unwrap_or(Uid(0)));
-                    flight.highest = flight.highest.max(highest.unwrap_or(ModSeq(0)));
-                }
-                Op::MailboxCreated { account, .. }
-                | Op::MailboxRenamed { account, .. }
-                | Op::MailboxDeleted { account, .. }
-                | Op::SubscriptionSet { account, .. }
-                | Op::AccountPurged { account } => {
-                    self.touch_account(&mut held, *account);
+                    let (uidnext, highest) =
+                        (uidnext.unwrap_or_default(), highest.unwrap_or_default());
+                    self.raise(&mut held, *account, *mailbox, uidnext, highest);
                 }
                 Op::ValueSet {
                     account: Some(account),
@@ -215,9 +192,15 @@ impl Overlay {
                     value,
                 } => {
                     let flight = self.touch_account(&mut held, *account);
-                    if let Some(mark) = quota::mark_set(namespace, key, value.as_deref()) {
-                        flight.mark = Some(mark);
-                    }
+                    let mark = quota::mark_set(namespace, key, value.as_deref());
+                    flight.mark = mark.or(flight.mark);
+                }
+                Op::MailboxCreated { account, .. }
+                | Op::MailboxRenamed { account, .. }
+                | Op::MailboxDeleted { account, .. }
+                | Op::SubscriptionSet { account, .. }
+                | Op::AccountPurged { account } => {
+                    self.touch_account(&mut held, *account);
                 }
                 Op::ValueSet { account: None, .. }
                 | Op::Accepted { .. }
@@ -226,6 +209,42 @@ impl Overlay {
             }
         }
         self.records.insert(pseq, held);
+    }
+
+    fn hold_adopted(
+        &mut self,
+        held: &mut Held,
+        account: AccountId,
+        mailbox: MailboxId,
+        rows: &[AdoptedRow],
+    ) {
+        self.touch(held, account, mailbox);
+        let (mut bytes, mut messages) = (0, 0);
+        for row in rows {
+            let uidnext = Uid(row.uid.0.saturating_add(1));
+            self.raise(held, account, mailbox, uidnext, row.modseq);
+            // What lies in an archive file counts in no quota.
+            if !matches!(row.place, AdoptedPlace::Archive { .. }) {
+                bytes += row.size as i64;
+                messages += 1;
+            }
+        }
+        self.weigh(held, account, bytes, messages);
+    }
+
+    /// Touches a mailbox whose numbers the record raises, where they are higher.
+    fn raise(
+        &mut self,
+        held: &mut Held,
+        account: AccountId,
+        mailbox: MailboxId,
+        uidnext: Uid,
+        highest: ModSeq,
+    ) -> &mut MailboxFlight {
+        let flight = self.touch(held, account, mailbox);
+        flight.uidnext = flight.uidnext.max(uidnext);
+        flight.highest = flight.highest.max(highest);
+        flight
     }
 
     fn touch_account(&mut self, held: &mut Held, account: AccountId) -> &mut AccountFlight {

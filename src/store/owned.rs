@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, CatalogueRepair};
 use super::doom::Trees;
 use super::journal::{Apply, Committed};
 use super::mailbox::Mailbox;
@@ -25,6 +25,8 @@ const BODIES_BYTES_MAX: usize = 16 << 20;
 /// What to do about a partition that cannot be settled.
 const STUCK_REMEDY: &str = "give the path and what is in it to the user that palomar runs as, or \
      move it away; palomar tries again by itself";
+/// Damaged catalogues that are remembered for a report.
+const CATALOGUES_MAX: usize = 256;
 
 type OpenKey = (PartitionId, AccountId, MailboxId);
 
@@ -50,6 +52,8 @@ pub(super) struct Owned {
     pub repairs: RefCell<VecDeque<IndexRepair>>,
     /// What the disk said last when settling failed for another reason than room or time.
     pub trouble: RefCell<Option<DiskError>>,
+    /// The same of catalogues.
+    pub catalogues: RefCell<VecDeque<CatalogueRepair>>,
     pub orphans: Orphans,
     pub trees: Trees,
     pub quota: Watch,
@@ -81,12 +85,18 @@ pub(super) struct Counters {
     /// Indexes that could not be read, and those of them that were made anew.
     pub indexes_damaged: Cell<u64>,
     pub indexes_rebuilt: Cell<u64>,
+    /// Copies of catalogues that were damaged.
+    pub catalogues_damaged: Cell<u64>,
+    /// Places in live slots of the journal that were not what was written.
+    pub journal_damaged: Cell<u64>,
     /// Digests that were damaged or missing; they are made anew when they are asked for.
     pub digests_damaged: Cell<u64>,
     /// Messages that are not what the index says.
     pub messages_damaged: Cell<u64>,
     /// Files without a row that were taken in as new messages.
     pub orphans_taken: Cell<u64>,
+    /// Compressed archive files of which only a part could be unpacked.
+    pub archives_cut: Cell<u64>,
     /// Removed messages, and entries of the history, that could not be kept.
     pub history_lost: Cell<u64>,
     /// Days of removed messages that went early because the disk was full.
@@ -111,6 +121,7 @@ impl Owned {
             epoch: Cell::new(Epoch(0)),
             repairs: RefCell::default(),
             trouble: RefCell::default(),
+            catalogues: RefCell::default(),
             orphans: Orphans::default(),
             trees: Trees::default(),
             quota: Watch::default(),
@@ -210,6 +221,17 @@ impl Owned {
         if let Some(Body::Inline(bytes)) = kept.map(|m| &m.body) {
             self.bodies_bytes
                 .set(self.bodies_bytes.get().saturating_sub(bytes.len()));
+        }
+    }
+
+    /// A catalogue was damaged.
+    pub fn note_catalogue(&self, repair: CatalogueRepair) {
+        let damaged = &self.counters.catalogues_damaged;
+        damaged.set(damaged.get() + repair.files.len() as u64);
+        let mut all = self.catalogues.borrow_mut();
+        all.push_back(repair);
+        if all.len() > CATALOGUES_MAX {
+            all.pop_front();
         }
     }
 

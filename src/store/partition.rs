@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::body::{Accepted, Source, Unsettled};
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, Touched};
 use super::doom::Doomed;
 use super::journal::{BodyPlace, Committed, Position};
 use super::mailbox::{Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
@@ -52,6 +52,8 @@ pub(super) struct Partition {
     /// Expunged messages up to this record have their names below `removed/`, as a durable
     /// catalogue says.
     pub kept: Cell<PSeq>,
+    /// What is changed while a cut is made; nothing is noted where there is none.
+    touched: RefCell<Option<Touched>>,
     /// Start-up: files of an earlier life, of records after this, may lie where ours go.
     pub recovering: Cell<Option<PSeq>>,
     /// A catalogue was taken, and is not in its place yet.
@@ -82,6 +84,7 @@ impl Partition {
             low_waters: RefCell::default(),
             kept,
             dooms: Cell::new(0),
+            touched: RefCell::default(),
             recovering: Cell::new(None),
             cutting: Cell::new(false),
             given_up: RefCell::default(),
@@ -196,6 +199,9 @@ impl Partition {
             state.applied = pseq;
         }
         self.dirty.set(true);
+        if let Some(touched) = self.touched.borrow_mut().as_mut() {
+            record.ops.iter().for_each(|op| touched.op(pseq, op));
+        }
         for (ordinal, op) in record.ops.iter().enumerate() {
             self.apply_op(committed, ordinal as u16, op, owned);
         }
@@ -427,6 +433,7 @@ impl Partition {
                     memory: owned.keep(message),
                     prefix: Arc::from(in_file),
                     crc32c: message.crc32c,
+                    size: message.size,
                 });
                 let cold = Cold {
                     name,
@@ -701,35 +708,43 @@ impl Partition {
         }
     }
 
-    /// Dooms files that only catalogues up to now name.
-    pub fn give_up(&self, files: impl IntoIterator<Item = PathBuf>) {
-        if self.cutting.get() {
-            // One of those is about to be the durable one: with no record since, the files would
-            // go with this very checkpoint.
-            self.given_up.borrow_mut().extend(files);
-            return;
-        }
-        let mut state = self.state.borrow_mut();
-        let at = state.applied;
-        let doomed = files.into_iter().map(|file| (at, Doomed::File(file)));
-        state.doomed.extend(doomed);
-    }
-
-    /// The catalogue that was taken is in its place, or was given up.
-    pub fn end_cut(&self) {
-        self.cutting.set(false);
-        let files = self.given_up.take();
-        if !files.is_empty() {
-            self.dirty.set(true);
-            self.give_up(files);
-        }
+    /// Notes that a mailbox has something to write, and is another than it was.
+    pub fn queue(&self, mailbox: &Rc<Mailbox>) {
+        self.touch(mailbox);
+        self.enqueue(mailbox);
     }
 
     /// Notes that a mailbox has something to write.
-    pub fn queue(&self, mailbox: &Rc<Mailbox>) {
+    pub fn enqueue(&self, mailbox: &Rc<Mailbox>) {
         if !mailbox.queued.replace(true) {
             self.unflushed.borrow_mut().push(mailbox.clone());
         }
+    }
+}
+
+/// For the cut, see `catalogue/cut.rs`.
+impl Partition {
+    /// Notes what changes from now on, or no more.
+    pub fn watch_touched(&self, watch: bool) {
+        *self.touched.borrow_mut() = watch.then(Touched::default);
+    }
+
+    /// A mailbox changed by no record.
+    pub fn touch(&self, mailbox: &Mailbox) {
+        if let Some(touched) = self.touched.borrow_mut().as_mut() {
+            touched.mailbox(mailbox.account, mailbox.id);
+        }
+    }
+
+    /// What was noted so far, once.
+    pub fn take_touched(&self) -> Touched {
+        let mut touched = self.touched.borrow_mut();
+        touched.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Not done yet: nothing may have happened since it was taken.
+    pub fn give_touched(&self, taken: Touched) {
+        *self.touched.borrow_mut() = Some(taken);
     }
 }
 

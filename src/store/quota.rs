@@ -252,6 +252,7 @@ impl Partition {
         in_flight.unwrap_or(applied)
     }
 
+    /// Of the folders that count, largest first.
     pub fn folder_sizes(&self, account: AccountId) -> Vec<FolderSize> {
         let state = self.state.borrow();
         let Some(account) = state.accounts.get(&account) else {
@@ -265,7 +266,8 @@ impl Partition {
                 messages: meta.weight.messages.into(),
             }
         };
-        let mut folders: Vec<FolderSize> = account.mailboxes.values().map(size).collect();
+        let counted = account.mailboxes.values().filter(|m| !m.archive.get());
+        let mut folders: Vec<FolderSize> = counted.map(size).collect();
         folders.sort_by(|a, b| (b.bytes, &a.name).cmp(&(a.bytes, &b.name)));
         folders
     }

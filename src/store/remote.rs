@@ -22,6 +22,11 @@ use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, U
 use crate::observe::{event, log_event};
 use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
 
+/// Octets from which on a body for owners in several partitions becomes a file that their records
+/// share, where otherwise each of them has it in the journal once more. Below, the blocks that
+/// names and syncs cost are more than that saves.
+const SHARED_BODY_BYTES_MIN: u64 = 32 << 10;
+
 /// Where one copy of a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -276,6 +281,13 @@ impl Remote {
         until: Deadline,
     ) -> Result<Delivered, StoreError> {
         let home = self.shard.partition(PartitionId::queue(self.shard.id.0))?;
+        let message = match message.size >= SHARED_BODY_BYTES_MIN {
+            true => match deadline(until, self.shard.spools.spill(&message)).await {
+                Ok(spilled) => spilled?,
+                Err(_) => return Err(StoreError::Late),
+            },
+            false => message,
+        };
         let op = Op::Accepted {
             body: BodyRef::New(0),
             targets,

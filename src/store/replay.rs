@@ -3,6 +3,7 @@
 //! Some partitions go on at the same time, so that the disk always has something to do. A mailbox
 //! is read only where a record changes or copies its rows, and given up again when too many are.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -13,14 +14,14 @@ use std::time::Duration;
 use futures_lite::future::or;
 use hashbrown::{HashMap, HashSet};
 
-use super::checkpoint::{self, Cut};
+use super::catalogue::{self, Catalogue, CatalogueRepair, Cut, Found};
 use super::history::Day;
 use super::journal::{BodyPlace, Committed, Recorded};
 use super::mailbox::Mailbox;
 use super::maildir::{Layout, Settler, find_folders};
 use super::partition::Partition;
 use super::progress::{Stage, Teller};
-use super::startup::{StartError, load_partition};
+use super::startup::StartError;
 use super::{BodyRef, Op, Record, StoreError, repair};
 use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 use crate::runtime::{sleep, yield_if_needed};
@@ -35,6 +36,7 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 pub(super) struct Replay<'s> {
     settler: &'s Settler<'s>,
     teller: &'s Teller,
+    mended: RefCell<Vec<CatalogueRepair>>,
 }
 
 /// Where the folders of accounts are, by their markers.
@@ -43,7 +45,16 @@ type Log = Vec<(Record, Vec<BodyPlace>)>;
 
 impl<'s> Replay<'s> {
     pub fn new(settler: &'s Settler<'s>, teller: &'s Teller) -> Self {
-        Replay { settler, teller }
+        Replay {
+            settler,
+            teller,
+            mended: RefCell::default(),
+        }
+    }
+
+    /// What became of catalogues that were damaged.
+    pub fn mended(self) -> Vec<CatalogueRepair> {
+        self.mended.into_inner()
     }
 
     /// Brings every partition up to date; answers what has to be made durable.
@@ -80,15 +91,18 @@ impl<'s> Replay<'s> {
 
     async fn one(&self, id: PartitionId, log: Log) -> Result<Option<Cut>, StartError> {
         let owned = self.settler.owned;
-        let partition = load_partition(self.settler.disk, &owned.layout, id).await?;
+        let (partition, is_sound) = self.load_partition(id).await?;
         owned.partitions.borrow_mut().insert(id, partition.clone());
         // A catalogue that has all of it may be read from a page cache: its rename was perhaps
         // never durable. So it is written anew before the journal lets go.
-        let written_anew = !log.is_empty();
+        let written_anew = !log.is_empty() || !is_sound;
         if let Err(why) = self.replay(&partition, log).await {
             return Err(self.stuck(id, why));
         }
-        let cut = written_anew.then(|| checkpoint::cut(&partition));
+        let cut = match written_anew {
+            true => Some(catalogue::cut(&partition).await),
+            false => None,
+        };
         self.settler.flush(&partition).await?;
         Ok(cut)
     }
@@ -101,6 +115,26 @@ impl<'s> Replay<'s> {
                 StartError::Stuck { partition, error }
             }
             (why, _) => why,
+        }
+    }
+
+    /// The partition as its last checkpoint left it, and whether its catalogue is as it should be.
+    async fn load_partition(&self, id: PartitionId) -> Result<(Rc<Partition>, bool), StartError> {
+        let Settler { disk, owned, .. } = self.settler;
+        let layout = &owned.layout;
+        match catalogue::load(disk, layout, id).await? {
+            Found::Nothing => Ok((Partition::new(id, Catalogue::default()), true)),
+            Found::Whole(found) => {
+                if !found.damaged.is_empty() {
+                    let mended = catalogue::isolate(disk, layout, id, found.damaged).await;
+                    self.mended.borrow_mut().push(mended);
+                }
+                Ok((Partition::new(id, found.state), found.is_sound))
+            }
+            Found::Lost(files) => {
+                let path = files.into_iter().next().unwrap_or_default();
+                Err(StartError::Catalogue { path })
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,12 +10,16 @@ use futures_lite::future::or;
 
 use super::archive::Looks;
 use super::bodies::Bodies;
+use super::catalogue::CatalogueRepair;
 use super::doom::{self, Doomed};
-use super::journal::{Journal, ReaderStats, Stats};
+use super::journal::{self, Journal, JournalError, ReaderStats, Stats};
 use super::mailbox::Mailbox;
 use super::maildir::Layout;
 use super::owned::{Owned, count};
+#[cfg(test)]
+use super::partition::Partition;
 use super::remote::{self, Remote};
+use super::room::{self, Room};
 use super::scrub::{self, ScrubOrder, ScrubStatus, Scrubs};
 use super::shard::Shard;
 use super::spool::Spools;
@@ -25,18 +30,22 @@ use super::{
 };
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
-use crate::runtime::{Disk, Gate, Pool, now, sleep, spawn_in, yield_if_needed};
+use crate::runtime::{
+    Disk, DiskErrorKind, Gate, Pool, now, rest, sleep, spawn_in, yield_if_needed,
+};
 
 /// Fill of the journal from which a checkpoint does not wait for its time.
 const CHECKPOINT_PERMILLE: u32 = 500;
 /// Between looks at the journal's fill.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
-/// The same while there is nothing to make a checkpoint of: an idle server hardly wakes.
+/// The same while nothing is applied: an idle server hardly wakes.
 const WATCH_IDLE_EVERY: Duration = Duration::from_secs(2);
 /// Between checkpoints of a full journal that a partition which cannot be settled keeps full.
 const STUCK_PAUSE: Duration = Duration::from_secs(10);
 /// After a failure of the disk.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How often a drain makes room for its last checkpoint.
+const LAST_TRIES: u32 = 8;
 /// An index nobody looked at for so long is forgotten when memory is short.
 const IDLE_AFTER: Duration = Duration::from_secs(300);
 
@@ -62,12 +71,20 @@ pub struct StoreStats {
     pub settle_failures: u64,
     pub indexes_damaged: u64,
     pub indexes_rebuilt: u64,
+    /// Copies of catalogues that were damaged.
+    pub catalogues_damaged: u64,
+    /// Places in live slots of the journal that were not what was written.
+    pub journal_damaged: u64,
     pub digests_damaged: u64,
     pub messages_damaged: u64,
     pub orphans_taken: u64,
+    pub archives_cut: u64,
     /// Removed messages that could not be kept, and days that went early for want of room.
     pub history_lost: u64,
     pub history_days_early: u64,
+    /// Free on the file system, and how often that was too little for new mail.
+    pub free_bytes: u64,
+    pub mail_refused: u64,
     /// Files that were compressed after they were written.
     pub packed: u64,
     /// Mailbox indexes in memory, when it was last looked.
@@ -85,10 +102,24 @@ impl Store {
     /// makes durable what a former process left. `disk` has its root in the data directory.
     pub async fn recover_all(cfg: StoreConfig, disk: &Disk) -> Result<Recovered, StartError> {
         let lock = match cfg.lock {
-            true => Some(startup::lock(&cfg.data_dir)?),
+            true => Some(Arc::new(startup::lock(&cfg.data_dir)?)),
             false => None,
         };
-        startup::recover_all(cfg, disk, lock).await
+        let layout = Layout {
+            root: cfg.data_dir.clone(),
+        };
+        loop {
+            // A start that failed has changed nothing that the next one does not do again.
+            match startup::recover_all(cfg.clone(), disk, lock.clone()).await {
+                Err(why) if why.is_full() => {
+                    tracing::warn!(%why, "the start found no room");
+                    if !room::for_start(disk, &layout).await? {
+                        return Err(full(disk, &layout).await);
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Opens one shard's part and starts its background tasks.
@@ -121,13 +152,19 @@ impl Store {
             owned.orphans.take_over(&loaded, &from.orphans);
             owned.partitions.borrow_mut().insert(*partition, loaded);
         }
-        let journal = Journal::create(&cfg.journal, disk.patient(), id.0, owned.clone()).await?;
+        let ours = |r: &&CatalogueRepair| r.partition.owner(cfg.shards) == id;
+        for repair in from.catalogues.iter().filter(ours) {
+            owned.note_catalogue(repair.clone());
+        }
+        let room = Room::new(cfg.free_bytes_min, from.room.clone(), id);
+        let journal = begin_journal(&cfg, &disk, &layout, id, &owned).await?;
         let memory = cfg.body_memory_bytes_max;
         let shard = Rc::new(Shard {
             id,
             epoch: from.epoch,
             bodies: Bodies::live(disk.clone(), journal.clone()),
-            spools: Spools::new(disk.clone(), &layout, from.epoch, id, memory),
+            spools: Spools::new(disk.clone(), room.clone(), &layout, from.epoch, id, memory),
+            room,
             layout,
             patient: disk.patient(),
             disk,
@@ -141,9 +178,10 @@ impl Store {
             sync_failed: from.sync_failed.clone(),
             poisoned: Notify::new(),
             scrubs: Scrubs::default(),
-            archives: Looks::new(),
+            archives: Looks::new(from.unpacking.clone()),
             cfg,
         });
+        room::look(&shard).await;
         spawn_in(
             &shard.gate,
             "store-requests",
@@ -161,6 +199,7 @@ impl Store {
         spawn_in(&shard.gate, "store-trees", doom::run(shard.clone()));
         spawn_in(&shard.gate, "store-scrub", scrub::run(shard.clone()));
         spawn_in(&shard.gate, "store-prune", history::run(shard.clone()));
+        spawn_in(&shard.gate, "store-room", room::watch(shard.clone()));
         if shard.cfg.pack_old {
             spawn_in(&shard.gate, "store-repack", repack::run(shard.clone()));
         }
@@ -224,6 +263,12 @@ impl Store {
         adopt::write_lists(&self.shard).await
     }
 
+    /// To look into.
+    #[cfg(test)]
+    pub(super) fn partition(&self, id: crate::base::PartitionId) -> Rc<Partition> {
+        self.shard.owned.partition(id)
+    }
+
     /// Begins a new generation of an index now, as a checkpoint does when its log is long.
     #[cfg(test)]
     pub(super) async fn rewrite_index(&self, account: u64, name: &str) -> Result<(), StoreError> {
@@ -244,17 +289,30 @@ impl Store {
         repack::pass(&self.shard).await
     }
 
-    /// Ends the background tasks, commits what is in flight and makes a last checkpoint.
+    /// Ends the background tasks, commits what is in flight and makes a last checkpoint; nothing is
+    /// taken from then on. Whatever fails, what was acknowledged is in the journal. The last shard
+    /// that comes to a clean end retires the journals: the next start has nothing to replay.
     pub async fn drain(&self, until: Deadline) -> Result<(), StoreError> {
         let shard = &self.shard;
         if let Err(inside) = shard.gate.close(until).await {
             tracing::warn!(inside, "store tasks still running at the end of the drain");
         }
+        // Sessions that were cut off may still be about to change something.
+        shard.journal.end();
         shard.journal.drain(until).await?;
-        let last = checkpoint::checkpoint(shard);
+        let last = last_checkpoint(shard);
         crate::runtime::deadline(until, last)
             .await
-            .map_err(|_| StoreError::Late)?
+            .map_err(|_| StoreError::Late)??;
+        let ended = &self._recovered.ended;
+        if shard.is_poisoned() || ended.fetch_add(1, Ordering::AcqRel) + 1 != shard.cfg.shards {
+            return Ok(());
+        }
+        let root = &shard.layout.root;
+        if let Err(why) = journal::retire_all(&shard.disk, root, shard.epoch).await {
+            tracing::warn!(%why, "the next start reads the journal once more");
+        }
+        Ok(())
     }
 
     #[cfg(test)]
@@ -307,11 +365,16 @@ impl Store {
             index_bytes: counters.index_bytes.get(),
             indexes_damaged: counters.indexes_damaged.get(),
             indexes_rebuilt: counters.indexes_rebuilt.get(),
+            catalogues_damaged: counters.catalogues_damaged.get(),
+            journal_damaged: counters.journal_damaged.get(),
             digests_damaged: counters.digests_damaged.get(),
             messages_damaged: counters.messages_damaged.get(),
             orphans_taken: counters.orphans_taken.get(),
+            archives_cut: counters.archives_cut.get(),
             history_lost: counters.history_lost.get(),
             history_days_early: counters.history_days_early.get(),
+            free_bytes: self.shard.room.free(),
+            mail_refused: self.shard.room.refused.get(),
             packed: counters.packed.get(),
             stuck: all.iter().filter(|p| p.stuck.borrow().is_some()).count() as u64,
             unsettled: all.iter().map(|p| p.tasks.borrow().len() as u64).sum(),
@@ -378,17 +441,27 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
     let mut last = now();
     while !shard.gate.is_closed() {
         let wanted = shard.checkpoint_wanted.notified();
-        let quiet = !shard.owned.all().iter().any(|p| p.dirty.get());
-        let every = if quiet { WATCH_IDLE_EVERY } else { WATCH_EVERY };
-        or(or(sleep(every), wanted), shard.gate.closing()).await;
+        // What is applied may fill the journal; otherwise there is only the time to watch.
+        let applied = shard.owned.work.notified();
+        let worked = async {
+            applied.await;
+            sleep(WATCH_EVERY).await;
+        };
+        let passed = or(rest(WATCH_IDLE_EVERY), worked);
+        or(or(passed, wanted), shard.gate.closing()).await;
         let dirty = shard.owned.all().iter().any(|p| p.dirty.get());
         let due = now().duration_since(last) >= shard.cfg.checkpoint_every;
         let full = shard.journal.unreleased_permille() >= CHECKPOINT_PERMILLE;
         // What waits keeps the journal full, whatever is done.
         let is_stuck = shard.owned.all().iter().any(|p| p.stuck.borrow().is_some());
         let full = full && (!is_stuck || now().duration_since(last) >= STUCK_PAUSE);
+        // What is doomed, and slots that are done with, are what there is to give back.
+        let short = shard.room.is_pressed() || shard.journal.starved();
+        let due = due || (short && now().duration_since(last) >= RETRY_AFTER);
         // Not left to checkpoints: on a full disk they may wait for just this room.
-        shard.spools.sweep().await;
+        if shard.spools.sweep().await && shard.room.has_refused() {
+            give_back(&shard).await;
+        }
         forget_idle(&shard);
         if shard.gate.is_closed() || shard.is_poisoned() || !(full || (due && dirty)) {
             continue;
@@ -405,21 +478,67 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
     }
 }
 
-/// What is kept of removed mail goes before anything waits for room.
+/// The one that a drain ends with. Where there is no room for it, what can be given up for it goes.
+async fn last_checkpoint(shard: &Shard) -> Result<(), StoreError> {
+    let mut outcome = checkpoint::checkpoint(shard).await;
+    for _ in 0..LAST_TRIES {
+        let Err(why @ StoreError::Full) = &outcome else {
+            break;
+        };
+        make_room(shard, why).await;
+        outcome = checkpoint::checkpoint(shard).await;
+    }
+    outcome
+}
+
+/// The reserve goes, and then what is kept of removed mail, before anything waits for room.
 async fn make_room(shard: &Shard, why: &StoreError) {
     if *why != StoreError::Full {
         return;
     }
-    if !history::free(&shard.disk, &shard.owned).await {
-        shard.owned.keeps_no_more.set(true);
-        return;
+    shard.room.note_stuck(true);
+    let given = room::release(&shard.patient, &shard.layout.root).await
+        || history::free(&shard.patient, &shard.owned).await;
+    match given {
+        true => give_back(shard).await,
+        false => shard.owned.keeps_no_more.set(true),
     }
-    // Some file systems give room back only then.
+}
+
+/// Some file systems give room back only at a sync.
+pub(super) async fn give_back(shard: &Shard) {
     if let Err(error) = shard.disk.syncfs().await {
         tracing::error!(%error, "sync failed, no more acknowledgements");
         shard.sync_failed.store(true, Ordering::Release);
         shard.poisoned.notify_all();
     }
+}
+
+/// This start's chain. Where there is no room for its first slot, what can be given up goes.
+async fn begin_journal(
+    cfg: &StoreConfig,
+    disk: &Disk,
+    layout: &Layout,
+    id: ShardId,
+    owned: &Rc<Owned>,
+) -> Result<Journal, StartError> {
+    loop {
+        let sink = owned.clone();
+        match Journal::create(&cfg.journal, disk.patient(), id.0, sink).await {
+            Err(JournalError::Disk(e)) if e.kind == DiskErrorKind::Full => {
+                if !room::for_start(disk, layout).await? {
+                    return Err(full(disk, layout).await);
+                }
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+async fn full(disk: &Disk, layout: &Layout) -> StartError {
+    let root = layout.root.clone();
+    let free = disk.free_bytes().await.unwrap_or_default();
+    StartError::Full { root, free }
 }
 
 /// Unloads indexes that nobody has open, the longest unused first: those nobody looked at for long,

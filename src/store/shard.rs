@@ -12,6 +12,7 @@ use super::maildir::{Layout, Settler};
 use super::owned::Owned;
 use super::partition::Partition;
 use super::remote::Request;
+use super::room::{self, Room};
 use super::scrub::Scrubs;
 use super::spool::Spools;
 use super::{Message, Op, Record, StoreConfig, StoreError};
@@ -35,6 +36,7 @@ pub(super) struct Shard {
     pub bodies: Bodies,
     pub mesh: Mesh<Request>,
     pub spools: Spools,
+    pub room: Rc<Room>,
     /// Background tasks; closed when the store drains.
     pub gate: Gate,
     /// One settles at a time.
@@ -147,6 +149,13 @@ impl Shard {
         if self.is_poisoned() {
             return Err(StoreError::Poisoned);
         }
+        let taken = match class {
+            Class::NewMail => room::weight(&bodies),
+            _ => 0,
+        };
+        if class == Class::NewMail {
+            self.room.admit(taken)?;
+        }
         let pseq = PSeq(partition.flight.borrow().last.0 + 1);
         let record = Rc::new(Record {
             partition: partition.id,
@@ -157,6 +166,7 @@ impl Shard {
         });
         // Held only once it has its place: a refused record must not cover what is in flight.
         let ticket = self.journal.append(record.clone(), class)?;
+        self.room.spend(taken);
         partition.hold(&record);
         partition.flight.borrow_mut().last = pseq;
         Ok(ticket)

@@ -11,9 +11,10 @@ use std::sync::{Arc, Weak};
 
 use super::mailbox::disk_error;
 use super::maildir::Layout;
+use super::room::Room;
 use super::{Body, Message, StoreError};
 use crate::base::{Epoch, ShardId};
-use crate::runtime::{Disk, DiskFile, Open};
+use crate::runtime::{Disk, DiskErrorKind, DiskFile, Open};
 
 #[derive(Clone)]
 pub(super) struct Spools {
@@ -22,6 +23,7 @@ pub(super) struct Spools {
 
 struct Shared {
     disk: Disk,
+    room: Rc<Room>,
     dir: PathBuf,
     epoch: Epoch,
     shard: ShardId,
@@ -44,6 +46,7 @@ pub(super) struct SpoolFile {
 impl Spools {
     pub fn new(
         disk: Disk,
+        room: Rc<Room>,
         layout: &Layout,
         epoch: Epoch,
         shard: ShardId,
@@ -52,6 +55,7 @@ impl Spools {
         Spools {
             shared: Rc::new(Shared {
                 disk,
+                room,
                 dir: layout.spool(),
                 epoch,
                 shard,
@@ -84,7 +88,9 @@ impl Spools {
         self.shared.memory.set(self.shared.memory.get() + bytes);
     }
 
+    /// `Full` where that would take what others need.
     pub async fn create(&self) -> Result<SpoolFile, StoreError> {
+        self.shared.room.admit(0)?;
         let path = self.new_path();
         let how = Open {
             write: true,
@@ -126,8 +132,8 @@ impl Spools {
         }
     }
 
-    /// Removes files of messages that nobody holds any more.
-    pub async fn sweep(&self) {
+    /// Removes files of messages that nobody holds any more. True where there were any.
+    pub async fn sweep(&self) -> bool {
         let gone: Vec<PathBuf> = {
             let mut loose = self.shared.loose.borrow_mut();
             let (kept, gone) = loose.drain(..).partition(|(m, _)| m.strong_count() > 0);
@@ -135,11 +141,23 @@ impl Spools {
             let gone: Vec<(Weak<Message>, PathBuf)> = gone;
             gone.into_iter().map(|(_, path)| path).collect()
         };
+        let any = !gone.is_empty();
         for path in gone {
-            if let Err(error) = self.shared.disk.unlink(&path).await {
-                tracing::warn!(%error, "spool file not removed");
+            let Err(error) = self.shared.disk.unlink(&path).await else {
+                continue;
+            };
+            tracing::warn!(%error, "spool file not removed");
+            if error.kind != DiskErrorKind::NotFound {
+                self.abandon(path);
             }
         }
+        any
+    }
+
+    /// A file that no message has: the next sweep removes it.
+    fn abandon(&self, path: PathBuf) {
+        let mut loose = self.shared.loose.borrow_mut();
+        loose.push((Weak::new(), path));
     }
 
     /// A message like `message` with a spool file of its own: a second name of the same file, or
@@ -151,9 +169,10 @@ impl Spools {
         let to = self.new_path();
         let disk = &self.shared.disk;
         disk.link(from, &to).await.map_err(|e| disk_error(&e))?;
-        disk.sync_dir(&self.shared.dir)
-            .await
-            .map_err(|e| disk_error(&e))?;
+        if let Err(error) = disk.sync_dir(&self.shared.dir).await {
+            self.abandon(to);
+            return Err(disk_error(&error));
+        }
         Ok(self.with_spool(message, to))
     }
 
@@ -188,6 +207,10 @@ impl Spools {
 impl SpoolFile {
     pub async fn write(&mut self, bytes: Vec<u8>) -> Result<(), StoreError> {
         let len = bytes.len() as u64;
+        let room = &self.spools.shared.room;
+        // What lies in the spool is written once more, to where it belongs.
+        room.admit(self.at + 2 * len)?;
+        room.spend(len);
         self.file
             .write_at(bytes, self.at)
             .await
@@ -214,8 +237,7 @@ impl SpoolFile {
 impl Drop for SpoolFile {
     fn drop(&mut self) {
         if !self.finished {
-            let mut loose = self.spools.shared.loose.borrow_mut();
-            loose.push((Weak::new(), self.path.clone()));
+            self.spools.abandon(self.path.clone());
         }
     }
 }

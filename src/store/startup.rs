@@ -4,19 +4,19 @@
 //! settled and made durable by a checkpoint, and only then do the old slots become free. So
 //! nothing is served that a second power cut could take back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU16};
 
 use hashbrown::HashSet;
 
 use super::bodies::{Bodies, From as BodiesFrom};
 use super::body::Source;
-use super::catalogue::Catalogue;
+use super::catalogue::{self, Catalogue, CatalogueRepair, Found};
 use super::checkpoint::{self, Fault};
 use super::doom::{self, Doomed};
 use super::history::Day;
@@ -27,6 +27,7 @@ use super::partition::Partition;
 use super::progress::{Stage, Teller};
 use super::remote::{REQUESTS_MAX, Request};
 use super::replay::Replay;
+use super::room::Common;
 use super::{StoreConfig, StoreError};
 use crate::base::{AccountId, Epoch, MailboxId, PSeq, PartitionId};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Inbox, Mesh, Step};
@@ -38,16 +39,23 @@ pub struct Recovered {
     /// User partitions of this data directory, whatever the configuration says now.
     pub partitions: u16,
     pub report: journal::Report,
+    /// Catalogues that were damaged, and what became of them.
+    pub catalogues: Vec<CatalogueRepair>,
     pub(super) cfg: StoreConfig,
     pub(super) present: Vec<PartitionId>,
     pub(super) mesh: Mesh<Request>,
     pub(super) inboxes: Arc<[flume::Receiver<Inbox<Request>>]>,
     pub(super) checkpointing: Arc<AtomicBool>,
+    /// One shard unpacks an archive file at a time.
+    pub(super) unpacking: Arc<AtomicBool>,
     pub(super) sync_failed: Arc<AtomicBool>,
     /// What is doomed still.
     pub(super) left: Arc<BTreeMap<PartitionId, Vec<(PSeq, Doomed)>>>,
     /// Mailboxes in which the start found files without a UID.
     pub(super) orphans: Arc<[(AccountId, MailboxId)]>,
+    /// Shards that ended with a checkpoint of all they had.
+    pub(super) ended: Arc<AtomicU16>,
+    pub(super) room: Arc<Common>,
     /// Held until the last shard is gone.
     _lock: Option<Arc<OwnedFd>>,
 }
@@ -71,7 +79,7 @@ pub enum StartError {
     },
     Journal(JournalError),
     Disk(DiskError),
-    /// The catalogue's checksum or form is wrong.
+    /// No copy of the catalogue has the right checksum and form.
     Catalogue {
         path: PathBuf,
     },
@@ -87,6 +95,11 @@ pub enum StartError {
         error: DiskError,
     },
     Store(StoreError),
+    /// No room for what a start has to write, and nothing that can be given up for it.
+    Full {
+        root: PathBuf,
+        free: u64,
+    },
     /// The shard was opened before.
     Opened,
 }
@@ -119,7 +132,12 @@ impl fmt::Display for StartError {
             StartError::Journal(error) => write!(f, "{error}"),
             StartError::Disk(error) => write!(f, "{error}"),
             StartError::Catalogue { path } => {
-                write!(f, "{} is damaged; restore it from a backup", path.display())
+                write!(
+                    f,
+                    "{} is damaged, and so is its other copy; restore one of them from a backup of \
+                     the same time as the journal",
+                    path.display()
+                )
             }
             StartError::Gap {
                 partition,
@@ -136,12 +154,32 @@ impl fmt::Display for StartError {
                  it to the user that palomar runs as, or move it away, and start again"
             ),
             StartError::Store(why) => write!(f, "store: {why:?}"),
+            StartError::Full { root, free } => write!(
+                f,
+                "the file system of {} is full ({free} bytes are free), and the start has to write \
+                 files of what its journal holds: free room there, or enlarge it, and start again; \
+                 nothing that was acknowledged is lost (docs/howto/full-disk.md)",
+                root.display()
+            ),
             StartError::Opened => f.write_str("this shard of the store is open already"),
         }
     }
 }
 
 impl std::error::Error for StartError {}
+
+impl StartError {
+    /// Whether only room was missing.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            StartError::Disk(error) | StartError::Journal(JournalError::Disk(error)) => {
+                error.kind == DiskErrorKind::Full
+            }
+            StartError::Store(why) => *why == StoreError::Full,
+            _ => false,
+        }
+    }
+}
 
 impl From<JournalError> for StartError {
     fn from(error: JournalError) -> Self {
@@ -199,9 +237,14 @@ pub fn lock(root: &Path) -> Result<OwnedFd, StartError> {
             .to_owned();
         return Err(StartError::InUse { lock: path, by });
     }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(trouble)?;
+    let told = file
+        .set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    match told {
+        // The lock is held all the same; whoever meets it is not told by whom.
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {}
+        told => told.map_err(trouble)?,
+    }
     Ok(file.into())
 }
 
@@ -270,7 +313,7 @@ async fn write_format(disk: &Disk, path: &Path, partitions: u16) -> Result<(), S
 pub(super) async fn recover_all(
     cfg: StoreConfig,
     disk: &Disk,
-    lock: Option<OwnedFd>,
+    lock: Option<Arc<OwnedFd>>,
 ) -> Result<Recovered, StartError> {
     let disk = &disk.patient();
     let layout = Layout {
@@ -280,9 +323,16 @@ pub(super) async fn recover_all(
     let dir = |name: &str| Step::CreateDirAll {
         path: root.join(name),
     };
-    let mut steps: Vec<Step> = ["mail", "partitions", "spool", "removed", "history"]
-        .map(dir)
-        .into();
+    let mut steps: Vec<Step> = [
+        "mail",
+        "partitions",
+        "catalogues",
+        "spool",
+        "removed",
+        "history",
+    ]
+    .map(dir)
+    .into();
     steps.push(Step::SyncDir { path: root.clone() });
     for done in disk.batch(steps).await {
         done?;
@@ -318,8 +368,10 @@ pub(super) async fn recover_all(
     present.extend(records.keys().filter(|id| !known.contains(*id)));
     let replay = Replay::new(&settler, &teller);
     let cuts = replay.all(&present, records).await?;
+    let catalogues = replay.mended();
     teller.tell(Stage::Syncing, 0, 1);
-    checkpoint::commit(&settler, &cuts).await?;
+    let stuck = checkpoint::commit(&settler, &cuts).await?;
+    refuse_stuck(&owned, &stuck)?;
     journal::retire(&cfg.journal, disk, &past).await?;
     let mut left = Vec::new();
     for partition in owned.all() {
@@ -339,45 +391,60 @@ pub(super) async fn recover_all(
         epoch: past.epoch,
         partitions,
         report: past.report,
+        catalogues,
         present,
         mesh,
         inboxes: inboxes.collect(),
         checkpointing: Arc::default(),
+        unpacking: Arc::default(),
         sync_failed: Arc::default(),
+        ended: Arc::default(),
+        room: Common::new(cfg.shards),
         left: Arc::new(left.into_iter().collect()),
         orphans: owned.orphans.all().into(),
-        _lock: lock.map(Arc::new),
+        _lock: lock,
         cfg,
     })
 }
 
-async fn list_partitions(disk: &Disk, root: &Path) -> Result<Vec<PartitionId>, StartError> {
-    let entries = disk.list(&root.join("partitions")).await?;
-    let number = |e: crate::runtime::DirEntry| e.name.to_str()?.parse().ok().map(PartitionId);
-    Ok(entries.into_iter().filter_map(number).collect())
+/// What cannot be settled is in the journal alone, which is about to let go of it.
+fn refuse_stuck(owned: &Owned, stuck: &[PartitionId]) -> Result<(), StartError> {
+    for &partition in stuck {
+        if let Some(error) = owned.partition(partition).stuck.borrow_mut().take() {
+            return Err(StartError::Stuck { partition, error });
+        }
+    }
+    Ok(())
 }
 
-/// The partition as its last checkpoint left it.
+/// Partitions that have a catalogue, or a copy of one.
+async fn list_partitions(disk: &Disk, root: &Path) -> Result<Vec<PartitionId>, StartError> {
+    let mut all = BTreeSet::new();
+    for dir in ["partitions", "catalogues"] {
+        let entries = disk.list(&root.join(dir)).await?;
+        let number = |e: crate::runtime::DirEntry| e.name.to_str()?.parse().ok().map(PartitionId);
+        all.extend(entries.into_iter().filter_map(number));
+    }
+    Ok(all.into_iter().collect())
+}
+
+/// The partition as the start left it.
 pub(super) async fn load_partition(
     disk: &Disk,
     layout: &Layout,
     id: PartitionId,
 ) -> Result<Rc<Partition>, StartError> {
-    let path = layout.catalogue(id);
-    match disk.read(&path).await {
-        Ok(bytes) => {
-            let state = Catalogue::decode(&bytes, id, layout);
-            let state = state.map_err(|_| StartError::Catalogue { path })?;
-            Ok(Partition::new(id, state))
+    match catalogue::load(disk, layout, id).await? {
+        Found::Whole(found) => Ok(Partition::new(id, found.state)),
+        Found::Nothing => Ok(Partition::new(id, Catalogue::default())),
+        Found::Lost(files) => {
+            let path = files.into_iter().next().unwrap_or_default();
+            Err(StartError::Catalogue { path })
         }
-        Err(error) if error.kind == DiskErrorKind::NotFound => {
-            Ok(Partition::new(id, Catalogue::default()))
-        }
-        Err(error) => Err(error.into()),
     }
 }
 
-/// Removes spool files and graves that nothing names any more.
+/// Removes spool files and graves that nothing names any more, and half catalogues.
 async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<(), StartError> {
     let mut named = HashSet::new();
     for partition in owned.all() {
@@ -395,6 +462,11 @@ async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<
             steps.push(Step::Unlink { path });
         }
     }
+    // Begun by a checkpoint that was cut off; the next one may have nothing to say of a partition.
+    let begun = owned.all().into_iter().map(|partition| Step::Unlink {
+        path: layout.catalogue(partition.id).with_extension("new"),
+    });
+    steps.extend(begun);
     let removed = layout.root.join("removed");
     for entry in disk.list(&removed).await? {
         // What is kept stays; its days end by themselves.
@@ -410,7 +482,9 @@ async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<
         });
     }
     for done in disk.batch(steps).await {
-        if let Err(error) = done {
+        if let Err(error) = done
+            && error.kind != DiskErrorKind::NotFound
+        {
             tracing::warn!(%error, "left-over not removed");
         }
     }

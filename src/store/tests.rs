@@ -2,6 +2,7 @@
 
 mod adopt;
 mod archive;
+mod catalogue;
 mod damage;
 mod failures;
 mod faults;
@@ -9,12 +10,15 @@ mod files;
 mod formats;
 mod history;
 mod import;
+mod large;
 mod orphans;
 mod outbox;
 mod quota;
 mod regressions;
+mod room;
 mod settling;
 mod size;
+mod trees;
 mod walk;
 mod world;
 

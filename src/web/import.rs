@@ -17,6 +17,7 @@ use serde_json::json;
 use super::admin::{AdminError, AdminReply};
 use crate::base::{Uid, UnixMs};
 use crate::directory::Directory;
+use crate::runtime::yield_if_needed;
 use crate::store::{
     AccountRef, Flags, Incoming, NewMessage, ROWS_MAX, Remote, Resource, Row, StoreError,
 };
@@ -34,6 +35,8 @@ pub const END: u8 = 5;
 
 /// Content of one frame.
 pub const PIECE_BYTES_MAX: usize = 256 << 10;
+/// What is said of a batch or a message, which stays in memory until the batch is whole.
+const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Messages of one batch.
 pub const BATCH_MESSAGES_MAX: usize = 1_000;
 /// Octets after which further messages of one batch wait in spool files.
@@ -197,6 +200,7 @@ impl Importer {
         loop {
             let mut used = 0;
             while let Some((kind, content)) = frame(&held[used..])? {
+                yield_if_needed().await;
                 used += FRAME_BYTES + content.len();
                 if kind == END {
                     return self.finish(taking).await;
@@ -310,6 +314,9 @@ fn frame(bytes: &[u8]) -> Result<Option<(u8, &[u8])>, AdminError> {
 }
 
 fn read<'a, T: Deserialize<'a>>(content: &'a [u8]) -> Result<T, AdminError> {
+    if content.len() > HEAD_BYTES_MAX {
+        return Err(failed("a head that is too long", false));
+    }
     serde_json::from_slice(content)
         .map_err(|error| failed(&format!("not an import of this version: {error}"), false))
 }

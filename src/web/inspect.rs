@@ -25,6 +25,8 @@ pub enum Question {
     },
     /// A [`Recounted`].
     Recount,
+    /// [`Rescanned`](crate::store::Rescanned)s, of one folder or of all.
+    Rescan { folder: Option<String> },
 }
 
 /// A mailbox as the catalogue has it.

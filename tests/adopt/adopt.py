@@ -7,156 +7,36 @@ Dovecot is filled; mbsync, offlineimap and fetchmail synchronise with it. Then t
 the same clients, with the state that they kept, must transfer nothing. One letter more, and each
 must transfer one. Then everything is settled and Dovecot serves the tree again, with every UID,
 flag, keyword, date and octet as it was here; the clients transfer nothing, and mutt reads it too.
+
+A second tree is of a Dovecot that was set up otherwise: levels by dots below `INBOX.`, UIDLs of its
+own that it saved, compressed mail; one folder has a list of version 1, one has lost its list.
 """
 
 import contextlib
-import fcntl
-import grp
 import hashlib
 import imaplib
 import json
 import os
 import poplib
-import pwd
 import re
-import select
-import pty
 import shutil
 import smtplib
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "opinion"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 from proxy import Proxy
-from servers import Server, free_port
+from stage.clients import idle_until_exists, mbsyncrc, offlineimaprc, on_a_terminal, plain, write
+from stage.servers import Dovecot, Palomar, own
 
 DOMAIN, PASSWORD = "adopt.test", "an-open-secret"
 USER = f"ana@{DOMAIN}"
 CLIENT_SECONDS_MAX = 60
 
-DOVECOT = """
-base_dir = {folder}/run
-state_dir = {folder}/state
-log_path = {folder}/dovecot.log
-instance_name = adopt-{port}
-protocols = imap pop3
-listen = 127.0.0.1
-ssl = no
-disable_plaintext_auth = no
-default_internal_user = {me}
-default_internal_group = {group}
-default_login_user = {me}
-mail_location = maildir:{mail}
-mail_plugins = listescape
-first_valid_uid = 1
-first_valid_gid = 1
-namespace inbox {{
-  inbox = yes
-  separator = /
-}}
-passdb {{
-  driver = static
-  args = password={password}
-}}
-userdb {{
-  driver = static
-  args = uid={uid} gid={gid} home={folder}/home
-}}
-service imap-login {{
-  chroot =
-  inet_listener imap {{
-    port = {port}
-  }}
-  inet_listener imaps {{
-    port = 0
-  }}
-}}
-service pop3-login {{
-  chroot =
-  inet_listener pop3 {{
-    port = {pop3}
-  }}
-  inet_listener pop3s {{
-    port = 0
-  }}
-}}
-service anvil {{
-  chroot =
-}}
-"""
-
-PALOMAR = """
-hostname = "localhost"
-domains = ["{domain}"]
-data_dir = "{folder}/data"
-shards = 2
-[auth]
-allow_plaintext = true
-failure_delay = "0s"
-[[listener]]
-protocol = "imap"
-address = "127.0.0.1:{port}"
-[[listener]]
-protocol = "pop3"
-address = "127.0.0.1:{pop3}"
-[[listener]]
-protocol = "lmtp"
-address = "127.0.0.1:{lmtp}"
-"""
-
-
-class Dovecot(Server):
-    def __init__(self, folder, mail):
-        super().__init__(folder)
-        self.mail, self.pop3 = Path(mail), free_port()
-
-    def __enter__(self):
-        uid = os.getuid()
-        # Dovecot serves nobody's mail as root.
-        owner = pwd.getpwnam("nobody") if uid == 0 else pwd.getpwuid(uid)
-        self.mail.mkdir(parents=True, exist_ok=True)
-        for name in ("home", "run"):
-            (self.folder / name).mkdir()
-        own(self.mail, owner.pw_uid, owner.pw_gid)
-        os.chown(self.folder / "home", owner.pw_uid, owner.pw_gid)
-        self.folder.chmod(0o755)
-        config = self.folder / "dovecot.conf"
-        config.write_text(DOVECOT.format(
-            folder=self.folder, port=self.port, pop3=self.pop3, mail=self.mail, me=owner.pw_name,
-            group=grp.getgrgid(owner.pw_gid).gr_name, uid=owner.pw_uid, gid=owner.pw_gid,
-            password=PASSWORD))
-        self.start(shutil.which("dovecot") or "/usr/sbin/dovecot", "-F", "-c", str(config))
-        return self
-
-
-class Palomar(Server):
-    def __init__(self, folder, binary):
-        super().__init__(folder)
-        self.binary, self.pop3, self.lmtp = binary, free_port(), free_port()
-        self.config = self.folder / "palomar.toml"
-        self.config.write_text(PALOMAR.format(
-            folder=self.folder, port=self.port, pop3=self.pop3, lmtp=self.lmtp, domain=DOMAIN))
-
-    def cli(self, *words, input=None):
-        done = subprocess.run([self.binary, *words, "--config", str(self.config)], input=input,
-                              capture_output=True, text=True, timeout=CLIENT_SECONDS_MAX)
-        assert done.returncode == 0, f"palomar {words}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def __enter__(self):
-        self.start(self.binary, "serve", "--config", str(self.config))
-        return self
-
-
-def own(tree, uid, gid):
-    if os.getuid() == 0:
-        subprocess.run(["chown", "-R", f"{uid}:{gid}", str(tree)], check=True)
+LISTENERS = [("imap", ""), ("pop3", ""), ("lmtp", "")]
 
 
 def imap(port):
@@ -229,7 +109,7 @@ def truth(port):
                              hashlib.sha256(body).hexdigest())
         assert len(rows) == count, (name, count, rows)
         found[name] = (validity, uidnext, rows)
-    subscribed = {re.search(rb'"?([^"]*?)"?$', line)[1] for line in ok(box.lsub()) if line}
+    subscribed = {re.search(rb'"?([^"]*?)"?$', line)[1].strip() for line in ok(box.lsub()) if line}
     box.logout()
     return found, subscribed
 
@@ -264,17 +144,10 @@ class Clients:
     def __init__(self, folder):
         self.folder, self.imap, self.pop3 = Path(folder), Proxy(), Proxy()
         self.folder.mkdir()
-        (self.folder / "near").mkdir()
 
-    def to(self, server):
-        self.imap.to(server.port)
-        self.pop3.to(server.pop3)
-
-    def write(self, name, text):
-        path = self.folder / name
-        path.write_text(text)
-        path.chmod(0o600)
-        return path
+    def to(self, imap, pop3):
+        self.imap.to(imap)
+        self.pop3.to(pop3)
 
     def run(self, *command, ok=(0,)):
         done = subprocess.run([str(c) for c in command], capture_output=True, cwd=self.folder,
@@ -285,63 +158,17 @@ class Clients:
         return said
 
     def mbsync(self):
-        rc = self.write("mbsyncrc", f"""
-IMAPAccount there
-Host 127.0.0.1
-Port {self.imap.port}
-User {USER}
-Pass {PASSWORD}
-SSLType None
-AuthMechs LOGIN
-
-IMAPStore far
-Account there
-
-MaildirStore near
-Path {self.folder}/near/
-Inbox {self.folder}/near/INBOX
-SubFolders Verbatim
-
-Channel all
-Far :far:
-Near :near:
-Patterns *
-Create Both
-Expunge Both
-Sync All
-SyncState *
-""")
+        rc = mbsyncrc(self.folder, "127.0.0.1", self.imap.port, USER, PASSWORD)
         self.run("mbsync", "-c", rc, "-a")
-        return len([p for p in (self.folder / "near").rglob("*") if p.parent.name in ("cur", "new")])
+        return len([p for p in (self.folder / "mail").rglob("*") if p.parent.name in ("cur", "new")])
 
     def offlineimap(self):
-        rc = self.write("offlineimaprc", f"""
-[general]
-accounts = test
-metadata = {self.folder}/meta
-maxsyncaccounts = 1
-[Account test]
-localrepository = near
-remoterepository = far
-[Repository near]
-type = Maildir
-localfolders = {self.folder}/offline
-sep = /
-[Repository far]
-type = IMAP
-remotehost = 127.0.0.1
-remoteport = {self.imap.port}
-ssl = no
-starttls = no
-remoteuser = {USER}
-remotepass = {PASSWORD}
-maxconnections = 1
-""")
+        rc = offlineimaprc(self.folder, "127.0.0.1", self.imap.port, USER, PASSWORD)
         said = self.run("offlineimap", "-c", rc, "-o", "-u", "basic")
         return len(re.findall(r"Copy message", said))
 
     def fetchmail(self):
-        rc = self.write("fetchmailrc", f"""
+        rc = write(self.folder / "fetchmailrc", f"""
 poll 127.0.0.1 service {self.pop3.port} protocol POP3 uidl
   user "{USER}" password "{PASSWORD}" is root here
   sslproto '' keep no rewrite mda "cat >> {self.folder}/fetched"
@@ -386,47 +213,35 @@ def change(port):
 
 
 def drop_in(palomar):
-    """What another program puts into new/ is there at the next NOOP of an open session."""
+    """What another program puts into new/ comes to an open session, which idles."""
     root = next((palomar.folder / "data" / "mail").glob("*/*/dovecot-uidlist")).parent
     box = imap(palomar.port)
     count = int(ok(box.select("INBOX", readonly=True))[0])
     (root / "tmp" / "drop").write_bytes(letter(101))
     (root / "tmp" / "drop").rename(root / "new" / "1600000000.drop.elsewhere")
-    until = time.monotonic() + CLIENT_SECONDS_MAX
-    while len(ok(box.search(None, "ALL"))[0].split()) == count:
-        assert time.monotonic() < until, "what was dropped into new/ does not appear"
-        ok(box.noop())
-        select.select([], [], [], 0.1)
+    idle_until_exists(box, count + 1)
+    assert len(ok(box.search(None, "ALL"))[0].split()) == count + 1
     box.logout()
+
+
+def rescan(palomar):
+    """What another program copied into cur/ is there when the operator has asked for it."""
+    root = next((palomar.folder / "data" / "mail").glob("*/*/dovecot-uidlist")).parent
+    (root / "cur" / "1600000001.copied.elsewhere:2,FS").write_bytes(letter(102))
+    words = ("mailbox", "rescan", USER, "--folder", "inbox", "--json")
+    for count in (1, 0):
+        told = json.loads(palomar.cli(*words))
+        assert told == [{"name": "INBOX", "files": count, "taken_in": count}], told
 
 
 def mutt(folder, home):
     """Lets mutt read a Maildir: what its list shows of each message, by Message-ID."""
-    rc = home / "muttrc"
-    rc.write_text(f"set folder={home} quit=yes wait_key=no sleep_time=0 move=no mark_old=no\n"
-                  'set index_format="{{%i|%Z}}"\n')
-    command = ["mutt", "-n", "-F", str(rc), "-R", "-f", str(folder), "-e", 'push "<exit>"']
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(TERM="xterm", LC_ALL="C.UTF-8", HOME=str(home))
-        os.execvp(command[0], command)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 100, 200, 0, 0))
-    until, seen = time.monotonic() + CLIENT_SECONDS_MAX, b""
-    while time.monotonic() < until:
-        ready, _, _ = select.select([terminal], [], [], 1)
-        if ready:
-            try:
-                data = os.read(terminal, 65536)
-            except OSError:
-                break
-            if not data:
-                break
-            seen += data
-    else:
-        os.kill(pid, 9)
-    os.waitpid(pid, 0)
-    plain = re.sub(r"\x1b(?:\[[?0-9;]*[A-Za-z]|\([B0])", "", seen.decode(errors="replace"))
-    listed = dict(re.findall(r"\{\{(<[^|]*>)\|([^}]*)\}\}", plain))
+    rc = write(home / "muttrc",
+               f"set folder={home} quit=yes wait_key=no sleep_time=0 move=no mark_old=no\n"
+               'set index_format="{{%i|%Z}}"\n')
+    command = ["mutt", "-n", "-F", rc, "-R", "-f", folder, "-e", 'push "<exit>"']
+    seen = on_a_terminal(command, home, CLIENT_SECONDS_MAX, (100, 200))
+    listed = dict(re.findall(r"\{\{(<[^|]*>)\|([^}]*)\}\}", plain(seen)))
     assert listed, f"mutt shows nothing: {seen[-1500:]}"
     return listed
 
@@ -443,49 +258,54 @@ def told_of(server):
 
 def main():
     binary = sys.argv[1]
+<<<<<<< HEAD
     with tempfile.TemporaryDirectory(prefix="palomar-adopt-") as folder:
         folder = Path(folder)
         folder.chmod(0o755)
         tree = folder / "vmail" / "ana"
         clients = Clients(folder / "clients")
-        with Dovecot(folder / "dovecot", tree) as dovecot:
+        with Dovecot(folder / "dovecot", PASSWORD, tree) as dovecot:
             fill(dovecot.port)
             before, known = truth(dovecot.port), uidls(dovecot.pop3)
             all_of = sum(len(rows) for _, _, rows in before[0].values())
             inbox = len(before[0]["INBOX"][2])
-            clients.to(dovecot)
+            clients.to(dovecot.port, dovecot.pop3)
             clients.transfers("Dovecot, first time", all_of, inbox)
             clients.transfers("Dovecot, second time", 0, 0)
             before = truth(dovecot.port)
         own(folder / "vmail", os.getuid(), os.getgid())
 
-        palomar = Palomar(folder / "palomar", binary)
-        palomar.cli("user", "add", USER, "--password-stdin", input=f"{PASSWORD}\n")
-        dry = json.loads(palomar.cli("adopt", "--user", USER, str(tree), "--dry-run", "--json"))
-        told = json.loads(palomar.cli("adopt", "--user", USER, str(tree), "--verify", "--json"))
+        palomar = Palomar(folder / "palomar", binary, LISTENERS, DOMAIN)
+        palomar.user("ana", PASSWORD)
+        dry = json.loads(palomar.run("adopt", "--user", USER, tree, "--dry-run", "--json").stdout)
+        told = json.loads(palomar.run("adopt", "--user", USER, tree, "--verify", "--json").stdout)
         for report in (dry, told):
             counted = sum(f["messages"] for f in report[0]["report"]["folders"])
             assert counted == all_of, (counted, all_of)
         assert all(f["differing"] == 0 for f in told[0]["report"]["folders"]), told
         assert not tree.exists()
+        stopped = palomar.cli("mailbox", "rescan", USER)
+        assert "every file has its message" in stopped, stopped
         print(f"ok   adopted {all_of} messages", flush=True)
         with palomar, told_of(palomar):
             same("adopted", before, truth(palomar.port), ("Archive", "Drafts", "Junk", "Trash"))
-            assert uidls(palomar.pop3) == known, (uidls(palomar.pop3), known)
-            clients.to(palomar)
+            assert uidls(palomar.ports["pop3"]) == known, (uidls(palomar.ports["pop3"]), known)
+            clients.to(palomar.port, palomar.ports["pop3"])
             clients.transfers("adopted", 0, 0)
-            with smtplib.LMTP("127.0.0.1", palomar.lmtp) as lmtp:
+            with smtplib.LMTP("127.0.0.1", palomar.ports["lmtp"]) as lmtp:
                 lmtp.sendmail(f"a@{DOMAIN}", [USER], letter(100))
             clients.transfers("one more", 1, 1)
             drop_in(palomar)
             clients.transfers("dropped into new", 1, 1)
+            rescan(palomar)
+            clients.transfers("copied into cur", 1, 1)
             change(palomar.port)
             clients.mbsync()
             clients.offlineimap()
             clients.imap.count()
             clients.transfers("changed", 0, 0)
-            before, known = truth(palomar.port), uidls(palomar.pop3)
-            palomar.cli("settle", "--all")
+            before, known = truth(palomar.port), uidls(palomar.ports["pop3"])
+            palomar.run("settle", "--all")
         roots = [p.parent for p in (folder / "palomar" / "data" / "mail").glob("*/*/dovecot-uidlist")]
         assert len(roots) == 1, roots
         shutil.move(roots[0], folder / "back")
@@ -495,15 +315,135 @@ def main():
             want = [flags for flags, *_ in before[0]["INBOX"][2].values() if flag in flags]
             assert len([f for f in read.values() if shown in f]) == len(want), (read, want)
         print(f"ok   mutt reads {len(read)} messages", flush=True)
-        with Dovecot(folder / "dovecot-2", folder / "back") as dovecot:
+        with Dovecot(folder / "dovecot-2", PASSWORD, folder / "back") as dovecot:
             same("left", before, truth(dovecot.port))
             assert uidls(dovecot.pop3) == known, (uidls(dovecot.pop3), known)
-            clients.to(dovecot)
+            clients.to(dovecot.port, dovecot.pop3)
             clients.transfers("left", 0, 0)
             log = (folder / "dovecot-2" / "dovecot.log").read_text()
             trouble = [line for line in log.splitlines() if re.search(r"Error|Warning|Panic", line)]
             assert not trouble, trouble
+=======
+    for walk in (set_up_otherwise, there_and_back):
+        with tempfile.TemporaryDirectory(prefix="palomar-adopt-") as folder:
+            Path(folder).chmod(0o755)
+            walk(Path(folder), binary)
+>>>>>>> fixa
     print("passed")
+
+
+def there_and_back(folder, binary):
+    tree = folder / "vmail" / "ana"
+    clients = Clients(folder / "clients")
+    with Dovecot(folder / "dovecot", PASSWORD, tree) as dovecot:
+        fill(dovecot.port)
+        before, known = truth(dovecot.port), uidls(dovecot.pop3)
+        all_of = sum(len(rows) for _, _, rows in before[0].values())
+        inbox = len(before[0]["INBOX"][2])
+        clients.to(dovecot.port, dovecot.pop3)
+        clients.transfers("Dovecot, first time", all_of, inbox)
+        clients.transfers("Dovecot, second time", 0, 0)
+        before = truth(dovecot.port)
+    own(folder / "vmail", os.getuid(), os.getgid())
+
+    palomar = Palomar(folder / "palomar", binary, LISTENERS, DOMAIN)
+    palomar.user("ana", PASSWORD)
+    dry = json.loads(palomar.run("adopt", "--user", USER, tree, "--dry-run", "--json").stdout)
+    told = json.loads(palomar.run("adopt", "--user", USER, tree, "--verify", "--json").stdout)
+    for report in (dry, told):
+        counted = sum(f["messages"] for f in report[0]["report"]["folders"])
+        assert counted == all_of, (counted, all_of)
+    assert all(f["differing"] == 0 for f in told[0]["report"]["folders"]), told
+    assert not tree.exists()
+    print(f"ok   adopted {all_of} messages", flush=True)
+    with palomar, told_of(palomar):
+        same("adopted", before, truth(palomar.port), ("Archive", "Drafts", "Junk", "Trash"))
+        assert uidls(palomar.ports["pop3"]) == known, (uidls(palomar.ports["pop3"]), known)
+        clients.to(palomar.port, palomar.ports["pop3"])
+        clients.transfers("adopted", 0, 0)
+        with smtplib.LMTP("127.0.0.1", palomar.ports["lmtp"]) as lmtp:
+            lmtp.sendmail(f"a@{DOMAIN}", [USER], letter(100))
+        clients.transfers("one more", 1, 1)
+        drop_in(palomar)
+        clients.transfers("dropped into new", 1, 1)
+        change(palomar.port)
+        clients.mbsync()
+        clients.offlineimap()
+        clients.imap.count()
+        clients.transfers("changed", 0, 0)
+        before, known = truth(palomar.port), uidls(palomar.ports["pop3"])
+        palomar.run("settle", "--all")
+    roots = [p.parent for p in (folder / "palomar" / "data" / "mail").glob("*/*/dovecot-uidlist")]
+    assert len(roots) == 1, roots
+    shutil.move(roots[0], folder / "back")
+    read = mutt(folder / "back", folder)
+    assert len(read) == len(before[0]["INBOX"][2]), read
+    for shown, flag in (("!", r"\Flagged"), ("r", r"\Answered")):
+        want = [flags for flags, *_ in before[0]["INBOX"][2].values() if flag in flags]
+        assert len([f for f in read.values() if shown in f]) == len(want), (read, want)
+    print(f"ok   mutt reads {len(read)} messages", flush=True)
+    with Dovecot(folder / "dovecot-2", PASSWORD, folder / "back") as dovecot:
+        same("left", before, truth(dovecot.port))
+        assert uidls(dovecot.pop3) == known, (uidls(dovecot.pop3), known)
+        clients.to(dovecot.port, dovecot.pop3)
+        clients.transfers("left", 0, 0)
+        log = (folder / "dovecot-2" / "dovecot.log").read_text()
+        trouble = [line for line in log.splitlines() if re.search(r"Error|Warning|Panic", line)]
+        assert not trouble, trouble
+
+
+OTHERWISE = [
+    ("mail_plugins = listescape", "mail_plugins = zlib\nplugin {\n  zlib_save = gz\n}\n"
+     "pop3_uidl_format = %v-%u-mine\nprotocol pop3 {\n  pop3_save_uidl = yes\n}"),
+    ("  separator = /", "  separator = .\n  prefix = INBOX."),
+]
+
+
+def set_up_otherwise(folder, binary):
+    tree = folder / "vmail" / "ana"
+    with Dovecot(folder / "dovecot", PASSWORD, tree, OTHERWISE) as dovecot:
+        box = imap(dovecot.port)
+        for name in ("INBOX.Work.v1", "INBOX.Entw&APw-rfe", "INBOX.Lost"):
+            ok(box.create(name))
+            ok(box.subscribe(name))
+        for n in range(12):
+            to = ("INBOX", "INBOX.Work.v1", "INBOX.Entw&APw-rfe", "INBOX.Lost")[n % 4]
+            date = imaplib.Time2Internaldate(1_500_000_000 + n * 86_401)
+            ok(box.append(to, r"(\Seen $Label1)" if n % 3 else "", date, letter(n) + b"x" * 5_000))
+        # A gap, so that UIDs are not just counted.
+        ok(box.select("INBOX"))
+        ok(box.store("1", "+FLAGS", r"(\Deleted)"))
+        ok(box.expunge())
+        box.logout()
+        known = uidls(dovecot.pop3)
+        assert all(line.endswith(b"-mine") for line in known), known
+        before, subscribed = truth(dovecot.port)
+    own(folder / "vmail", os.getuid(), os.getgid())
+    assert any(p.read_bytes()[:2] == b"\x1f\x8b" for p in tree.glob("cur/*")), "nothing is compressed"
+    old = tree / ".Work.v1" / "dovecot-uidlist"
+    head, *lines = old.read_text().splitlines()
+    numbers = [re.search(rf" {of}(\d+)", head)[1] for of in "VN"]
+    lines = [re.sub(r"^(\d+) .*?:", r"\1 ", line) for line in lines]
+    old.write_text("\n".join([f"1 {' '.join(numbers)}", *lines, ""]))
+    (tree / ".Lost" / "dovecot-uidlist").unlink()
+
+    palomar = Palomar(folder / "palomar", binary, LISTENERS, DOMAIN)
+    palomar.user("ana", PASSWORD)
+    told = json.loads(palomar.run("adopt", "--user", USER, tree, "--verify", "--json").stdout)
+    assert all(f["differing"] == 0 for f in told[0]["report"]["folders"]), told
+    renamed = {name: name.removeprefix("INBOX.").replace(".", "/") for name in before}
+    want = {renamed[name]: of for name, of in before.items()}
+    with palomar, told_of(palomar):
+        found, now_subscribed = truth(palomar.port)
+        # What is known of a folder without its list is the messages, in some order.
+        lost, is_there = want.pop("Lost"), found.pop("Lost")
+        assert sorted(lost[2].values()) == sorted(is_there[2].values()), (lost, is_there)
+        assert is_there[0] > 0 and is_there[1] == len(lost[2]) + 1, is_there
+        subscribed = {renamed[name.decode()].encode() for name in subscribed}
+        same("set up otherwise", (want, subscribed), (found, now_subscribed),
+             ("Archive", "Drafts", "Junk", "Sent", "Trash"))
+        assert uidls(palomar.ports["pop3"]) == known, (uidls(palomar.ports["pop3"]), known)
+    print("ok   adopted from a Dovecot that is set up otherwise", flush=True)
 
 
 if __name__ == "__main__":

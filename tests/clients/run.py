@@ -2,35 +2,34 @@
 """Real mail clients against a running server: each sends or fetches a letter that breaks careless
 servers (`letter.py`), and what arrives is compared byte for byte.
 
-    tests/clients/run.py TARGET.json [--only NAME]
+    tests/clients/run.py PALOMAR [NAME]
 
-TARGET.json: {"host", "ca", "submission", "submissions", "imap", "imaps", "pop3s", "password",
-"domain", "log"}. Every client logs in as its own account NAME@domain, so that the server's log
-tells which clients it saw. Ends with `N passed, M failed`.
+Every client logs in as its own account NAME@clients.test; the server's log must know them all in the
+end. Ends with `N passed, M failed`.
 """
 
-import argparse
 import imaplib
 import json
 import mailbox
 import os
 import poplib
-import pty
-import select
 import smtplib
 import ssl
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 import letter
+from stage import clients
+from stage.score import Score
+from stage.servers import Palomar
 
 imaplib._MAXLINE = 100_000_000
 poplib._MAXLINE = 10_000
 CLIENT_SECONDS_MAX = 120
+DOMAIN, PASSWORD = "clients.test", "an-open-secret"
+LISTENERS = [(name, "") for name in ("submission", "submissions", "imap", "imaps", "pop3s")]
 CLIENTS = {}
 
 
@@ -39,20 +38,27 @@ def client(function):
     return function
 
 
+def certificate_of(server):
+    """Signed by itself, and for localhost."""
+    return server.folder / "data/tls/self-signed.pem"
+
+
 class Site:
     """The server under test, and a folder for one client's files."""
 
-    def __init__(self, target, name, folder):
-        self.__dict__.update(target)
-        self.name, self.folder = name, Path(folder)
-        self.user = f"{name}@{self.domain}"
+    def __init__(self, server, name, folder):
+        self.__dict__.update(server.ports)
+        self.host, self.password, self.ca = "localhost", PASSWORD, certificate_of(server)
+        self.name, self.folder = name, folder
+        self.user = f"{name}@{DOMAIN}"
         self.raw, self.digest = letter.big(name, self.user, self.user)
 
     def write(self, name, text, mode=0o600):
-        path = self.folder / name
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        path.chmod(mode)
-        return path
+        return clients.write(self.folder / name, text, mode)
+
+    def imaps_login(self):
+        """As `stage.clients` takes it."""
+        return self.folder, self.host, self.imaps, self.user, self.password, self.ca
 
     def run(self, *command, input=None, ok=(0,), env=None):
         done = subprocess.run(
@@ -173,40 +179,10 @@ def curl(site):
     letter.judge(by_pop, site.name, site.digest)
 
 
-def mbsyncrc(site):
-    (site.folder / "mail").mkdir(exist_ok=True)
-    return site.write("mbsyncrc", f"""
-IMAPAccount there
-Host {site.host}
-Port {site.imaps}
-User {site.user}
-Pass {site.password}
-SSLType IMAPS
-CertificateFile {site.ca}
-
-IMAPStore far
-Account there
-
-MaildirStore near
-Path {site.folder}/mail/
-Inbox {site.folder}/mail/INBOX
-SubFolders Verbatim
-
-Channel all
-Far :far:
-Near :near:
-Patterns *
-Create Both
-Expunge Both
-Sync All
-SyncState *
-""")
-
-
 @client
 def mbsync(site):
     site.append()
-    rc = mbsyncrc(site)
+    rc = clients.mbsyncrc(*site.imaps_login())
     site.run("mbsync", "-c", rc, "-a")
     near = mailbox.Maildir(site.folder / "mail" / "INBOX", create=False)
     keys = list(near.keys())
@@ -230,29 +206,9 @@ def mbsync(site):
 @client
 def offlineimap(site):
     site.append()
-    rc = site.write("offlineimaprc", f"""
-[general]
-accounts = test
-metadata = {site.folder}/meta
-maxsyncaccounts = 1
-[Account test]
-localrepository = near
-remoterepository = far
-[Repository near]
-type = Maildir
-localfolders = {site.folder}/mail
-[Repository far]
-type = IMAP
-remotehost = {site.host}
-remoteport = {site.imaps}
-ssl = yes
-sslcacertfile = {site.ca}
-remoteuser = {site.user}
-remotepass = {site.password}
-maxconnections = 1
-""")
+    rc = clients.offlineimaprc(*site.imaps_login())
     site.run("offlineimap", "-c", rc, "-o", "-u", "basic")
-    near = mailbox.Maildir(site.folder / "mail" / "INBOX", create=False)
+    near = mailbox.Maildir(site.folder / "offline" / "INBOX", create=False)
     keys = list(near.keys())
     assert len(keys) == 1, keys
     letter.judge(near.get_bytes(keys[0]), site.name, site.digest)
@@ -363,27 +319,8 @@ set sleep_time = 0
     assert len(found) == 1 and b"plate.fits" in found[0], len(found)
     assert len(found[0]) > letter.ATTACHMENT_BYTES, len(found[0])
     out = site.folder / "saved"
-    command = ["neomutt", "-F", str(rc), "-e", f'push "<copy-message><kill-line>{out}<enter><flag-message><quit>"']
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(site.folder)
-        os.environ.update(TERM="xterm", LC_ALL="C.UTF-8", HOME=str(site.folder), LINES="40", COLUMNS="100")
-        os.execvp(command[0], command)
-    until = time.monotonic() + CLIENT_SECONDS_MAX
-    seen = b""
-    while time.monotonic() < until:
-        ready, _, _ = select.select([terminal], [], [], 1)
-        if ready:
-            try:
-                chunk = os.read(terminal, 65536)
-            except OSError:
-                break
-            if not chunk:
-                break
-            seen += chunk
-    else:
-        os.kill(pid, 9)
-    os.waitpid(pid, 0)
+    keys = f'push "<copy-message><kill-line>{out}<enter><flag-message><quit>"'
+    seen = clients.on_a_terminal(["neomutt", "-F", rc, "-e", keys], site.folder, CLIENT_SECONDS_MAX)
     assert out.exists(), seen[-1500:]
     assert "neomutt" in out.read_text(errors="replace")
     with site.imap_open() as box:
@@ -392,27 +329,41 @@ set sleep_time = 0
         assert b"\\Flagged" in rows[0], rows
 
 
+def account(name):
+    return name.replace("_", "-")
+
+
+def known_to(server):
+    """Who has logged in and how, by the server's own log."""
+    seen = {}
+    for line in server.run("log", "--json", "--lines", "100000").stdout.splitlines():
+        entry = json.loads(line)
+        if entry.get("event") == "login.succeeded":
+            seen.setdefault(entry["user"].split("@")[0], set()).add(entry["proto"])
+    return seen
+
+
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("target")
-    arguments.add_argument("--only")
-    chosen = arguments.parse_args()
-    target = json.loads(Path(chosen.target).read_text())
-    passed, failed = 0, 0
-    for name, play in CLIENTS.items():
-        if chosen.only and name != chosen.only:
-            continue
-        with tempfile.TemporaryDirectory(prefix=f"palomar-{name}-") as folder:
-            began = time.monotonic()
-            try:
-                play(Site(target, name.replace("_", "-"), folder))
-                passed += 1
-                print(f"ok   {name:12} {time.monotonic() - began:6.1f} s", flush=True)
-            except Exception as error:
-                failed += 1
-                print(f"FAIL {name:12} {type(error).__name__}: {str(error)[:1500]}", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
+    only = sys.argv[2:]
+    score = Score()
+
+    def scene(folder):
+        server = Palomar(folder / "palomar", sys.argv[1], LISTENERS, DOMAIN)
+        server.run("user", "import", clients.write(folder / "users.csv", "".join(
+            f"{account(name)}@{DOMAIN},{PASSWORD},1GB\n" for name in CLIENTS)))
+        with server:
+            for name, play in CLIENTS.items():
+                if not only or name in only:
+                    score.play(name, lambda at: play(Site(server, account(name), at)))
+            seen = known_to(server)
+            for name, protocols in sorted(seen.items()):
+                print(f"seen by the server: {name:12} {' '.join(sorted(protocols))}")
+            missing = {account(name) for name in only or CLIENTS} - set(seen)
+            assert not missing, f"not in the server's log: {missing}"
+            assert not score.failed, server.said()
+
+    score.play("every client is in the server's log", scene)
+    score.end()
 
 
 if __name__ == "__main__":

@@ -16,16 +16,17 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 import imap
-import servers
 from letters import letters
+from stage.servers import Dovecot, Palomar
 
 WHOLE = ["RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY"]
 ENVELOPE = "date subject from sender reply-to to cc bcc in-reply-to message-id".split()
 FIELDS = "HEADER.FIELDS (Subject FROM x-absent Received)"
 FIELDS_NOT = "HEADER.FIELDS.NOT (Subject Content-Type)"
 WIDTH = 110
+PASSWORD = "an-open-secret"
 ABSENT = "no such item"
 
 
@@ -261,12 +262,13 @@ def main():
     with tempfile.TemporaryDirectory(prefix="palomar-opinion-") as folder:
         Path(folder).chmod(0o755)
         with (
-            servers.Dovecot(Path(folder, "dovecot")) as dovecot,
-            servers.Palomar(Path(folder, "palomar"), given.palomar) as palomar,
+            Dovecot(Path(folder, "dovecot"), PASSWORD) as dovecot,
+            Palomar(Path(folder, "palomar"), given.palomar, [("imap", "")]) as palomar,
         ):
+            palomar.user("judge", PASSWORD)
             judges = []
             for server in (dovecot, palomar):
-                client = imap.Client(server.port, server.user, servers.PASSWORD)
+                client = imap.Client(server.port, "judge", PASSWORD)
                 client.command("SELECT INBOX")
                 judges.append(client)
             right = judge(judges, wanted, verdicts, given.show)

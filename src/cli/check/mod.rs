@@ -17,7 +17,7 @@ use std::io::{self, IsTerminal as _};
 use clap::Args;
 use serde::Serialize;
 
-use super::error::CliError;
+use super::error::{CliError, Left};
 use super::print::{out, out_json, shown};
 use super::{Site, admin};
 use crate::config::Config;
@@ -111,7 +111,7 @@ impl Check {
             .count()
         {
             0 => Ok(()),
-            bad => Err(CliError::CheckFailed(bad)),
+            bad => Err(CliError::Left(Left::Checks, bad)),
         }
     }
 }

@@ -2,16 +2,15 @@
 //! a stopped one.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::cli::admin;
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, Unanswered};
 use crate::config::Config;
 use crate::server::{self, OfflineJob, ServerError};
 use crate::web::import::{ImportQuery, ImportRows};
@@ -50,7 +49,6 @@ impl Link {
         let offline = match admin::is_running(config) {
             true => None,
             false => {
-                is_ours(&config.data_dir.join("journal"))?;
                 let (jobs, work) = flume::bounded(1);
                 let at = config.clone();
                 let thread = thread::Builder::new()
@@ -80,9 +78,7 @@ impl Link {
     }
 
     fn silent(&self) -> CliError {
-        CliError::NotAnAnswer {
-            socket: self.config.admin_socket(),
-        }
+        CliError::unanswered(self.config.admin_socket(), Unanswered::NotAnAnswer)
     }
 
     pub fn make_folder(&self, user: &str, folder: &str, subscribed: bool) -> Result<(), CliError> {
@@ -126,7 +122,7 @@ impl Link {
         }
         let socket = self.config.admin_socket();
         let Some(mut stream) = admin::connect(&socket)? else {
-            return Err(CliError::NoServer { socket });
+            return Err(CliError::unanswered(socket, Unanswered::NoServer));
         };
         let head = "POST /v1/import HTTP/1.1\r\nHost: admin\r\nTransfer-Encoding: chunked\r\n\
                     Connection: close\r\n\r\n";
@@ -136,21 +132,8 @@ impl Link {
             .and_then(|()| stream.write_all(head.as_bytes()));
         match begun {
             Ok(()) => Ok(Stream::Socket { stream, socket }),
-            Err(error) => Err(CliError::Socket { socket, error }),
+            Err(error) => Err(CliError::unanswered(socket, Unanswered::Broken(error))),
         }
-    }
-}
-
-/// What the store of a stopped server writes must belong to the server's user.
-fn is_ours(path: &Path) -> Result<(), CliError> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => {
-            Err(CliError::OtherUser {
-                path: path.to_owned(),
-                uid: metadata.uid(),
-            })
-        }
-        _ => Ok(()),
     }
 }
 
@@ -188,7 +171,7 @@ impl Stream {
                 let mut answer = Vec::new();
                 let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
                 if let (Err(error), true) = (read, answer.is_empty()) {
-                    return Err(CliError::Socket { socket, error });
+                    return Err(CliError::unanswered(socket, Unanswered::Broken(error)));
                 }
                 admin::body_of(&answer).and_then(|body| serde_json::from_slice(body).ok())
             }

@@ -24,7 +24,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Site;
-use super::error::CliError;
+use super::error::{CliError, Left};
 use super::print::{out, out_json};
 use link::Link;
 use report::Report;
@@ -93,7 +93,7 @@ impl Import {
         }
         match reports.iter().filter(|report| !report.is_equal()).count() {
             0 => Ok(()),
-            folders => Err(CliError::ImportDiffers(folders)),
+            folders => Err(CliError::Left(Left::Folders, folders)),
         }
     }
 }

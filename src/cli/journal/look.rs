@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::super::Site;
-use super::super::error::CliError;
+use super::super::error::{CliError, Left};
 use super::super::print::{counted, out, out_json};
 use super::words;
 use crate::base::PartitionId;
@@ -146,7 +146,7 @@ impl Verify {
         }
         match found.faults.len() {
             0 => Ok(()),
-            faults => Err(CliError::JournalFaults(faults)),
+            faults => Err(CliError::Left(Left::JournalFaults, faults)),
         }
     }
 }

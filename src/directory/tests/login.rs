@@ -178,12 +178,7 @@ fn a_change_is_effective_at_once_also_for_the_cached() {
 fn an_old_hash_is_replaced_at_log_in() {
     on_a_shard(|mut site| async move {
         assert!(site.login("ana", PASSWORD).await.is_ok());
-        let (account, was, hash) = loop {
-            match site.owner.next_rehash() {
-                Some(rehash) => break rehash,
-                None => runtime::sleep(Duration::from_millis(5)).await,
-            }
-        };
+        let (account, was, hash) = site.owner.next_rehash().await;
         assert_eq!((account, was.as_str()), (AccountId(2), OLD));
         assert!(password::verify(PASSWORD, &hash) && !password::is_dated(&hash));
     });
@@ -193,26 +188,21 @@ fn an_old_hash_is_replaced_at_log_in() {
 fn a_storm_of_one_password_is_one_check() {
     on_a_shard(|site| async move {
         // More at once than the pool's queue would hold: they wait for the first.
+        let gate = Gate::new();
         let done = std::rc::Rc::new(std::cell::Cell::new(0));
         let site = std::rc::Rc::new(site);
         for _ in 0..500 {
             let (site, done) = (site.clone(), done.clone());
-            runtime::spawn("login", async move {
+            let login = async move {
                 assert!(site.login("ana", PASSWORD).await.is_ok());
                 done.set(done.get() + 1);
-            });
+            };
+            assert!(runtime::spawn_in(&gate, "login", login));
         }
         let until = Deadline::after(runtime::now(), Duration::from_secs(30));
-        let all = async {
-            while done.get() < 500 {
-                runtime::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        assert!(
-            runtime::deadline(until, all).await.is_ok(),
-            "{} of 500",
-            done.get()
-        );
+        let all = gate.close(until).await;
+        assert!(all.is_ok(), "{} of 500", done.get());
+        assert_eq!(done.get(), 500);
     });
 }
 

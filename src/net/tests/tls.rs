@@ -429,7 +429,7 @@ fn waiting_for_news_beside_the_peer_loses_nothing() {
             runtime::spawn("bell", async move {
                 while !*ended.borrow() {
                     bell.notify_all();
-                    runtime::sleep(Duration::from_micros(200)).await;
+                    runtime::yield_now().await;
                 }
             });
             loop {

@@ -12,6 +12,7 @@
 
 mod error;
 mod file;
+mod notice;
 mod real;
 mod sim;
 mod step;
@@ -31,8 +32,11 @@ use crate::base::{Deadline, UnixMs};
 
 pub use error::{DiskError, DiskErrorKind, DiskOp};
 pub use file::{DiskFile, Open};
+pub use notice::{Notice, Notices, WatchId};
 pub use sim::{SimCounters, SimDisk};
 pub use step::{Convert, Done, FilePart, Step};
+
+use real::Reach;
 
 /// A handle; clones are the same disk.
 #[derive(Clone)]
@@ -52,13 +56,21 @@ struct Real {
     /// For `syncfs` and `free_bytes`. Held since start, so that it sees every write-back error.
     root: Option<Arc<OwnedFd>>,
     span: Duration,
+    reach: Reach,
 }
 
-/// One name in a directory. A symbolic link is neither followed nor a directory.
+/// One name in a directory. A symbolic link is not followed: it is neither directory nor file, as
+/// sockets, FIFOs and devices are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
     pub name: OsString,
     pub is_dir: bool,
+    /// A regular file.
+    pub is_file: bool,
+    /// Owned by the user that we run as, who may read it, and write to it if it is a directory.
+    pub is_ours: bool,
+    /// On another file system than the directory that it is in.
+    pub is_mount: bool,
     pub len: u64,
     pub modified: UnixMs,
 }
@@ -71,6 +83,7 @@ impl Disk {
             pool,
             root: None,
             span: DISK_SPAN,
+            reach: Reach::Own,
         });
         Disk { kind }
     }
@@ -99,6 +112,26 @@ impl Disk {
         self.clone().with_deadline(PATIENCE)
     }
 
+    /// This disk for reading where others may have made any name: no symbolic link is followed
+    /// anywhere in a path. A path that begins with one of ours is made
+    /// [`canonical`](Disk::canonical) before.
+    #[must_use]
+    pub fn foreign(&self) -> Disk {
+        let mut disk = self.clone();
+        if let Kind::Real(real) = &mut disk.kind {
+            real.reach = Reach::Foreign;
+        }
+        disk
+    }
+
+    /// The path without symbolic links; of what is not there, where it would be.
+    pub async fn canonical(&self, path: &Path) -> Result<PathBuf, DiskError> {
+        match &self.kind {
+            Kind::Real(real) => real.trip(DiskOp::Stat, path, real::canonical).await,
+            Kind::Sim(_) => Ok(path.to_path_buf()),
+        }
+    }
+
     /// Names the directory whose file system [`syncfs`](Disk::syncfs) and
     /// [`free_bytes`](Disk::free_bytes) are about. Blocks: for the start.
     pub fn with_root(mut self, root: &Path) -> Result<Disk, DiskError> {
@@ -114,9 +147,9 @@ impl Disk {
     pub async fn open(&self, path: &Path, how: Open) -> Result<DiskFile, DiskError> {
         match &self.kind {
             Kind::Real(real) => {
-                let fd = real
-                    .trip(DiskOp::Open, path, move |path| real::open(path, how))
-                    .await?;
+                let reach = real.reach;
+                let open = move |path: &Path| real::open(path, how, reach);
+                let fd = real.trip(DiskOp::Open, path, open).await?;
                 Ok(DiskFile::real(fd, path, real.clone()))
             }
             Kind::Sim(sim) => DiskFile::sim(sim, path, how).await,
@@ -127,7 +160,9 @@ impl Disk {
     pub async fn open_sized(&self, path: &Path) -> Result<(DiskFile, u64), DiskError> {
         match &self.kind {
             Kind::Real(real) => {
-                let (fd, len) = real.trip(DiskOp::Open, path, real::open_sized).await?;
+                let reach = real.reach;
+                let open = move |path: &Path| real::open_sized(path, reach);
+                let (fd, len) = real.trip(DiskOp::Open, path, open).await?;
                 Ok((DiskFile::real(fd, path, real.clone()), len))
             }
             Kind::Sim(sim) => {
@@ -213,7 +248,9 @@ impl Disk {
         match &self.kind {
             Kind::Real(real) => {
                 let late: Vec<_> = steps.iter().map(Step::late).collect();
-                let work = move || steps.iter().map(real::apply).collect();
+                let reach = real.reach;
+                let one = move |step: &Step| real::apply(step, reach);
+                let work = move || steps.iter().map(one).collect();
                 let until = real.deadline();
                 let run = real.pool.run_queued(until, work);
                 let outcome = match late.first() {
@@ -237,14 +274,28 @@ impl Disk {
 
     /// A whole file.
     pub async fn read(&self, path: &Path) -> Result<Vec<u8>, DiskError> {
+        self.read_at_most(path, u64::MAX).await
+    }
+
+    /// A whole file; `Io(EFBIG)` where it has more octets than that.
+    pub async fn read_at_most(&self, path: &Path, max: u64) -> Result<Vec<u8>, DiskError> {
         match &self.kind {
             Kind::Real(real) => {
-                real.trip(DiskOp::Read, path, |path| std::fs::read(path))
-                    .await
+                let reach = real.reach;
+                let read = move |path: &Path| real::read(path, max, reach);
+                real.trip(DiskOp::Read, path, read).await
             }
             Kind::Sim(sim) => {
                 sim.delay().await;
-                sim.read(path)
+                let bytes = sim.read(path)?;
+                match bytes.len() as u64 > max {
+                    true => Err(DiskError {
+                        op: DiskOp::Read,
+                        path: path.into(),
+                        kind: DiskErrorKind::Io(rustix::io::Errno::FBIG.raw_os_error()),
+                    }),
+                    false => Ok(bytes),
+                }
             }
         }
     }
@@ -259,9 +310,10 @@ impl Disk {
         match &self.kind {
             Kind::Real(real) => {
                 let first = paths.first().cloned().unwrap_or_default();
+                let reach = real.reach;
                 let work = move || {
                     let read = |path: &PathBuf| {
-                        let read = std::fs::read(path);
+                        let read = real::read(path, u64::MAX, reach);
                         read.map_err(|cause| DiskError::new(DiskOp::Read, path, &cause))
                     };
                     let files = paths.iter().map(read).collect::<Result<Vec<_>, _>>()?;
@@ -286,6 +338,27 @@ impl Disk {
         }
     }
 
+    /// Reads `from` through `how` into `to`, which is made or cut to nothing before, with a bound
+    /// of the caller's.
+    pub async fn convert<T: Send + 'static>(
+        &self,
+        from: &Path,
+        to: &Path,
+        how: impl FnOnce(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        match &self.kind {
+            Kind::Real(real) => {
+                let (reach, to) = (real.reach, to.to_path_buf());
+                let convert = move |from: &Path| real::convert((from, reach), &to, how);
+                real.trip(DiskOp::Write, from, convert).await
+            }
+            Kind::Sim(sim) => {
+                sim.delay().await;
+                sim.convert(from, to, how)
+            }
+        }
+    }
+
     /// Makes durable what of a file is in memory alone, and forgets what an earlier sync has failed
     /// to: what is read from now on is on the disk.
     pub async fn settle(&self, path: &Path) -> Result<(), DiskError> {
@@ -301,7 +374,11 @@ impl Disk {
     /// What is in a directory, by name.
     pub async fn list(&self, path: &Path) -> Result<Vec<DirEntry>, DiskError> {
         match &self.kind {
-            Kind::Real(real) => real.trip(DiskOp::List, path, real::list).await,
+            Kind::Real(real) => {
+                let reach = real.reach;
+                let list = move |path: &Path| real::list(path, reach);
+                real.trip(DiskOp::List, path, list).await
+            }
             Kind::Sim(sim) => {
                 sim.delay().await;
                 sim.list(path)
@@ -313,7 +390,11 @@ impl Disk {
     /// many.
     pub async fn names(&self, path: &Path) -> Result<Vec<OsString>, DiskError> {
         match &self.kind {
-            Kind::Real(real) => real.trip(DiskOp::List, path, real::names).await,
+            Kind::Real(real) => {
+                let reach = real.reach;
+                let names = move |path: &Path| real::names(path, reach);
+                real.trip(DiskOp::List, path, names).await
+            }
             Kind::Sim(sim) => {
                 sim.delay().await;
                 let entries = sim.list(path)?;
@@ -351,8 +432,10 @@ impl Disk {
             Kind::Real(real) => {
                 let read = |path: &Path| DiskError::late(DiskOp::Read, path);
                 let late: Vec<_> = paths.iter().map(|path| read(path)).collect();
+                let reach = real.reach;
                 let one = move |path: &PathBuf| {
-                    real::survey(path, look).map_err(|e| DiskError::new(DiskOp::Read, path, &e))
+                    real::survey(path, reach, look)
+                        .map_err(|e| DiskError::new(DiskOp::Read, path, &e))
                 };
                 let work = move || paths.iter().map(one).collect();
                 real.pool
@@ -383,8 +466,9 @@ impl Disk {
             Kind::Real(real) => {
                 let late = |path: &PathBuf| DiskError::late(DiskOp::Stat, path);
                 let late: Vec<_> = paths.iter().map(late).collect();
-                let one = |path: &PathBuf| {
-                    let stat = real::stat(path).map(|(_, modified)| modified);
+                let reach = real.reach;
+                let one = move |path: &PathBuf| {
+                    let stat = real::stat(path, reach).map(|(_, modified)| modified);
                     stat.map_err(|cause| DiskError::new(DiskOp::Stat, path, &cause))
                 };
                 let work = move || paths.iter().map(one).collect();
@@ -436,7 +520,11 @@ impl Disk {
 
     async fn stat(&self, path: &Path) -> Result<(u64, UnixMs), DiskError> {
         match &self.kind {
-            Kind::Real(real) => real.trip(DiskOp::Stat, path, real::stat).await,
+            Kind::Real(real) => {
+                let reach = real.reach;
+                let stat = move |path: &Path| real::stat(path, reach);
+                real.trip(DiskOp::Stat, path, stat).await
+            }
             Kind::Sim(sim) => {
                 sim.delay().await;
                 sim.stat(path)

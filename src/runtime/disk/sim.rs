@@ -8,19 +8,22 @@
 //!   file whose name was not synced is gone.
 //! - A changed length is the old or the new one.
 //! - A failed fdatasync forgets what it had to write: some of it is on the disk, the rest is read
-//!   back until power goes, and a later success does not mean it (as on Linux).
+//!   back until power goes, and a later success does not mean it (as on Linux). A failed syncfs
+//!   does so to every file, and each handle that was open then, or the next one that is opened, is
+//!   told once by its own next sync.
 //!
 //! Deterministic: the same seed and the same calls give the same disk. Stays on one shard.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::io::Errno;
 
-use super::step::{APPEND, Convert};
+use super::step::APPEND;
 use super::{DirEntry, DiskError, DiskErrorKind, DiskOp, Done, FilePart, Open, Step};
 use crate::base::UnixMs;
 use crate::runtime::local::Notify;
@@ -56,6 +59,7 @@ struct State {
     names: Names,
     files: BTreeMap<Inode, Sectors>,
     failures: Vec<Failure>,
+    troubles: Vec<Trouble>,
     counters: SimCounters,
     ops_max: Option<u64>,
     /// After so many operations the disk answers nothing more.
@@ -74,12 +78,23 @@ struct Failure {
     errno: i32,
 }
 
+/// What fails now and then, until the disk is calm again.
+struct Trouble {
+    op: DiskOp,
+    path: &'static str,
+    /// So many of a thousand operations fail.
+    permille: u64,
+    errno: i32,
+}
+
 /// An open file of a simulated disk. Lives on when its name goes.
 pub(super) struct SimFile {
     disk: SimDisk,
     inode: Inode,
     path: PathBuf,
     how: Open,
+    /// Losses that this handle has been told of, or that others were told of before it was opened.
+    told: Cell<u64>,
 }
 
 impl SimDisk {
@@ -95,6 +110,7 @@ impl SimDisk {
             names,
             files,
             failures: Vec::new(),
+            troubles: Vec::new(),
             counters: SimCounters::default(),
             ops_max: None,
             halt_at: None,
@@ -149,6 +165,30 @@ impl SimDisk {
             nth,
             errno,
         });
+    }
+
+    /// From now on, of a thousand operations `op` on a path that contains `path`, `permille` fail,
+    /// by seed.
+    pub fn trouble(&self, op: DiskOp, path: &'static str, permille: u64, errno: i32) {
+        self.state.borrow_mut().troubles.push(Trouble {
+            op,
+            path,
+            permille,
+            errno,
+        });
+    }
+
+    /// There is room for `bytes` more than there is now.
+    pub fn leave_room(&self, bytes: u64) {
+        let mut state = self.state.borrow_mut();
+        state.capacity_bytes = Some(state.used_bytes() + bytes);
+    }
+
+    /// Nothing fails now and then any more, and there is room.
+    pub fn calm(&self) {
+        let mut state = self.state.borrow_mut();
+        state.troubles.clear();
+        state.capacity_bytes = None;
     }
 
     /// After `ops` more operations every further one fails with EIO and does nothing: what is
@@ -237,8 +277,10 @@ impl SimDisk {
         let mut state = self.state.borrow_mut();
         state.begin(DiskOp::Open, path)?;
         let inode = state.open(path, how).map_err(at(DiskOp::Open, path))?;
-        state.sectors(inode).handles += 1;
+        let file = state.sectors(inode);
+        file.handles += 1;
         Ok(SimFile {
+            told: Cell::new(file.losses_told()),
             disk: self.clone(),
             inode,
             path: path.into(),
@@ -272,7 +314,7 @@ impl SimDisk {
             return state.replace(tmp, to, &whole, *modified);
         }
         if let Step::Convert { from, to, how } = step {
-            return state.convert(from, to, *how);
+            return state.convert(from, to, *how).map(|(_, done)| done);
         }
         match step.as_write() {
             Some((path, offset, bytes, how)) => state.write_path(path, offset, bytes, how),
@@ -287,12 +329,23 @@ impl SimDisk {
         Ok(file.read(0, usize::MAX))
     }
 
+    pub(super) fn convert<T>(
+        &self,
+        from: &Path,
+        to: &Path,
+        how: impl FnOnce(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<T>,
+    ) -> Result<T, DiskError> {
+        let mut state = self.state.borrow_mut();
+        state.convert(from, to, how).map(|(made, _)| made)
+    }
+
     pub(super) fn settle(&self, path: &Path) -> Result<(), DiskError> {
         let op = DiskOp::Fdatasync;
         let mut state = self.state.borrow_mut();
         let inode = state.names.find(path).map_err(at(op, path))?;
-        let mark = state.file(path).map_err(at(op, path))?.mark();
-        state.sync_file(op, inode, mark, path)?;
+        let file = state.file(path).map_err(at(op, path))?;
+        let (mark, told) = (file.mark(), Cell::new(file.losses_told()));
+        state.sync_file(op, inode, (mark, &told), path)?;
         state.sectors(inode).forget_memory();
         Ok(())
     }
@@ -306,6 +359,9 @@ impl SimDisk {
             DirEntry {
                 name,
                 is_dir: file.is_none(),
+                is_file: file.is_some(),
+                is_ours: true,
+                is_mount: false,
                 len: file.map_or(0, Sectors::len),
                 modified: file.map_or(UnixMs(0), |file| file.modified),
             }
@@ -354,7 +410,7 @@ impl SimFile {
         let mark = self.disk.state.borrow_mut().sectors(self.inode).mark();
         self.disk.delay().await;
         let mut state = self.disk.state.borrow_mut();
-        state.sync_file(op, self.inode, mark, &self.path)
+        state.sync_file(op, self.inode, (mark, &self.told), &self.path)
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -400,12 +456,21 @@ impl State {
             }
             failure.nth > 0
         });
+        for trouble in &self.troubles {
+            let is_met = trouble.op == op && text.contains(trouble.path);
+            if is_met && self.random.below(1000) < trouble.permille {
+                failed = failed.or(Some(trouble.errno));
+            }
+        }
         match failed {
-            Some(errno) => Err(DiskError {
-                op,
-                path: path.into(),
-                kind: DiskErrorKind::from_errno(errno),
-            }),
+            Some(errno) => {
+                tracing::debug!(%op, path = %path.display(), errno, "made to fail");
+                Err(DiskError {
+                    op,
+                    path: path.into(),
+                    kind: DiskErrorKind::from_errno(errno),
+                })
+            }
             None => Ok(()),
         }
     }
@@ -466,17 +531,22 @@ impl State {
         Ok(done)
     }
 
-    fn convert(&mut self, from: &Path, to: &Path, how: Convert) -> Result<Done, DiskError> {
+    fn convert<T>(
+        &mut self,
+        from: &Path,
+        to: &Path,
+        how: impl FnOnce(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<T>,
+    ) -> Result<(T, Done), DiskError> {
         self.begin(DiskOp::Read, from)?;
         let file = self.file(from).map_err(at(DiskOp::Read, from))?;
         let bytes = file.read(0, usize::MAX);
         let mut converted = Vec::new();
-        how(&mut bytes.as_slice(), &mut converted)
+        let made = how(&mut bytes.as_slice(), &mut converted)
             .map_err(|cause| DiskError::new(DiskOp::Write, from, &cause))?;
         let done = self.write_path(to, 0, &converted, APPEND)?;
         let (path, len) = (to.to_path_buf(), converted.len() as u64);
         self.change(&Step::Truncate { path, len })?;
-        Ok(done)
+        Ok((made, done))
     }
 
     fn part(&mut self, part: &FilePart) -> Result<Vec<u8>, DiskError> {
@@ -495,9 +565,10 @@ impl State {
         let (op, path) = step.subject();
         if let Step::SyncFile { path } = step {
             let inode = self.names.find(path).map_err(at(op, path))?;
-            let mark = self.file(path).map_err(at(op, path))?.mark();
+            let file = self.file(path).map_err(at(op, path))?;
+            let (mark, told) = (file.mark(), Cell::new(file.losses_told()));
             return self
-                .sync_file(op, inode, mark, path)
+                .sync_file(op, inode, (mark, &told), path)
                 .map(|()| Done::default());
         }
         self.begin(op, path)?;
@@ -567,16 +638,22 @@ impl State {
         &mut self,
         op: DiskOp,
         inode: Inode,
-        mark: u64,
+        (mark, told): (u64, &Cell<u64>),
         path: &Path,
     ) -> Result<(), DiskError> {
         if let Err(error) = self.begin(op, path) {
             let mut random = Random(self.random.next());
-            self.sectors(inode).forget_dirty(&mut random);
+            let file = self.sectors(inode);
+            file.forget_dirty(&mut random);
+            told.set(file.tell_losses());
             return Err(error);
         }
-        self.sectors(inode).sync(mark);
-        Ok(())
+        let file = self.sectors(inode);
+        file.sync(mark);
+        match told.replace(file.tell_losses()) == told.get() {
+            true => Ok(()),
+            false => Err(at(op, path)(Errno::IO)),
+        }
     }
 
     fn file(&mut self, path: &Path) -> Result<&mut Sectors, Errno> {
@@ -588,10 +665,13 @@ impl State {
         self.files.get_mut(&inode).expect("open files stay")
     }
 
+    fn used_bytes(&self) -> u64 {
+        self.files.values().map(Sectors::len).sum()
+    }
+
     fn free_bytes(&self) -> u64 {
-        let used: u64 = self.files.values().map(Sectors::len).sum();
         self.capacity_bytes
-            .map_or(u64::MAX, |all| all.saturating_sub(used))
+            .map_or(u64::MAX, |all| all.saturating_sub(self.used_bytes()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::runtime::block_on;
+use crate::runtime::{block_on, deadline};
 
 const NOSPC: i32 = 28;
 const EIO: i32 = 5;
@@ -554,4 +554,130 @@ fn removed_files_are_given_back_at_the_sync() {
         disk.syncfs().await.unwrap();
         assert_eq!(disk.free_bytes().await.unwrap(), 1000);
     });
+}
+
+/// A tree that others write to had links to our own files in it, and a FIFO that took a thread of
+/// the pool for ever.
+#[test]
+fn what_is_no_file_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let disk = Disk::real(Pool::start(1, 64));
+    block_on(async move {
+        std::fs::create_dir(root.join("real")).unwrap();
+        std::fs::write(root.join("real/file"), "secret").unwrap();
+        std::os::unix::fs::symlink(root.join("real/file"), root.join("link")).unwrap();
+        std::os::unix::fs::symlink("real", root.join("dir")).unwrap();
+        std::os::unix::fs::symlink("gone/tree", root.join("away")).unwrap();
+        std::fs::create_dir(root.join("gone")).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(root.join("fifo"))
+            .status();
+        assert!(made.unwrap().success());
+        let listed = disk.list(&root).await.unwrap();
+        let kinds = |name: &str| {
+            let entry = listed.iter().find(|e| e.name == name).unwrap();
+            (entry.is_dir, entry.is_file)
+        };
+        assert_eq!(kinds("real"), (true, false));
+        for name in ["link", "dir", "fifo"] {
+            assert_eq!(kinds(name), (false, false), "{name}");
+        }
+        let refused = async |disk: &Disk, path: &str, errno| {
+            let path = root.join(path);
+            let read: fn(&Path, &mut dyn io::Read) -> io::Result<()> = |_, _| Ok(());
+            let sync = Step::SyncFile { path: path.clone() };
+            let outcomes = [
+                disk.read(&path).await.map(drop),
+                disk.open_sized(&path).await.map(drop),
+                disk.open(&path, READ_WRITE).await.map(drop),
+                disk.survey(vec![path.clone()], read)
+                    .await
+                    .remove(0)
+                    .map(drop),
+                disk.batch(vec![sync]).await.remove(0).map(drop),
+            ];
+            for outcome in outcomes {
+                assert_eq!(
+                    kind(outcome),
+                    DiskErrorKind::Io(errno),
+                    "{}",
+                    path.display()
+                );
+            }
+        };
+        refused(&disk, "link", LOOP).await;
+        refused(&disk, "fifo", INVAL).await;
+        // The directories of a path are our own, but for who says that they are not.
+        let path = root.join("dir/file");
+        assert_eq!(disk.read(&path).await.unwrap(), b"secret");
+        let foreign = disk.foreign();
+        let read = foreign.read(&path).await;
+        assert_eq!(kind(read), DiskErrorKind::Io(LOOP));
+        let size = foreign.file_len(&path).await;
+        assert_eq!(kind(size), DiskErrorKind::Io(LOOP));
+        let list = foreign.list(&root.join("dir")).await;
+        assert_eq!(kind(list), DiskErrorKind::Io(LOOP));
+        assert_eq!(disk.canonical(&path).await.unwrap(), root.join("real/file"));
+        // Of a link to what is gone: where it would be.
+        let away = disk.canonical(&root.join("away")).await.unwrap();
+        assert_eq!(away, root.join("gone/tree"));
+        let long = foreign.read_at_most(&root.join("real/file"), 5).await;
+        assert_eq!(kind(long), DiskErrorKind::Io(27));
+    })
+    .unwrap();
+}
+
+const LOOP: i32 = 40;
+const INVAL: i32 = 22;
+
+#[test]
+fn what_comes_into_a_watched_directory_is_noticed() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().to_path_buf();
+    block_on(async move {
+        let disk = Disk::real(Pool::start(1, 16));
+        let notices = disk.notices().expect("inotify");
+        let dir = |name: &str| path.join(name);
+        for name in ["a", "b", "out"] {
+            std::fs::create_dir(dir(name)).unwrap();
+        }
+        let dirs = vec![dir("a"), dir("b"), dir("none")];
+        let watched = notices.change(Vec::new(), dirs).await;
+        let (Some(a), Some(b), None) = (watched[0], watched[1], watched[2]) else {
+            panic!("{watched:?}");
+        };
+        let next = async || {
+            let until = Deadline::after(now(), Duration::from_secs(20));
+            deadline(until, notices.next()).await.expect("in time")
+        };
+        let filled = async |name: &str| disk.filled_all(vec![dir(name)]).await.remove(0);
+        assert_eq!(filled("a").await, Ok(false));
+        std::fs::write(dir("out").join("1"), "x").unwrap();
+        std::fs::rename(dir("out").join("1"), dir("a").join("1")).unwrap();
+        assert_eq!(next().await, Some(Notice::Arrived(a)));
+        assert_eq!(filled("a").await, Ok(true));
+        assert!(filled("none").await.is_err());
+        // A second name; what leaves is not told.
+        std::fs::hard_link(dir("a").join("1"), dir("b").join("1")).unwrap();
+        assert_eq!(next().await, Some(Notice::Arrived(b)));
+        std::fs::remove_file(dir("a").join("1")).unwrap();
+        std::fs::rename(dir("a"), dir("moved")).unwrap();
+        assert_eq!(next().await, Some(Notice::Ended(a)));
+        assert_eq!(notices.change(vec![b], Vec::new()).await, []);
+        assert_eq!(next().await, Some(Notice::Ended(b)));
+        // More than can wait.
+        let again = notices.change(Vec::new(), vec![dir("b"), dir("out")]).await;
+        assert!(again.iter().all(Option::is_some));
+        for n in 0..3_000 {
+            let dir = dir(if n % 2 == 0 { "b" } else { "out" });
+            std::fs::write(dir.join(n.to_string()), "").unwrap();
+        }
+        while !notices.missed.load(std::sync::atomic::Ordering::Acquire) {
+            crate::runtime::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(next().await, Some(Notice::Missed));
+        assert!(matches!(notices.try_next(), Some(Notice::Arrived(_))));
+    })
+    .unwrap();
 }

@@ -3,7 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::super::{Applicant, Arrival, Door, Errand, LoginOutcome, LoginRefusal, Row};
+use super::super::{
+    Applicant, Arrival, Begin, Door, Errand, LoginOutcome, LoginRefusal, Row, secure,
+};
 use super::answer::{Answer, Status};
 use super::caps::{Moment, capabilities};
 use super::client::{Client, End, Input};
@@ -75,7 +77,7 @@ impl Service {
         let mut client = Client::new(conn, door, presence, stop, false);
         let opened = Opened { since, named: None };
         if client.door.listener().protocol == Protocol::Imaps
-            && let Err(error) = start_tls(&mut client, true).await
+            && let Err(error) = start_tls(&mut client, Begin::AtOnce).await
         {
             opened.closed(&client, None, &End::Net(error));
             return None;
@@ -259,7 +261,7 @@ impl Stranger {
         }
         Answer::ok("begin TLS now").write(tag, &mut self.client.out);
         self.client.flush().await?;
-        start_tls(&mut self.client, false).await?;
+        start_tls(&mut self.client, Begin::AfterCommand).await?;
         self.client.forget_input();
         self.named = None;
         self.nonsense = Nonsense::default();
@@ -423,47 +425,18 @@ impl Stranger {
     }
 }
 
-/// The handshake, with its log lines.
-async fn start_tls(client: &mut Client, at_once: bool) -> Result<(), NetError> {
-    let Some(config) = client.door.tls().cloned() else {
+async fn start_tls(client: &mut Client, begin: Begin) -> Result<(), NetError> {
+    let Some(config) = client.door.tls() else {
         return Ok(());
     };
-    let until = client.door.until(|config| config.limits.login.0);
-    let done = match at_once {
-        true => client.conn.accept_tls(&config, until).await,
-        // Returned is how much plaintext was dropped: none of it is looked at.
-        false => client.conn.start_tls(&config, until).await.map(drop),
-    };
-    match done {
-        Ok(()) => {
-            if let Some(facts) = client.conn.tls() {
-                client
-                    .presence
-                    .secured(format!("{} {}", facts.version, facts.cipher));
-                log_event!(
-                    DEBUG,
-                    event::TLS_STARTED,
-                    session = %client.presence.id(),
-                    proto = "imap",
-                    version = facts.version,
-                    cipher = facts.cipher,
-                    resumed = facts.resumed
-                );
-            }
-            Ok(())
-        }
-        Err(error) => {
-            log_event!(
-                WARN,
-                event::TLS_FAILED,
-                session = %client.presence.id(),
-                peer = %client.conn.peer(),
-                proto = "imap",
-                reason = %error
-            );
-            Err(error)
-        }
-    }
+    secure(
+        &mut client.conn,
+        config,
+        begin,
+        &client.door,
+        &client.presence,
+    )
+    .await
 }
 
 fn row(conn: &Conn, id: TraceId, since: UnixMs, user: String) -> Row {

@@ -26,8 +26,6 @@ mod machine;
 mod numbering;
 mod report;
 mod serve;
-#[cfg(test)]
-mod tests;
 
 use std::rc::Rc;
 

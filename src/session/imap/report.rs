@@ -99,9 +99,9 @@ pub fn write_flags_fetch(out: &mut Vec<u8>, seq: u32, row: &Row, recent: bool, m
 pub struct Told(Vec<(Uid, ModSeq)>);
 
 impl Told {
-    /// `uids` stand as of `modseq`.
-    pub fn add(&mut self, uids: &[Uid], modseq: ModSeq) {
-        self.0.extend(uids.iter().map(|uid| (*uid, modseq)));
+    /// Each stands as of its modseq.
+    pub fn add(&mut self, told: impl Iterator<Item = (Uid, ModSeq)>) {
+        self.0.extend(told);
         self.0.sort_unstable();
     }
 
@@ -196,8 +196,8 @@ mod tests {
     #[test]
     fn what_was_told_is_not_told_again() {
         let mut told = Told::default();
-        told.add(&[Uid(4), Uid(9)], ModSeq(10));
-        told.add(&[Uid(4)], ModSeq(12));
+        told.add([Uid(4), Uid(9)].into_iter().map(|uid| (uid, ModSeq(10))));
+        told.add([(Uid(4), ModSeq(12))].into_iter());
         assert!(told.covers(Uid(4), ModSeq(12)) && told.covers(Uid(9), ModSeq(10)));
         assert!(!told.covers(Uid(9), ModSeq(11)) && !told.covers(Uid(5), ModSeq(1)));
     }

@@ -15,14 +15,13 @@ use crate::directory::Account;
 use crate::net::{Conn, NetError, Refusal};
 use crate::observe::{event, log_event};
 use crate::runtime;
-use crate::session::{Arrival, Door, Errand, Presence, Row, Wake, wait};
+use crate::session::{Arrival, Begin, Door, Errand, Presence, Row, Wake, wait};
 use crate::store::{self, Access, AccountRef, StoreError, View};
 
 /// Replies that are held back for one write.
 pub(super) const REPLIES_BYTES_MAX: usize = 32 << 10;
 /// The last words and the end of the connection.
 const CLOSE_SPAN: Duration = Duration::from_secs(10);
-const HANDSHAKE_SPAN: Duration = Duration::from_secs(60);
 
 /// What goes with a connection to the shard of its account.
 #[derive(Clone, Copy)]
@@ -274,7 +273,7 @@ async fn refuse(mut conn: Conn, door: &Door, refusal: Option<Refusal>) {
 impl Session {
     async fn greet(&mut self) -> Result<(), End> {
         if self.door.listener().protocol.is_tls_from_start() {
-            self.implicit_tls().await?;
+            self.secure(Begin::AtOnce).await?;
         }
         let greeting = format!("+OK {} POP3 Palomar\r\n", self.door.hostname());
         self.say(&greeting);
@@ -344,10 +343,6 @@ impl Session {
             Wake::Kicked => Err(End::Kicked),
             Wake::Stopping => Err(End::Stopping),
         }
-    }
-
-    pub fn handshake_until(&self) -> Deadline {
-        Deadline::after(runtime::now(), HANDSHAKE_SPAN)
     }
 
     /// The account is this shard's: opens its mailbox and answers the log-in.

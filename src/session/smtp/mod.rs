@@ -20,8 +20,6 @@ mod reply;
 mod serve;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod transcripts;
 
 use std::cell::RefCell;
 

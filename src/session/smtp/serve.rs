@@ -19,7 +19,7 @@ use crate::directory::Account;
 use crate::net::{Conn, Filled, NetError, Peer, Refusal};
 use crate::observe::{event, log_event};
 use crate::runtime;
-use crate::session::{Door, Presence, Row, Wake, wait};
+use crate::session::{Begin, Door, Presence, Row, Wake, wait};
 use crate::wire::smtp::{LineMode, Reply};
 
 /// What may pile up unread: a command line, or a piece of content.
@@ -28,7 +28,6 @@ const UNREAD_BYTES_MAX: usize = 48 << 10;
 const REPLIES_BYTES_MAX: usize = 8 << 10;
 /// The last words and the end of the connection.
 const CLOSE_SPAN: Duration = Duration::from_secs(10);
-const HANDSHAKE_SPAN: Duration = Duration::from_secs(60);
 
 /// One session.
 pub(super) struct Session {
@@ -274,7 +273,7 @@ pub(super) enum Never {}
 impl Session {
     async fn run(&mut self) -> Result<Never, End> {
         if self.door.listener().protocol.is_tls_from_start() {
-            Box::pin(self.implicit_tls()).await?;
+            Box::pin(self.secure(Begin::AtOnce)).await?;
         }
         self.say(&self.machine.greeting());
         loop {
@@ -371,10 +370,6 @@ impl Session {
             Wake::Kicked => Err(End::Kicked),
             Wake::Stopping => Err(End::Stopping),
         }
-    }
-
-    pub fn handshake_until(&self) -> Deadline {
-        Deadline::after(runtime::now(), HANDSHAKE_SPAN)
     }
 
     async fn close(self: Box<Self>, end: End) {

@@ -37,9 +37,6 @@ const WELL_KNOWN: [(&str, SpecialUse); 14] = [
     ("deleted messages", SpecialUse::Trash),
 ];
 
-/// Beyond what a clock gives (the year 2097), UIDVALIDITYs are counted on from the last one.
-const UIDVALIDITY_CLOCK_MAX: u32 = 0xf000_0000;
-
 fn well_known(name: &str) -> Option<SpecialUse> {
     let is_it = |(known, _): &&(&str, SpecialUse)| name.eq_ignore_ascii_case(known);
     WELL_KNOWN.iter().find(is_it).map(|(_, of)| *of)
@@ -61,7 +58,8 @@ impl Numbers {
         // 2.3.1.1).
         // A clock that is set to nonsense for a while must not use them up.
         let clock = u32::try_from(unix_now().seconds()).unwrap_or(0);
-        let clock = clock.min(UIDVALIDITY_CLOCK_MAX);
+        // Beyond what a clock gives they are counted on from the last one.
+        let clock = clock.min(maildir::NUMBER_MAX);
         last.0 = last.0.max(state.mailbox_last);
         last.1 = last.1.max(state.uidvalidity_last).max(clock);
         Numbers {
@@ -188,6 +186,13 @@ pub(in crate::store) async fn ensure_mailbox(
     }
 }
 
+/// Whether a tree is becoming the account's mail: nobody else makes folders or places mail.
+pub(in crate::store) fn under_way(partition: &Partition, account: AccountId) -> bool {
+    let state = partition.state.borrow();
+    let of_account = state.accounts.get(&account);
+    of_account.is_some_and(|account| adopt::is_under_way(account))
+}
+
 async fn create(
     shard: &Shard,
     partition: &Rc<Partition>,
@@ -201,6 +206,10 @@ async fn create(
         return Err(StoreError::BadName);
     }
     let mut bar = shard.bar(partition, account).await?;
+    // It may have begun since the account was found.
+    if under_way(partition, account) {
+        return Err(StoreError::Busy);
+    }
     let levels = missing_levels(partition, account, &name);
     if levels.last() != Some(&name) {
         return Err(StoreError::MailboxExists);

@@ -14,15 +14,15 @@ use super::mailbox::Mailbox;
 use super::partition::Partition;
 use super::shard::Shard;
 use super::{
-    Access, Flags, FolderSize, Message, Op, Quota, QuotaUsage, SpecialUse, StoreError, View, adopt,
-    maildir, quota, repair,
+    Access, Flags, FolderSize, Message, Op, Quota, QuotaUsage, Rescanned, SpecialUse, StoreError,
+    View, adopt, maildir, quota, repair,
 };
 use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, TraceId, Uid, UidValidity, UnixMs};
 
 pub use recount::Recount;
 
 pub(super) use append::next as next_uid_after;
-pub(super) use create::{Numbers, ensure_account, ensure_mailbox, folder_ops};
+pub(super) use create::{Numbers, ensure_account, ensure_mailbox, folder_ops, under_way};
 
 /// What the directory knows of an account and the store needs: placement is data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,16 +204,10 @@ impl Account {
         ))
     }
 
-    /// Takes in what other programs put into the folders of this account, `cur` too; answers how
-    /// many messages that were.
-    pub async fn rescan(&self) -> Result<u64, StoreError> {
-        let mailboxes: Vec<_> = self.with(|account| account.mailboxes.values().cloned().collect());
-        let mut taken = 0;
-        for mailbox in mailboxes {
-            let whence = adopt::Where::Everywhere;
-            taken += adopt::take(&self.shard, &self.partition, &mailbox, whence).await?;
-        }
-        Ok(taken)
+    /// Takes in what other programs put into the folders of this account, or into one of them,
+    /// `cur` too.
+    pub async fn rescan(&self, folder: Option<&str>) -> Result<Vec<Rescanned>, StoreError> {
+        adopt::rescan(&self.shard, &self.partition, self.id(), folder).await
     }
 
     /// Usage, and the limits in force now.

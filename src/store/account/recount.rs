@@ -30,8 +30,12 @@ impl Account {
     /// Counts the rows of every index; totals that say something else are corrected. They are
     /// derived from the records, so this makes none: the next checkpoint keeps what was found.
     pub async fn recount(&self) -> Result<Recount, StoreError> {
+        // What an administrator shows a user is not what the user keeps.
         let all = || -> Vec<Rc<Mailbox>> {
-            self.with(|account| account.mailboxes.values().cloned().collect())
+            self.with(|account| {
+                let counted = account.mailboxes.values().filter(|m| !m.archive.get());
+                counted.cloned().collect()
+            })
         };
         // The disk is read before the account is held.
         for mailbox in all() {
@@ -46,6 +50,7 @@ impl Account {
                 let mut meta = mailbox.meta.borrow_mut();
                 if (meta.weight.size, meta.weight.messages) != (bytes, messages) {
                     self.partition.dirty.set(true);
+                    self.partition.touch(&mailbox);
                 }
                 meta.weight.size = bytes;
                 meta.weight.messages = messages;

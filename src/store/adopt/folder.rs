@@ -56,7 +56,7 @@ impl Lists {
 
     pub fn of(uids: &[u8], keywords: &[u8]) -> Lists {
         Lists {
-            uids: UidList::parse(uids),
+            uids: UidList::parse(uids).map(UidList::sane),
             keywords: keyword_names(keywords),
         }
     }
@@ -101,7 +101,7 @@ pub(super) struct Found {
 
 /// Which directories are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Where {
+pub(super) enum Where {
     New,
     Everywhere,
 }
@@ -143,7 +143,8 @@ impl Found {
         for &is_new in subs {
             let sub = folder.join(if is_new { "new" } else { "cur" });
             for entry in list(disk, &sub).await? {
-                if entry.is_dir || entry.name.as_encoded_bytes().starts_with(b".") {
+                // A link may lead to what is another's: it is no message.
+                if !entry.is_file || entry.name.as_encoded_bytes().starts_with(b".") {
                     continue;
                 }
                 let Foreign {

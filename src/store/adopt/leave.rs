@@ -21,6 +21,8 @@ use crate::store::shard::Shard;
 const TURN_WAIT: Duration = Duration::from_secs(300);
 const UIDLIST: &str = "dovecot-uidlist";
 const SUBSCRIPTIONS: &str = "subscriptions";
+/// File too large.
+const EFBIG: i32 = 27;
 
 /// Writes the lists of every account of this shard. What settles must have run before.
 pub(in crate::store) async fn write_lists(shard: &Shard) -> Result<(), StoreError> {
@@ -134,8 +136,11 @@ async fn write_subscriptions(
 }
 
 async fn read(shard: &Shard, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    let bytes = plan::read(&shard.disk, path).await;
-    bytes.map_err(|error| disk_error(&error))
+    match plan::read(&shard.disk, path).await {
+        // Nothing that is worth keeping.
+        Err(error) if error.kind == DiskErrorKind::Io(EFBIG) => Ok(None),
+        bytes => bytes.map_err(|error| disk_error(&error)),
+    }
 }
 
 async fn replace(

@@ -1,17 +1,22 @@
 //! Looking without changing: what would be done, and whether what was done is right.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
 
+use super::check::{Want, in_the_way};
 use super::folder::{Candidate, Found, Lists, read_some};
 use super::plan::Plan;
 use super::run::Adoption;
 use super::{AdoptError, AdoptReport, AdoptRequest, FolderReport};
 use crate::base::Uid;
+use crate::runtime::Disk;
 use crate::store::StoreError;
 use crate::store::mailbox::Mailbox;
 use crate::store::maildir::{flags_of, folder};
+
+/// What was put aside is named, up to so many.
+const ASIDE_MAX: usize = 1_000;
 
 impl Adoption<'_> {
     /// What adopting would do. Sizes are those of the files.
@@ -23,6 +28,7 @@ impl Adoption<'_> {
         };
         self.is_empty(messages)?;
         let plan = Plan::of(&self.disk, request).await?;
+        self.check(&plan, Want::Readable).await?;
         self.report.subscriptions = plan.subscriptions.len() as u64;
         self.report.copied = plan.copy;
         for planned in &plan.folders {
@@ -46,6 +52,24 @@ impl Adoption<'_> {
         Ok(self.report)
     }
 
+    /// Refuses a tree that cannot be adopted, and tells of what is no mail in it.
+    pub async fn check(&mut self, plan: &Plan, want: Want) -> Result<(), AdoptError> {
+        let foreign = self.disk.foreign();
+        let aside = in_the_way(&foreign, plan, &plan.from, want).await?;
+        self.tell_aside(&aside);
+        Ok(())
+    }
+
+    pub fn tell_aside(&mut self, aside: &[PathBuf]) {
+        for below in aside {
+            let below = below.display().to_string();
+            let told = &mut self.report.aside;
+            if told.len() < ASIDE_MAX && !told.contains(&below) {
+                told.push(below);
+            }
+        }
+    }
+
     /// A folder where it was.
     async fn original(
         &self,
@@ -57,9 +81,10 @@ impl Adoption<'_> {
             .control
             .as_ref()
             .map_or(path.clone(), |c| planned.below(c));
-        let (uids, keywords) = Lists::original(&self.disk, &lists_at).await?;
+        let disk = self.disk.foreign();
+        let (uids, keywords) = Lists::original(&disk, &lists_at).await?;
         let lists = Lists::of(&uids, &keywords);
-        let found = Found::of(&self.disk, &path, &lists, Uid(0)).await?;
+        let found = Found::of(&disk, &path, &lists, Uid(0)).await?;
         Ok((lists, found))
     }
 
@@ -69,6 +94,10 @@ impl Adoption<'_> {
             let mailbox = self
                 .mailbox(&planned.mailbox)
                 .ok_or(StoreError::NoMailbox)?;
+            let disk = match self.report.copied {
+                true => self.disk.foreign(),
+                false => self.disk.clone(),
+            };
             let (path, found) = match self.report.copied {
                 true => (
                     planned.below(&plan.from),
@@ -80,7 +109,8 @@ impl Adoption<'_> {
                     (path, found)
                 }
             };
-            let differing = self.compare(&mailbox, &path, &found.files).await?;
+            let from = (&disk, path.as_path());
+            let differing = self.compare(&mailbox, from, &found.files).await?;
             self.report.folders[n].differing = Some(differing);
         }
         Ok(())
@@ -90,7 +120,7 @@ impl Adoption<'_> {
     async fn compare(
         &self,
         mailbox: &Mailbox,
-        path: &Path,
+        (disk, path): (&Disk, &Path),
         files: &[Candidate],
     ) -> Result<u64, AdoptError> {
         mailbox.load(&self.disk).await?;
@@ -102,7 +132,7 @@ impl Adoption<'_> {
         let mut differing = 0;
         let mut at = 0;
         while at < files.len() {
-            for outcome in read_some(&self.disk, path, &files[at..]).await {
+            for outcome in read_some(disk, path, &files[at..]).await {
                 let file = &files[at];
                 at += 1;
                 let row = rows.remove(&file.stem);

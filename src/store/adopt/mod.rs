@@ -5,19 +5,22 @@
 //! crash between them leaves, stand in `docs/STORE.md`, "Adopting". While a plan stands in the
 //! account's values, nobody else gets at the account.
 //!
-//! What other programs put into folders later arrives by [`watch`] and [`look`].
+//! What other programs put into folders later arrives by [`watch`], [`look`] and [`rescan`].
 //!
 //! Runs on: the shard that owns the account. Deliberately absent: what only Dovecot's binary index
 //! holds (keywords beyond the 26 that have letters).
 
 mod arrive;
+mod check;
 mod folder;
 mod leave;
 mod look;
 mod place;
 mod plan;
+mod rescan;
 mod run;
 mod uidl;
+mod watch;
 mod weigh;
 
 use std::fmt;
@@ -27,10 +30,12 @@ use super::StoreError;
 use super::catalogue::AccountState;
 use crate::runtime::{DiskError, DiskErrorKind};
 
-pub(super) use arrive::{look, take, watch};
-pub(super) use folder::Where;
+pub(super) use arrive::look;
 pub(super) use leave::write_lists;
+pub use rescan::Rescanned;
+pub(super) use rescan::rescan;
 pub use uidl::{NotAFormat, UidlFormat};
+pub(super) use watch::watch;
 
 /// Whether an account is being adopted: nobody else gets at it.
 pub(super) fn is_under_way(account: &AccountState) -> bool {
@@ -90,6 +95,10 @@ pub struct AdoptReport {
     pub resumed: bool,
     /// Files that could not be read, and are left where they are; the first of them.
     pub unreadable: Vec<String>,
+    /// Links, and what was neither mail nor a folder and stood where either will be: below
+    /// `palomar.aside` now, or left out of the copy.
+    #[serde(default)]
+    pub aside: Vec<String>,
 }
 
 /// What became of one folder.
@@ -139,6 +148,12 @@ pub enum AdoptError {
     PlanDamaged,
     /// The tree and the data directory are one inside the other.
     Inside(PathBuf),
+    /// A link, or another thing than its name says, behind which mail or its numbers may be.
+    NotPlain(PathBuf),
+    /// Another user's, or closed to us.
+    NotOurs(PathBuf),
+    /// Mounted into the tree.
+    OtherDisk(PathBuf),
 }
 
 impl From<StoreError> for AdoptError {
@@ -169,6 +184,12 @@ impl fmt::Display for AdoptError {
                 f,
                 "{error}: the user that the server runs as must own the tree; chown -R it, then \
                  run it again"
+            ),
+            AdoptError::Disk(error) if error.kind == DiskErrorKind::Io(ELOOP) => write!(
+                f,
+                "{}: symbolic links in a tree are not followed; put what it stands for in its \
+                 place, then run it again",
+                error.path.display()
             ),
             AdoptError::Disk(error) => write!(f, "{error}; run it again when that is mended"),
             AdoptError::NoTree(path) => write!(f, "{} is not there", path.display()),
@@ -206,6 +227,23 @@ impl fmt::Display for AdoptError {
                 "{} and the data directory lie one inside the other",
                 path.display()
             ),
+            AdoptError::NotPlain(path) => write!(
+                f,
+                "{} is a symbolic link, or not what its name says; put what it stands for in its \
+                 place, then run it again",
+                path.display()
+            ),
+            AdoptError::NotOurs(path) => write!(
+                f,
+                "{} belongs to another user than the server runs as, or its mode keeps that user \
+                 out; chown -R and chmod -R u+rwX the tree, then run it again",
+                path.display()
+            ),
+            AdoptError::OtherDisk(path) => write!(
+                f,
+                "{} is on another file system than the tree; take it with --copy",
+                path.display()
+            ),
         }
     }
 }
@@ -213,3 +251,4 @@ impl fmt::Display for AdoptError {
 impl std::error::Error for AdoptError {}
 
 const EACCES: i32 = 13;
+const ELOOP: i32 = 40;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::AdoptError;
+use super::check::{clear_own, clear_the_way, is_own};
 use super::folder::{KEYWORDS, Lists, UIDLIST};
 use super::plan::{Plan, list};
 use crate::runtime::{Disk, DiskErrorKind, Open, Step};
@@ -12,7 +13,7 @@ use crate::store::maildir::folder;
 /// Rename between two file systems.
 const EXDEV: i32 = 18;
 /// A folder of a copy that is whole, and durable.
-const COPIED: &str = "palomar.copied";
+pub(super) const COPIED: &str = "palomar.copied";
 /// Larger files are copied piece by piece.
 const PIECE_BYTES: u64 = 1 << 20;
 
@@ -28,7 +29,11 @@ pub(super) async fn all(disk: &Disk, steps: Vec<Step>) -> Result<(), AdoptError>
 pub(super) async fn may_move(disk: &Disk, from: &Path) -> Result<(), AdoptError> {
     for dir in [Some(from), from.parent()].into_iter().flatten() {
         let probe = dir.join(format!("palomar.probe-{}", std::process::id()));
+        // Of a run that was cut off.
+        let _ = disk.unlink(&probe).await;
         let bytes = Vec::new();
+        // A run that was cut off here may have had the same process number.
+        let _ = disk.unlink(&probe).await;
         disk.write_new(&probe, bytes).await?;
         disk.unlink(&probe).await?;
     }
@@ -44,6 +49,10 @@ pub(super) async fn bring(
 ) -> Result<bool, AdoptError> {
     let parent = parent(place);
     disk.create_dir_all(&parent).await?;
+    // Directories that were made for it: what goes into them must not lose its way.
+    for dir in [&parent, &self::parent(&parent)] {
+        disk.sync_dir(&self::parent(dir)).await?;
+    }
     if !plan.copy {
         match disk.rename(&plan.from, place).await {
             Ok(()) => {
@@ -76,6 +85,7 @@ async fn copy_tree(
     synced: &impl AsyncFn() -> Result<(), AdoptError>,
 ) -> Result<(), AdoptError> {
     let is_folder = |name: &std::ffi::OsStr| plan.folders.iter().any(|f| f.dir == name);
+    let foreign = disk.foreign();
     let tmp = to.join("palomar.copying");
     for folder in &plan.folders {
         let (from, to) = (folder.below(&plan.from), folder.below(to));
@@ -86,12 +96,17 @@ async fn copy_tree(
         let mut at_top = folder.dir.is_empty();
         while let Some((from, to)) = dirs.pop() {
             disk.create_dir_all(&to).await?;
-            for entry in list(disk, &from).await? {
+            for entry in list(&foreign, &from).await? {
+                let is_ours = is_own(&entry.name.to_string_lossy());
                 let (from, to) = (from.join(&entry.name), to.join(&entry.name));
                 match entry.is_dir {
                     true if at_top && is_folder(&entry.name) => {}
-                    true => dirs.push((from, to)),
-                    false => copy_file(disk, &from, &to, &tmp, entry.len).await?,
+                    true if !is_ours => dirs.push((from, to)),
+                    false if entry.is_file && !is_ours => {
+                        copy_file((&foreign, &from), disk, &to, &tmp, entry.len).await?;
+                    }
+                    // Links and the like were told of; an earlier mark of ours says nothing.
+                    _ => {}
                 }
             }
             at_top = false;
@@ -107,15 +122,15 @@ async fn copy_tree(
     synced().await
 }
 
-/// With its time. What is gone, or leads nowhere, is no message.
+/// With its time. What is gone is no message.
 async fn copy_file(
+    (foreign, from): (&Disk, &Path),
     disk: &Disk,
-    from: &Path,
     to: &Path,
     tmp: &Path,
     len: u64,
 ) -> Result<(), AdoptError> {
-    let modified = match disk.modified(from).await {
+    let modified = match foreign.modified(from).await {
         Ok(modified) => modified,
         Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
@@ -124,7 +139,7 @@ async fn copy_file(
         let step = Step::Replace {
             tmp: tmp.to_path_buf(),
             to: to.to_path_buf(),
-            bytes: disk.read(from).await?,
+            bytes: foreign.read_at_most(from, PIECE_BYTES).await?,
             rest: None,
             pack: None,
             modified: Some(modified),
@@ -135,7 +150,7 @@ async fn copy_file(
         read: true,
         ..Open::default()
     };
-    let file = disk.open(from, how).await?;
+    let file = foreign.open(from, how).await?;
     let mut at = 0;
     loop {
         let bytes = file.read_at(PIECE_BYTES as usize, at).await?;
@@ -161,50 +176,40 @@ async fn copy_file(
     .await
 }
 
-/// Gives the folders our names, takes away what an earlier Palomar left in them, and copies the
-/// other program's lists. Only as long as no record names the folders.
-pub(super) async fn prepare(disk: &Disk, plan: &Plan, place: &Path) -> Result<(), AdoptError> {
+/// Puts aside what is in our way, gives the folders our names, takes away what an earlier Palomar
+/// left in them, and copies the other program's lists. Only as long as no record names the
+/// folders. Answers what was put aside.
+pub(super) async fn prepare(
+    disk: &Disk,
+    plan: &Plan,
+    place: &Path,
+) -> Result<Vec<PathBuf>, AdoptError> {
+    let aside = clear_the_way(disk, plan, place).await?;
     for planned in &plan.folders {
-        let path = match planned.dir.is_empty() {
-            true => place.to_path_buf(),
-            false => {
-                let (old, new) = (
-                    place.join(&planned.dir),
-                    place.join(folder(&planned.mailbox)),
-                );
-                if old != new && !disk.exists(&new).await? {
-                    disk.rename(&old, &new).await?;
-                }
-                new
-            }
-        };
-        let lists_at = match &plan.control {
-            Some(control) => planned.below(control),
-            None => path.clone(),
-        };
-        let mut steps = Vec::new();
-        for entry in list(disk, &path).await? {
-            let name = entry.name.to_string_lossy();
-            let is_ours = name.starts_with("palomar.") && name != COPIED;
-            if is_ours && !entry.is_dir {
-                let path = path.join(&entry.name);
-                steps.push(Step::Unlink { path });
-            }
+        let path = place.join(folder(&planned.mailbox));
+        let old = planned.below(place);
+        // Not there: it was renamed before.
+        if !planned.dir.is_empty() && old != path && disk.exists(&old).await? {
+            disk.rename(&old, &path).await?;
         }
-        let (uids, keywords) = Lists::original(disk, &lists_at).await?;
-        for (name, bytes) in [(UIDLIST, uids), (KEYWORDS, keywords)] {
-            steps.push(Step::Replace {
-                tmp: path.join(format!("{name}.new")),
-                to: path.join(name),
-                bytes,
-                rest: None,
-                pack: None,
-                modified: None,
-            });
-        }
-        all(disk, steps).await?;
+        clear_own(disk, &path).await?;
+        let (lists_from, lists_at) = match &plan.control {
+            Some(control) => (disk.foreign(), planned.below(control)),
+            None => (disk.clone(), path.clone()),
+        };
+        let (uids, keywords) = Lists::original(&lists_from, &lists_at).await?;
+        let list = |(name, bytes): (&str, Vec<u8>)| Step::Replace {
+            tmp: path.join(format!("{name}.new")),
+            to: path.join(name),
+            bytes,
+            rest: None,
+            pack: None,
+            modified: None,
+        };
+        let lists = [(UIDLIST, uids), (KEYWORDS, keywords)].map(list);
+        all(disk, lists.into()).await?;
     }
-    Ok(())
+    Ok(aside)
 }
 
 /// Removes what was only needed on the way.

@@ -17,6 +17,9 @@ pub(super) const KEY: &[u8] = b"plan";
 
 const VERSION: u8 = 1;
 
+/// Another program's lists may be so long: some two million messages of a folder.
+pub(super) const LIST_BYTES_MAX: u64 = 128 << 20;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub from: PathBuf,
@@ -48,8 +51,9 @@ impl Folder {
 }
 
 impl Plan {
-    /// Looks at the tree; changes nothing.
+    /// Looks at the tree, whose path is canonical; changes nothing.
     pub async fn of(disk: &Disk, request: &AdoptRequest) -> Result<Plan, AdoptError> {
+        let disk = &disk.foreign();
         let from = &request.from;
         if !disk.exists(from).await? {
             return Err(AdoptError::NoTree(from.clone()));
@@ -59,25 +63,23 @@ impl Plan {
         let mut found = Vec::new();
         for entry in &dirs {
             let is_hidden = entry.name.as_bytes().starts_with(b".");
-            let inside = list(disk, &from.join(&entry.name)).await?;
+            let inside = disk.names(&from.join(&entry.name)).await?;
             let has_mail = inside
                 .iter()
-                .any(|e| e.name == "cur" || e.name == "maildirfolder");
+                .any(|name| name == "cur" || name == "maildirfolder");
             match (is_hidden, has_mail) {
                 (true, true) => found.push(entry.name.clone()),
                 (false, true) => return Err(AdoptError::FsLayout(from.join(&entry.name))),
                 (_, false) => {}
             }
         }
-        let is_maildir = dirs
+        let is_maildir = entries
             .iter()
             .any(|entry| entry.name == "cur" || entry.name == "new");
         if !is_maildir && found.is_empty() {
             return Err(AdoptError::NotAMaildir(from.clone()));
         }
         let naming = Naming {
-            // Modified UTF-7 is ASCII: whoever has more wrote UTF-8.
-            utf8: found.iter().any(|dir| !dir.as_bytes().is_ascii()),
             escape: request.escape,
         };
         let folders = folders(&naming, &found);
@@ -105,7 +107,8 @@ impl Plan {
             w.bytes(&path(control));
         }
         w.u8(u8::from(self.copy));
-        w.u8(u8::from(self.naming.utf8));
+        // What was said of the folder names' encoding once.
+        w.u8(0);
         w.u32(u32::from(self.naming.escape));
         w.str(&self.uidl.to_string());
         w.count(self.folders.len());
@@ -130,7 +133,7 @@ impl Plan {
             _ => Some(PathBuf::from(os(r.bytes()?))),
         };
         let copy = r.u8()? != 0;
-        let utf8 = r.u8()? != 0;
+        r.u8()?;
         let escape = char::from_u32(r.u32()?).ok_or(Malformed)?;
         let uidl = r.str()?.parse().map_err(|_| Malformed)?;
         let mut folders = Vec::new();
@@ -146,7 +149,7 @@ impl Plan {
             from,
             control,
             copy,
-            naming: Naming { utf8, escape },
+            naming: Naming { escape },
             uidl,
             folders,
             subscriptions,
@@ -207,9 +210,9 @@ pub(super) async fn list(disk: &Disk, dir: &Path) -> Result<Vec<DirEntry>, DiskE
     }
 }
 
-/// A whole file; `None` where there is none.
+/// A whole list; `None` where there is none.
 pub(super) async fn read(disk: &Disk, path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
-    match disk.read(path).await {
+    match disk.read_at_most(path, LIST_BYTES_MAX).await {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind == DiskErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -222,10 +225,7 @@ mod tests {
 
     #[test]
     fn a_plan_is_read_back() {
-        let naming = Naming {
-            utf8: false,
-            escape: '\\',
-        };
+        let naming = Naming { escape: '\\' };
         let dirs = [".a", ".INBOX", ".R&-D", ".R&D", ".inbox", ".inbox.x"].map(OsString::from);
         let plan = Plan {
             from: PathBuf::from("/var/vmail/x"),

@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 
 use hashbrown::HashSet;
 
+use super::check::Want;
 use super::folder::{Candidate, Common, Found, Lists, Read, read_some, row};
 use super::plan::{KEY, NAMESPACE, Plan};
 use super::{AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, place};
 use crate::base::{Uid, UidValidity};
-use crate::runtime::{Disk, DiskErrorKind, Step};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, Step};
 use crate::store::account::{Numbers, folder_ops};
 use crate::store::checkpoint::checkpoint;
 use crate::store::journal::Class;
@@ -49,6 +50,8 @@ impl Remote {
         let partition = shard.partition(account.partition)?;
         let disk = shard.disk.clone().with_deadline(DISK_SPAN);
         let place = shard.layout.account(partition.id, account.account);
+        // A link that is renamed would leave the mail where no sync of ours covers it.
+        let request = &canonical(&disk, request).await?;
         let adoption = Adoption {
             shard,
             partition,
@@ -65,6 +68,23 @@ impl Remote {
         }
         adoption.run(request).await
     }
+}
+
+/// The same request, whatever links lead to the tree.
+async fn canonical(disk: &Disk, request: &AdoptRequest) -> Result<AdoptRequest, AdoptError> {
+    let no_tree = |error: DiskError| match error.kind {
+        DiskErrorKind::NotFound => AdoptError::NoTree(request.from.clone()),
+        _ => error.into(),
+    };
+    let control = match &request.control {
+        Some(control) => Some(disk.canonical(control).await?),
+        None => None,
+    };
+    Ok(AdoptRequest {
+        from: disk.canonical(&request.from).await.map_err(no_tree)?,
+        control,
+        ..request.clone()
+    })
 }
 
 pub(super) struct Adoption<'p> {
@@ -149,12 +169,17 @@ impl Adoption<'_> {
     // ---- the account is emptied, and held ----
 
     /// Takes an account without mail out of use: its empty folders go, the plan comes.
-    async fn begin(&self, request: &AdoptRequest) -> Result<Plan, AdoptError> {
-        let root = &self.shard.layout.root;
+    async fn begin(&mut self, request: &AdoptRequest) -> Result<Plan, AdoptError> {
+        let root = &self.disk.canonical(&self.shard.layout.root).await?;
         if request.from.starts_with(root) || root.starts_with(&request.from) {
             return Err(AdoptError::Inside(request.from.clone()));
         }
         let mut plan = Plan::of(&self.disk, request).await?;
+        let want = match plan.copy {
+            true => Want::Readable,
+            false => Want::Ours,
+        };
+        self.check(&plan, want).await?;
         if !plan.copy {
             place::may_move(&self.disk, &plan.from).await?;
         }
@@ -229,7 +254,8 @@ impl Adoption<'_> {
             let sync = async || self.sync().await;
             self.report.copied = place::bring(&self.disk, plan, &self.place, &sync).await?;
         }
-        place::prepare(&self.disk, plan, &self.place).await?;
+        let aside = place::prepare(&self.disk, plan, &self.place).await?;
+        self.tell_aside(&aside);
         // Whatever the other program did not sync, and the names that folders have now.
         self.sync().await?;
         self.make_mailboxes(plan).await?;
@@ -253,7 +279,9 @@ impl Adoption<'_> {
         for planned in &plan.folders {
             let path = self.place.join(folder(&planned.mailbox));
             let uids = Lists::copied(&self.disk, &path).await?.uids;
-            let numbers = uids.map(|l| (UidValidity(l.uidvalidity), Uid(l.uidnext)));
+            let numbers = uids
+                .filter(|l| l.uidvalidity > 0)
+                .map(|l| (UidValidity(l.uidvalidity), Uid(l.uidnext)));
             numbering.push((planned.mailbox.clone(), numbers));
         }
         let (shard, partition, id) = (&self.shard, &self.partition, self.account.account);
@@ -273,7 +301,7 @@ impl Adoption<'_> {
             let path = self.place.join(folder(&planned.mailbox));
             for sub in ["cur", "new"] {
                 let entries = super::plan::list(&self.disk, &path.join(sub)).await?;
-                self.progress.of += entries.iter().filter(|e| !e.is_dir).count() as u64;
+                self.progress.of += entries.iter().filter(|e| e.is_file).count() as u64;
             }
         }
         (self.tell)(self.progress);

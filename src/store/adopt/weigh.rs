@@ -18,8 +18,8 @@ pub(super) struct Weighed {
 }
 
 const PIECE_BYTES: usize = 64 << 10;
-/// What a compressed file may come to: a larger one is damaged or a trap.
-const UNPACKED_BYTES_MAX: u64 = 1 << 30;
+/// What a file may have, or may come to: a larger one is damaged or a trap.
+const FILE_BYTES_MAX: u64 = 1 << 30;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
@@ -76,39 +76,58 @@ impl Scale {
     }
 }
 
-/// Reads a message file. One that is compressed (Dovecot's mail_compress, zlib) is taken for what
+/// Gives on what is read, and weighs it as it is.
+struct Tee<'t> {
+    from: &'t mut dyn Read,
+    raw: &'t mut Scale,
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.from.read(into)?;
+        self.raw.feed(&into[..n]);
+        match self.raw.stored > FILE_BYTES_MAX {
+            true => Err(io::ErrorKind::FileTooLarge.into()),
+            false => Ok(n),
+        }
+    }
+}
+
+/// Reads a message file, a piece at a time. One that is compressed (Dovecot's mail_compress, zlib) is taken for what
 /// is in it, unless its name says that its length as it is is the message's.
 pub(super) fn weigh(path: &Path, file: &mut dyn Read) -> io::Result<Weighed> {
     let mut head = Vec::new();
     file.take(ZSTD.len() as u64).read_to_end(&mut head)?;
-    let mut scale = Scale::new();
+    let mut raw = Scale::new();
     if !head.starts_with(&GZIP) && !head.starts_with(&ZSTD) {
-        scale.feed(&head);
-        scale.feed_all(file, u64::MAX)?;
-        return Ok(scale.weighed());
+        raw.feed(&head);
+        raw.feed_all(file, FILE_BYTES_MAX)?;
+        return Ok(raw.weighed());
     }
-    let mut raw = head;
-    file.read_to_end(&mut raw)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let base = name.split(':').next().unwrap_or_default();
-    let len = raw.len() as u64;
-    let is_packed = said_size(base) != Some(len) && unpack(&raw, &mut scale).is_ok();
+    let is_gzip = head.starts_with(&GZIP);
+    let mut unpacked = Scale::new();
+    let mut whole = head.as_slice().chain(file);
+    let mut tee = Tee {
+        from: &mut whole,
+        raw: &mut raw,
+    };
+    let outcome = unpack(is_gzip, &mut tee, &mut unpacked);
+    // What did not unpack is weighed as it is, to its end.
+    io::copy(&mut tee, &mut io::sink())?;
+    let is_packed = said_size(base) != Some(raw.stored) && outcome.is_ok();
     // A file as long as its message is read as it is (`store::packed`).
-    if is_packed && scale.stored != len {
-        return Ok(scale.weighed());
+    match is_packed && unpacked.stored != raw.stored {
+        true => Ok(unpacked.weighed()),
+        false => Ok(raw.weighed()),
     }
-    let mut scale = Scale::new();
-    scale.feed(&raw);
-    Ok(scale.weighed())
 }
 
-fn unpack(raw: &[u8], scale: &mut Scale) -> io::Result<()> {
-    match raw.starts_with(&GZIP) {
-        true => scale.feed_all(
-            &mut flate2::read::MultiGzDecoder::new(raw),
-            UNPACKED_BYTES_MAX,
-        ),
-        false => scale.feed_all(&mut zstd::Decoder::new(raw)?, UNPACKED_BYTES_MAX),
+fn unpack(is_gzip: bool, from: &mut Tee<'_>, scale: &mut Scale) -> io::Result<()> {
+    match is_gzip {
+        true => scale.feed_all(&mut flate2::read::MultiGzDecoder::new(from), FILE_BYTES_MAX),
+        false => scale.feed_all(&mut zstd::Decoder::new(from)?, FILE_BYTES_MAX),
     }
 }
 
@@ -142,7 +161,9 @@ mod tests {
             check("cur/1.h:2,S", packed, LETTER);
             let said = format!("cur/1.h,S={}:2,", packed.len());
             check(&said, packed, packed);
-            // Cut off: it is what it is.
+            // With something behind it, and cut off: it is what it is.
+            let more = [&packed[..], b"no more of it"].concat();
+            check("cur/1.h,S=17:2,", &more, &more);
             let cut = &packed[..packed.len() - 2];
             check("cur/1.h,S=17:2,", cut, cut);
         }

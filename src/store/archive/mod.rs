@@ -7,6 +7,9 @@
 //! to know it again is a value of the account ([`Source`]). Files are looked at when a session
 //! begins ([`scan`]): one that has grown gives more rows, one that is another begins anew.
 //!
+//! Users may be able to write where their files are: what is theirs is read by a disk that follows
+//! no link, below a directory that is canonical, and only regular files are opened.
+//!
 //! Invariants: nothing here ever writes to an archive file; archive messages do not count in a
 //! quota; memory is bounded by windows and the rows of one record.
 
@@ -16,9 +19,11 @@ mod scan;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::bytes::{Malformed, Reader, Writer};
 use super::catalogue::AccountState;
@@ -27,6 +32,7 @@ use crate::runtime::local::Semaphore;
 use crate::wire::mbox::Dialect;
 
 pub(super) use read::{ArchiveBody, Cursor};
+pub(super) use scan::read_again;
 
 /// Of account values; the key is the mailbox's id.
 pub(super) const NAMESPACE: &str = "archive";
@@ -150,16 +156,42 @@ pub(super) struct Looks {
     /// Files are read, and unpacked, one at a time.
     reading: Semaphore,
     unpacking: Semaphore,
+    /// One shard unpacks at a time.
+    unpacks: Arc<AtomicBool>,
+    /// What was told of already: links and the like.
+    passed_over: RefCell<HashSet<PathBuf>>,
 }
 
+/// Paths that are remembered as told of.
+const PASSED_OVER_MAX: usize = 1_000;
+
 impl Looks {
-    pub fn new() -> Self {
+    pub fn new(unpacks: Arc<AtomicBool>) -> Self {
         Looks {
             last: RefCell::default(),
             reading: Semaphore::new(1),
             unpacking: Semaphore::new(1),
+            unpacks,
+            passed_over: RefCell::default(),
         }
     }
+
+    /// Says once that a name is passed over.
+    fn pass_over(&self, path: &Path, why: &str) {
+        let mut told = self.passed_over.borrow_mut();
+        if told.len() < PASSED_OVER_MAX && told.insert(path.to_owned()) {
+            tracing::warn!(path = %path.display(), why, "archive passed over");
+        }
+    }
+}
+
+/// What of a template stands above all that is a user's: links in it are the administrator's.
+fn above_users(template: &Path) -> PathBuf {
+    let plain = |part: &std::path::Component<'_>| {
+        let text = part.as_os_str().as_encoded_bytes();
+        !text.contains(&b'%')
+    };
+    template.components().take_while(plain).collect()
 }
 
 /// The directory of one user's archives: `%u` is the address, `%n` what stands before its `@`, `%d`
@@ -210,6 +242,16 @@ mod tests {
         check("/srv/%n", "../x@example.org", None);
         check("/srv/%n", "a/b@example.org", None);
         check("/srv/%n", "ana", None);
+    }
+
+    #[test]
+    fn what_is_above_users() {
+        let check = |template: &str, want: &str| {
+            assert_eq!(above_users(Path::new(template)), Path::new(want));
+        };
+        check("/srv/mbox/%d/%n", "/srv/mbox");
+        check("/srv/of-%n/mbox", "/srv");
+        check("/srv", "/srv");
     }
 
     #[test]

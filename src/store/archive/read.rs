@@ -40,11 +40,12 @@ pub(super) async fn open(shard: &Shard, source: &Source) -> Result<(DiskFile, u6
         DiskErrorKind::NotFound => StoreError::Busy,
         _ => disk_error(&error),
     };
+    let disk = shard.disk.foreign();
     match source.packed {
-        Packed::Plain => shard.disk.open_sized(&source.path).await.map_err(gone),
+        Packed::Plain => disk.open_sized(&source.path).await.map_err(gone),
         Packed::Compressed => {
-            let len = shard.disk.file_len(&source.path).await.map_err(gone)?;
-            let modified: UnixMs = shard.disk.modified(&source.path).await.map_err(gone)?;
+            let len = disk.file_len(&source.path).await.map_err(gone)?;
+            let modified: UnixMs = disk.modified(&source.path).await.map_err(gone)?;
             cache::open(shard, source, len, modified).await
         }
     }

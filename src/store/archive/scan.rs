@@ -5,13 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ABOVE, NAMESPACE, PROOF_BYTES, Packed, Source, directory_of, key, read, source_of};
+use super::{
+    ABOVE, NAMESPACE, PROOF_BYTES, Packed, Source, above_users, directory_of, key, read, source_of,
+};
 use crate::base::{AccountId, Deadline, MailboxId, Uid, UnixMs};
-use crate::runtime::{DiskFile, now, sleep, spawn_in, unix_now, yield_if_needed};
-use crate::store::account::{Account, Numbers};
+use crate::runtime::{DiskErrorKind, DiskFile, now, sleep, spawn_in, unix_now, yield_if_needed};
+use crate::store::account::{Account, Numbers, under_way};
 use crate::store::flags::Flags;
 use crate::store::journal::Class;
-use crate::store::mailbox::disk_error;
+use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::maildir::is_good;
 use crate::store::partition::Partition;
 use crate::store::shard::Shard;
@@ -51,7 +53,9 @@ impl Account {
     pub async fn look_for_archives(&self, address: &str) {
         let (shard, partition) = (self.shard().clone(), self.partition().clone());
         let template = shard.cfg.archives.as_deref();
-        let Some(dir) = template.and_then(|template| directory_of(template, address)) else {
+        let Some((template, dir)) =
+            template.and_then(|template| Some((template, directory_of(template, address)?)))
+        else {
             return;
         };
         let account = self.id();
@@ -62,7 +66,13 @@ impl Account {
                 return;
             }
         }
-        let listing = list(&shard, &partition, account, &dir);
+        let above = above_users(template);
+        let listing = async {
+            let canonical = shard.disk.canonical(&above).await;
+            let canonical = canonical.map_err(|e| disk_error(&e))?;
+            let dir = canonical.join(dir.strip_prefix(&above).unwrap_or(&dir));
+            list(&shard, &partition, account, &dir).await
+        };
         let until = Deadline::after(now(), LIST_SPAN);
         let found = match crate::runtime::deadline(until, listing).await {
             Ok(Ok(found)) => found,
@@ -140,10 +150,16 @@ async fn list(
 ) -> Result<Vec<Found>, StoreError> {
     let mut found = Vec::new();
     let mut dirs = vec![(dir.to_owned(), ABOVE.to_owned(), 0)];
+    let disk = shard.disk.foreign();
     while let Some((dir, above, depth)) = dirs.pop() {
-        // Nobody made it: there are no archives.
-        let Ok(entries) = shard.disk.list(&dir).await else {
-            continue;
+        let entries = match disk.list(&dir).await {
+            Ok(entries) => entries,
+            // Nobody made it: there are no archives.
+            Err(error) if error.kind == DiskErrorKind::NotFound => continue,
+            Err(error) => {
+                shard.archives.pass_over(&dir, &error.to_string());
+                continue;
+            }
         };
         for entry in entries {
             let Some(file) = entry.name.to_str().filter(|name| !name.starts_with('.')) else {
@@ -153,7 +169,10 @@ async fn list(
             if entry.is_dir && depth < DEPTH_MAX {
                 let level = file.strip_suffix(".sbd").unwrap_or(file);
                 dirs.push((path, format!("{above}/{level}"), depth + 1));
-            } else if !entry.is_dir && found.len() < FILES_MAX && !file.ends_with(".msf") {
+            } else if !entry.is_dir && !entry.is_file {
+                let why = "a symbolic link, or no regular file";
+                shard.archives.pass_over(&path, why);
+            } else if entry.is_file && found.len() < FILES_MAX && !file.ends_with(".msf") {
                 let name = format!("{above}/{}", stem(file));
                 found.push(Found { path, name });
             }
@@ -193,7 +212,7 @@ fn is_known(partition: &Partition, account: AccountId, name: &str) -> bool {
 
 /// What the file is by its first octets; `None` where it is no mbox file.
 async fn packing(shard: &Shard, path: &Path) -> Option<Packed> {
-    let (file, len) = shard.disk.open_sized(path).await.ok()?;
+    let (file, len) = shard.disk.foreign().open_sized(path).await.ok()?;
     let first = file.read_at(LOOK_BYTES.min(len as usize), 0).await.ok()?;
     match first[..] {
         [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Packed::Compressed),
@@ -211,6 +230,9 @@ async fn make(
         return Ok(());
     }
     let mut bar = shard.bar(partition, account).await?;
+    if under_way(partition, account) {
+        return Err(StoreError::Busy);
+    }
     let mut numbers = Numbers::of(partition);
     let mut ops = Vec::new();
     for (one, packed) in new {
@@ -260,10 +282,14 @@ async fn look(
     let Some((mut mailbox, mut source)) = current(partition, account, &found.name) else {
         return Ok(());
     };
+    let is_moved = source.path != found.path;
     source.path.clone_from(&found.path);
     let (len, modified) = stat(shard, &found.path).await?;
     if (len, modified) == (source.len, source.modified) {
-        return Ok(());
+        return match is_moved {
+            true => note_path(shard, partition, account, (mailbox, &source)).await,
+            false => Ok(()),
+        };
     }
     if unix_now().0 - modified.0 < STILL.as_millis() as i64 {
         sleep(STILL).await;
@@ -284,17 +310,51 @@ async fn look(
 }
 
 async fn stat(shard: &Shard, path: &Path) -> Result<(u64, UnixMs), StoreError> {
-    let len = shard
-        .disk
-        .file_len(path)
-        .await
-        .map_err(|e| disk_error(&e))?;
-    let modified = shard
-        .disk
-        .modified(path)
-        .await
-        .map_err(|e| disk_error(&e))?;
+    let disk = shard.disk.foreign();
+    let len = disk.file_len(path).await.map_err(|e| disk_error(&e))?;
+    let modified = disk.modified(path).await.map_err(|e| disk_error(&e))?;
     Ok((len, modified))
+}
+
+/// The same file is elsewhere, or is called otherwise.
+async fn note_path(
+    shard: &Shard,
+    partition: &Rc<Partition>,
+    account: AccountId,
+    (mailbox, source): (MailboxId, &Source),
+) -> Result<(), StoreError> {
+    shard.turn(partition, &[account]).await?;
+    partition.mailbox(account, mailbox)?;
+    let ops = vec![set(account, mailbox, Some(source))];
+    let ticket = shard.submit(partition, ops, Vec::new(), Class::Change)?;
+    shard.commit(ticket).await
+}
+
+/// Rows of the mailbox were lost with its index: another of its name has all that is in the file
+/// after the next look.
+pub(in crate::store) async fn read_again(
+    shard: &Shard,
+    partition: &Rc<Partition>,
+    mailbox: &Mailbox,
+) {
+    let (account, name) = (mailbox.account, mailbox.meta.borrow().name.clone());
+    let outcome = async {
+        let until = Deadline::after(now(), TURN_WAIT);
+        let turn = shard.archives.reading.acquire(1, until).await;
+        let _turn = turn.map_err(|_| StoreError::Late)?;
+        let known = current(partition, account, &name);
+        let Some((id, source)) = known.filter(|(id, _)| *id == mailbox.id) else {
+            return Ok(());
+        };
+        let source = Source::unread(&source.path, source.packed);
+        replace(shard, partition, account, (id, &name), &source).await?;
+        shard.archives.last.borrow_mut().remove(&account);
+        Ok(())
+    };
+    let outcome: Result<(), StoreError> = outcome.await;
+    if let Err(why) = outcome {
+        tracing::warn!(?why, %account, name, "an archive lacks messages: its index was lost");
+    }
 }
 
 fn current(partition: &Partition, account: AccountId, name: &str) -> Option<(MailboxId, Source)> {

@@ -15,6 +15,7 @@ mod marks;
 mod prune;
 mod read;
 mod restore;
+mod span;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

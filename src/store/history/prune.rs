@@ -8,9 +8,10 @@ use std::time::Duration;
 use futures_lite::future::or;
 use hashbrown::HashSet;
 
+use super::span::Span;
 use super::{Day, day_file, kept_partition};
 use crate::base::PartitionId;
-use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, sleep, unix_now};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, now, sleep, unix_now};
 use crate::store::doom::Doomed;
 use crate::store::maildir::Layout;
 use crate::store::owned::{Owned, count};
@@ -26,17 +27,37 @@ const REST: Duration = Duration::from_millis(50);
 
 /// Removes what is over, until the gate closes.
 pub(in crate::store) async fn run(shard: Rc<Shard>) {
+    let (disk, layout) = (&shard.disk, &shard.layout);
+    let mut span = Span::load(disk, layout, shard.id).await;
     let mut wait = FIRST_AFTER;
+    let mut looked = now();
     loop {
         or(sleep(wait), shard.gate.closing()).await;
         if shard.gate.is_closed() {
             return;
         }
         wait = PRUNE_EVERY;
-        if let Err(error) = prune(&shard, Day::of(unix_now())).await {
+        let uptime = now().duration_since(looked);
+        looked += uptime;
+        if let Err(error) = look(&shard, &mut span, uptime).await {
             tracing::warn!(%error, "days of removed messages that are over are still there");
         }
     }
+}
+
+/// Removes what a day of looks at the clock agrees on.
+async fn look(shard: &Shard, span: &mut Span, uptime: Duration) -> Result<(), DiskError> {
+    let today = Day::of(unix_now());
+    let agreed = span.look(today, uptime);
+    // Where nothing is to be kept, it does not matter what day it is.
+    let keeps_nothing = shard.owned.keep_days.get() == 0;
+    if let Some(day) = agreed.or(keeps_nothing.then_some(today)) {
+        prune(shard, day).await?;
+    }
+    if agreed.is_some() {
+        span.begin_anew(today);
+    }
+    span.save(&shard.disk, &shard.layout, shard.id).await
 }
 
 /// One pass. With nothing to keep any more, all goes.

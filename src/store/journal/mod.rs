@@ -22,6 +22,7 @@ mod ring;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::ops::Range;
@@ -31,15 +32,17 @@ use std::time::Duration;
 
 use super::Record;
 use crate::base::BATCH_BYTES_MAX;
-use writer::Core;
+use writer::{Core, Reading};
 
 pub use error::JournalError;
 pub use inspect::{Inspected, Look, Onlooker, Seen, inspect};
 pub use readers::{LostPlace, Reader, ReaderStats};
 pub use recover::{
-    Recorded, Recovered, Report, SlotFiles, TornTail, recover, recover_telling, retire,
+    Recorded, Recovered, Report, SlotFiles, TornTail, give_up_slot, recover, recover_telling,
+    retire, retire_all,
 };
 pub use repair::{Loss, cut, losses};
+pub use verify::Rot;
 pub use writer::{Journal, Stats, Ticket};
 
 /// A record's frame, at most. Whoever makes larger ones splits the command.
@@ -57,6 +60,9 @@ pub struct JournalConfig {
     pub slot_bytes: u64,
     /// Slot files of one stream, at most; they are made as they are needed.
     pub slots_max: u32,
+    /// No further slot file is made while less would be left on the file system after it; the first
+    /// two, without which nothing goes on, always. 0: as long as there is room.
+    pub free_bytes_min: u64,
     /// Slots that a reader may be behind before it loses its place; never above half of
     /// `slots_max`.
     pub reader_slots_max: u32,
@@ -76,6 +82,7 @@ impl JournalConfig {
             root,
             slot_bytes: 64 << 20,
             slots_max: 16,
+            free_bytes_min: 0,
             reader_slots_max: 4,
             streams,
             batch_bytes_max: BATCH_BYTES_MAX,

@@ -208,6 +208,43 @@ pub async fn retire(
     Ok(())
 }
 
+/// After a clean end: every stream is drained, takes nothing more, and a durable checkpoint covers
+/// all of it. So nothing of this life's chains is ever read again, and damage in them harms nobody.
+/// `epoch` is raised with `retired`, which stays below it: a Palomar of before reads that, too.
+pub async fn retire_all(disk: &Disk, root: &Path, epoch: Epoch) -> Result<(), JournalError> {
+    let there = epoch::read(disk, root).await?;
+    let Some(raised) = epoch.0.checked_add(1).filter(|_| {
+        // Another process may have it by now: its chains are not ours to retire.
+        there.is_some_and(|epochs| epochs.epoch == epoch)
+    }) else {
+        let path = epoch::path(root);
+        return Err(JournalError::Epoch { path });
+    };
+    let epochs = Epochs {
+        epoch: Epoch(raised),
+        retired: epoch,
+    };
+    epoch::write(disk, root, epochs).await
+}
+
+/// Removes one slot file that nobody will read again, for a start that finds no room: the oldest of
+/// a stream that keeps another. False where there is none.
+pub async fn give_up_slot(disk: &Disk, root: &Path) -> Result<bool, JournalError> {
+    let epochs = epoch::read(disk, root).await?;
+    let retired = epochs.map_or(Epoch(0), |epochs| epochs.retired);
+    for stream in slot::streams(disk, root).await? {
+        // In the order of their sequences: the last one tells which comes next.
+        let slots = slot::scan(disk, root, stream).await?;
+        if let [oldest, _, ..] = slots.as_slice()
+            && oldest.header.epoch <= retired
+        {
+            disk.unlink(&oldest.path).await?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 #[derive(Default)]
 struct Gathered {
     records: Vec<Recorded>,

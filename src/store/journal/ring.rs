@@ -31,6 +31,7 @@ pub(super) struct Ring {
     epoch: Epoch,
     slot_bytes: u64,
     slots_max: u32,
+    free_bytes_min: u64,
     state: RefCell<State>,
     closed: Cell<bool>,
     /// A slot became ready, or will not.
@@ -60,6 +61,8 @@ struct Free {
 /// How long to wait before a full file system is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 const ZEROS_BYTES: u64 = 1 << 20;
+/// One is written to while the other becomes ready.
+const FILES_MIN: usize = 2;
 
 impl Ring {
     /// Takes over the files of a stream whose former chains are retired, and makes one ready.
@@ -105,6 +108,7 @@ impl Ring {
             epoch,
             slot_bytes: cfg.slot_bytes,
             slots_max: cfg.slots_max,
+            free_bytes_min: cfg.free_bytes_min,
             state: RefCell::new(state),
             closed: Cell::new(false),
             changed: Notify::new(),
@@ -184,6 +188,24 @@ impl Ring {
         if freed {
             self.work.notify_all();
         }
+    }
+
+    /// Takes the headers from files that were used in this life and are free, oldest first, so
+    /// that no start reads what is in them. Meanwhile none of them is used again.
+    pub async fn erase_free(&self) -> Result<(), DiskError> {
+        let taken = std::mem::take(&mut self.state.borrow_mut().free);
+        let mut outcome = Ok(());
+        for free in &taken {
+            if let (Some(file), Ok(())) = (&free.file, &outcome) {
+                outcome = match file.write_at(vec![0; BLOCK], 0).await {
+                    Ok(_) => file.fdatasync().await,
+                    Err(error) => Err(error),
+                };
+            }
+        }
+        self.state.borrow_mut().free.extend(taken);
+        self.work.notify_all();
+        outcome
     }
 
     /// A live slot, to read from.
@@ -269,8 +291,31 @@ impl Ring {
         Ok(())
     }
 
+    /// Whether another file leaves enough for others: what lies in the live slots may have to be
+    /// written once more, as files.
+    async fn may_grow(&self) -> bool {
+        let (files, live) = {
+            let state = self.state.borrow();
+            (state.files.len(), state.live.len() as u64)
+        };
+        if self.free_bytes_min == 0 || files < FILES_MIN {
+            return true;
+        }
+        let needed = (live + 1) * self.slot_bytes + self.free_bytes_min;
+        // A disk that does not say is tried.
+        let free = self.disk.free_bytes().await;
+        free.map_or(true, |free| free >= needed)
+    }
+
     /// A new file: zeros, fsync, and only then its name made durable.
     async fn make_file(&self) -> Result<(u32, DiskFile), DiskError> {
+        if !self.may_grow().await {
+            return Err(DiskError {
+                op: crate::runtime::DiskOp::Open,
+                path: self.dir.clone(),
+                kind: DiskErrorKind::Full,
+            });
+        }
         let number = {
             let state = self.state.borrow();
             (0..self.slots_max).find(|number| !state.files.contains(number))

@@ -51,7 +51,7 @@ impl Header {
     }
 
     /// `None` for a slot that is not in use: zeros, or a header that was cut off by a crash.
-    fn decode(block: &[u8], path: &Path) -> Result<Option<Header>, JournalError> {
+    pub fn decode(block: &[u8], path: &Path) -> Result<Option<Header>, JournalError> {
         for at in [0, SECOND_COPY] {
             let Some(head) = block.get(at..at + HEADER_BYTES) else {
                 continue;

@@ -35,7 +35,7 @@ const LAST_SLOT_COMPLETION_PERMILLE: u64 = 900;
 /// One shard's journal. Clones are handles to the same one; its tasks end with the last.
 #[derive(Clone)]
 pub struct Journal {
-    core: Rc<Core>,
+    pub(super) core: Rc<Core>,
     _life: Rc<Life>,
 }
 
@@ -95,9 +95,9 @@ struct Tail {
 }
 
 pub(super) struct Core {
-    cfg: JournalConfig,
-    stream: u16,
-    ring: Ring,
+    pub(super) cfg: JournalConfig,
+    pub(super) stream: u16,
+    pub(super) ring: Ring,
     sink: Rc<dyn Apply>,
     /// Oldest first; the last one collects.
     queue: RefCell<VecDeque<Collecting>>,
@@ -110,13 +110,17 @@ pub(super) struct Core {
     in_flight: Cell<bool>,
     /// The last batch is a seal, or there is none.
     sealed: Cell<bool>,
-    seal_now: Cell<bool>,
-    closed: Cell<bool>,
-    poisoned: Cell<bool>,
+    pub(super) seal_now: Cell<bool>,
+    /// A damaged slot, which nothing more is written to; 0 is none.
+    pub(super) left: Cell<u64>,
+    pub(super) closed: Cell<bool>,
+    /// Nothing more is taken: the last checkpoint of this life is on its way.
+    ended: Cell<bool>,
+    pub(super) poisoned: Cell<bool>,
     reason: RefCell<Option<DiskError>>,
     stats: Cell<Stats>,
     /// For the commit task.
-    wake: Notify,
+    pub(super) wake: Notify,
     /// From the commit task: a batch is done, or all is over.
     idle: Notify,
 }
@@ -242,6 +246,18 @@ impl Journal {
         }
     }
 
+    /// Encoded records that wait for the disk.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.core.queued_bytes.get() as u64
+    }
+
+    /// No slot is ready, and there is no room for another: only a checkpoint helps.
+    #[must_use]
+    pub fn starved(&self) -> bool {
+        self.core.ring.starved()
+    }
+
     /// How full the ring is, in thousandths.
     #[must_use]
     pub fn fill_permille(&self) -> u32 {
@@ -253,6 +269,12 @@ impl Journal {
     pub fn unreleased_permille(&self) -> u32 {
         let permille = self.core.used_permille(self.core.released.get());
         u32::try_from(permille).unwrap_or(u32::MAX)
+    }
+
+    /// From now on every record is refused, with `Busy`. What a drain and a checkpoint cover after
+    /// this is all that there ever was.
+    pub fn end(&self) {
+        self.core.ended.set(true);
     }
 
     /// Returns when everything appended so far is durable, applied and sealed.
@@ -309,9 +331,9 @@ impl Journal {
 }
 
 /// A read in progress keeps its slot; the last one to leave lets it go, also when cancelled.
-struct Reading<'a> {
-    slot: Option<Rc<Slot>>,
-    core: &'a Core,
+pub(super) struct Reading<'a> {
+    pub slot: Option<Rc<Slot>>,
+    pub core: &'a Core,
 }
 
 impl Drop for Reading<'_> {
@@ -405,7 +427,9 @@ impl Core {
             in_flight: Cell::new(false),
             sealed: Cell::new(true),
             seal_now: Cell::new(false),
+            left: Cell::new(0),
             closed: Cell::new(false),
+            ended: Cell::new(false),
             poisoned: Cell::new(false),
             reason: RefCell::default(),
             stats: Cell::default(),
@@ -418,7 +442,7 @@ impl Core {
         if self.poisoned.get() {
             return Err(StoreError::Poisoned);
         }
-        if self.queued_bytes.get() > QUEUED_BYTES_MAX {
+        if self.ended.get() || self.queued_bytes.get() > QUEUED_BYTES_MAX {
             return Err(StoreError::Busy);
         }
         let most = match class {
@@ -565,11 +589,12 @@ impl Core {
             if self.closed.get() || self.poisoned.get() {
                 return Err(Stopped::Closed);
             }
-            let (offset, oldest) = {
+            let (offset, oldest, slot) = {
                 let tail = self.tail.borrow();
-                (tail.offset, tail.oldest)
+                (tail.offset, tail.oldest, tail.slot.sequence)
             };
-            if offset + need as u64 <= most {
+            let leaves = self.left.get() == slot && self.ring.has_ready();
+            if offset + need as u64 <= most && !leaves {
                 return Ok(());
             }
             if self.ring.has_ready() {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::index::Index;
 use super::log::{self, LogOp, align, replay_telling};
 use super::snapshot::Snapshot;
-use super::{IndexFiles, Mailbox, Pending, disk_error, wants_letters};
+use super::{IndexFiles, Mailbox, Pending, disk_error, is_out_of_files, wants_letters};
 use crate::base::{Deadline, Uid};
 use crate::runtime::local::Permit;
-use crate::runtime::{Disk, Step, now, unix_now, yield_if_needed};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, now, sleep, unix_now, yield_if_needed};
 use crate::store::StoreError;
 use crate::store::bytes::Malformed;
 
@@ -19,6 +19,13 @@ const LOG_BYTES_MIN: u64 = 64 << 10;
 const ROW_BYTES: u64 = 96;
 /// Longest wait for another task that reads or writes the same index.
 const INDEX_WAIT: Duration = Duration::from_secs(30);
+/// Between attempts to read it.
+const READ_AGAIN_AFTER: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
 /// Octets of the log that are applied at once on a shard; more is done on another thread.
 const TAIL_BYTES_MAX: usize = 64 << 10;
 /// And that are written at once.
@@ -97,7 +104,7 @@ impl Mailbox {
             partition: self.partition,
             since: unix_now(),
         };
-        let mut found = self.read_files(disk).await?.map_err(damaged)?;
+        let mut found = self.read_again(disk).await?.map_err(damaged)?;
         // What was applied meanwhile stands in the pending bytes, from where it was read on.
         let mut applied = 0;
         loop {
@@ -128,8 +135,22 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Damage stays, but an error of the disk may pass: an index that is made anew has lost what
+    /// its files would say a moment later.
+    async fn read_again(&self, disk: &Disk) -> Result<Result<Found, Malformed>, StoreError> {
+        for pause in READ_AGAIN_AFTER {
+            match self.read_files(disk).await {
+                Err(e) if matches!(e.kind, DiskErrorKind::Io(n) if !is_out_of_files(n)) => {
+                    sleep(pause).await;
+                }
+                read => return read.map_err(|e| disk_error(&e)),
+            }
+        }
+        self.read_files(disk).await.map_err(|e| disk_error(&e))
+    }
+
     /// What the files hold, or a snapshot that waits to be one of them.
-    async fn read_files(&self, disk: &Disk) -> Result<Result<Found, Malformed>, StoreError> {
+    async fn read_files(&self, disk: &Disk) -> Result<Result<Found, Malformed>, DiskError> {
         let generation = self.meta.borrow().generation;
         let (waiting, written) = {
             let pending = self.pending.borrow();
@@ -164,8 +185,7 @@ impl Mailbox {
             found.stale = stale.map(|at| index.uids()[at]).collect();
             Ok(found)
         };
-        let read = disk.read_each(paths, build).await;
-        read.map_err(|e| disk_error(&e))
+        disk.read_each(paths, build).await
     }
 
     /// True when the next checkpoint should write the index anew.

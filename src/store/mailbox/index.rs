@@ -1,5 +1,6 @@
 //! The rows of one mailbox in memory.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::extra::Extra;
@@ -385,8 +386,13 @@ impl Index {
         index
     }
 
-    /// Removes rows by ascending position, at `modseq`. Entries of version 1 of the log have none.
+    /// Removes rows by position, ascending and each once, at `modseq`. Entries of version 1 of the
+    /// log have none.
     pub fn remove(&mut self, positions: &[usize], modseq: Option<ModSeq>) {
+        if !positions.is_sorted_by(|one, two| one < two) {
+            let sorted: BTreeSet<usize> = positions.iter().copied().collect();
+            return self.remove(&Vec::from_iter(sorted), modseq);
+        }
         for &at in positions {
             self.total.sub(self.weight(at));
             self.extras -= usize::from(self.extra(at).is_some());

@@ -368,6 +368,7 @@ pub(super) fn disk_error(error: &crate::runtime::DiskError) -> StoreError {
         DiskErrorKind::Late => StoreError::Late,
         DiskErrorKind::Io(errno) if is_out_of_files(errno) => StoreError::Busy,
         DiskErrorKind::NotFound | DiskErrorKind::Exists | DiskErrorKind::Io(_) => {
+            tracing::debug!(%error, "what is not on the disk as it should be");
             StoreError::Damaged {
                 partition: PartitionId::default(),
                 since: unix_now(),

@@ -17,8 +17,6 @@ const STEM_BYTES_KEPT: usize = 100;
 /// How folders of a tree are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Naming {
-    /// UTF-8 as it is (Dovecot's `UTF-8` in mail_location), not modified UTF-7.
-    pub utf8: bool,
     /// Before two hex digits (`mailbox_list_storage_escape_char`, listescape).
     pub escape: char,
 }
@@ -51,10 +49,11 @@ impl Naming {
     }
 
     fn level(&self, level: &str) -> String {
-        let decoded = match self.utf8 {
-            true => level.into(),
-            // Not the form that modified UTF-7 has: then it is what it looks like.
-            false => decode_utf7(level.as_bytes()).unwrap_or(level.into()),
+        // Modified UTF-7 is ASCII: whoever has more wrote UTF-8 (Dovecot's `UTF-8` in
+        // mail_location), at this level. What has not its form either is what it looks like.
+        let decoded = match level.is_ascii() {
+            true => decode_utf7(level.as_bytes()).unwrap_or(level.into()),
+            false => level.into(),
         };
         let plain = |c: char| match c {
             c if c.is_control() || matches!(c, '*' | '%' | '/') => '_',
@@ -223,14 +222,7 @@ mod tests {
     use super::*;
     use crate::store::maildir::{file_name, folder};
 
-    const DOVECOT: Naming = Naming {
-        utf8: false,
-        escape: '\\',
-    };
-    const UTF8: Naming = Naming {
-        utf8: true,
-        escape: '\\',
-    };
+    const DOVECOT: Naming = Naming { escape: '\\' };
 
     #[test]
     fn folders_as_others_write_them() {
@@ -251,13 +243,15 @@ mod tests {
         check(DOVECOT, "..x..y.", "x/y");
         check(DOVECOT, "...", "_");
         check(DOVECOT, ".a\\2fb", "a_b");
-        check(UTF8, ".Entwürfe.R&-D", "Entwürfe/R&-D");
+        // One that is UTF-8 does not make others so.
+        check(DOVECOT, ".Entwürfe.R&-D", "Entwürfe/R&D");
+        check(DOVECOT, ".Entwürfe & mehr", "Entwürfe & mehr");
     }
 
     #[test]
     fn a_name_that_is_too_long_is_cut() {
         for long in ["ü".repeat(300), "x".repeat(3000), "&".repeat(254)] {
-            let name = UTF8.mailbox(OsStr::new(&format!(".{long}")));
+            let name = DOVECOT.mailbox(OsStr::new(&format!(".{long}")));
             assert!(is_good(&name) && !name.is_empty(), "{name}");
         }
     }

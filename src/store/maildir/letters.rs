@@ -58,9 +58,13 @@ impl Settler<'_> {
             if stale.is_empty() || mailbox.deleted.get() {
                 break;
             }
+            let mut again = stale.clone();
             let renaming = self.rename_letters(partition, mailbox, stale, &mut later);
             if let Err(why) = renaming.await {
-                mailbox.stale_names.borrow_mut().append(&mut later);
+                // Those that were done are passed over the next time.
+                let mut stale = mailbox.stale_names.borrow_mut();
+                stale.append(&mut later);
+                stale.append(&mut again);
                 return Err(why);
             }
             yield_if_needed().await;

@@ -18,7 +18,7 @@ pub(super) use names::{
     letter_keywords, letters_of, parse, placed_by, row_letters, stem,
 };
 pub(super) use settle::{Settler, Task, find_file, find_folders};
-pub(super) use uidlist::{Entry, UidList};
+pub(super) use uidlist::{Entry, NUMBER_MAX, UidList};
 
 /// Where everything lies below the data directory.
 #[derive(Clone)]

@@ -220,6 +220,7 @@ impl Settler<'_> {
                     memory,
                     prefix,
                     crc32c,
+                    ..
                 }) => {
                     let tmp = mailbox.path().join("tmp").join(&stem);
                     let size = self.bodies.size(&source, memory.as_ref()).await?;

@@ -3,6 +3,11 @@
 
 use std::fmt::Write as _;
 
+/// Numbers above this are nonsense: UIDVALIDITYs are times (of the year 2097), and nobody gives out
+/// so many UIDs. Believed, the one would leave its partition no higher one for later mailboxes,
+/// the other the mailbox no UID.
+pub(in crate::store) const NUMBER_MAX: u32 = 0xf000_0000;
+
 /// The file, versions 1 (also Courier's `courierimapuiddb`) and 3.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::store) struct UidList {
@@ -26,6 +31,25 @@ pub(in crate::store) struct Entry {
 }
 
 impl UidList {
+    /// Whether UIDVALIDITY and UIDs can be kept.
+    fn is_sane(&self) -> bool {
+        self.uidvalidity <= NUMBER_MAX && self.uidnext <= NUMBER_MAX
+    }
+
+    /// The list as it can be kept: nonsense gives way to UIDs of a new UIDVALIDITY, which is zero
+    /// here, in the same order.
+    pub fn sane(mut self) -> UidList {
+        if self.is_sane() {
+            return self;
+        }
+        for (uid, entry) in (1..).zip(&mut self.entries) {
+            entry.uid = uid;
+        }
+        self.uidvalidity = 0;
+        self.uidnext = self.entries.len() as u32 + 1;
+        self
+    }
+
     /// `None` where there is no header to trust. A broken line ends nothing: what it would have
     /// named gets a new UID.
     pub fn parse(bytes: &[u8]) -> Option<UidList> {
@@ -161,6 +185,20 @@ mod tests {
             "3 V5 N9\n2 :b\n1 :a\nx :c\n3\n4 :\n5 :d/e\n4294967295 :f\n6 :g\n",
             Some((5, 9, &[(2, None, "b"), (6, None, "g")], 6)),
         );
+    }
+
+    #[test]
+    fn nonsense_is_not_kept() {
+        let check = |file: &str, want: (u32, u32, &[u32])| {
+            let list = UidList::parse(file.as_bytes()).expect(file).sane();
+            let uids: Vec<u32> = list.entries.iter().map(|e| e.uid).collect();
+            assert_eq!((list.uidvalidity, list.uidnext, &uids[..]), want, "{file}");
+        };
+        check("3 V7 N9\n2 :a\n5 Px :b\n", (7, 9, &[2, 5]));
+        check("3 V4026531840 N9\n2 :a\n", (4_026_531_840, 9, &[2]));
+        check("3 V4294967295 N9\n2 :a\n5 Px :b\n", (0, 3, &[1, 2]));
+        check("3 V7 N4294967295\n2 :a\n", (0, 2, &[1]));
+        check("3 V7 N9\n2 :a\n4294967294 :b\n", (0, 3, &[1, 2]));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::cache::{self, Known};
 use crate::store::doom::Doomed;
 use crate::store::mailbox::{Mailbox, Salvage, disk_error, salvage};
-use crate::store::maildir::{OwnName, Task, parse};
+use crate::store::maildir::{OwnName, Task, UidList, keyword_names, parse};
 use crate::store::owned::Owned;
 use crate::store::partition::Partition;
 
@@ -57,12 +57,17 @@ pub(super) async fn gather(
         }
     }
     let text = read(disk, &folder.join("dovecot-keywords")).await?;
-    let keywords = keyword_names(&text.unwrap_or_default());
+    let keywords = keyword_names(&text.unwrap_or_default())
+        .into_iter()
+        .enumerate()
+        .filter_map(|(number, name)| Some((number, name?)))
+        .collect();
     let foreign = files.iter().any(|f| OwnName::parse(&f.stem).is_none());
     let uids = match foreign {
         true => {
             let text = read(disk, &folder.join("dovecot-uidlist")).await?;
-            uidlist(&text.unwrap_or_default(), mailbox)
+            let list = UidList::parse(&text.unwrap_or_default());
+            list.map_or_else(HashMap::new, |list| uids_of(list, mailbox))
         }
         false => HashMap::new(),
     };
@@ -192,39 +197,11 @@ pub(super) async fn list_messages(
     Ok(files)
 }
 
-/// `number name`, a line each.
-fn keyword_names(text: &[u8]) -> Vec<(usize, String)> {
-    let text = String::from_utf8_lossy(text);
-    let line = |line: &str| {
-        let (number, name) = line.split_once(' ')?;
-        let number = number.parse().ok().filter(|n| *n < KEYWORDS_MAX)?;
-        Some((number, name.to_owned()))
-    };
-    text.lines().filter_map(line).collect()
-}
-
-/// More letters there are not.
-const KEYWORDS_MAX: usize = 26;
-
-/// Dovecot's `dovecot-uidlist`, version 3: a header, then `uid fields :name` a line. Of another
-/// UIDVALIDITY it says nothing.
-fn uidlist(text: &[u8], mailbox: &Mailbox) -> HashMap<String, Uid> {
-    let text = String::from_utf8_lossy(text);
-    let mut lines = text.lines();
-    let header = lines.next().unwrap_or_default();
-    let mut fields = header.split(' ');
-    let is_3 = fields.next() == Some("3");
-    let validity = fields.find_map(|field| field.strip_prefix('V'));
-    let validity = validity.and_then(|v| v.parse::<u32>().ok());
-    if !is_3 || validity != Some(mailbox.meta.borrow().uidvalidity.0) {
-        return HashMap::new();
-    }
-    let line = |line: &str| {
-        let (fields, name) = line.split_once(':')?;
-        let uid = fields.split(' ').next()?.parse().ok()?;
-        Some((parse(name).0.to_owned(), Uid(uid)))
-    };
-    lines.filter_map(line).collect()
+/// What Dovecot's list says, where it is of this UIDVALIDITY.
+fn uids_of(list: UidList, mailbox: &Mailbox) -> HashMap<String, Uid> {
+    let is_same = list.uidvalidity == mailbox.meta.borrow().uidvalidity.0;
+    let entries = list.entries.into_iter().filter(|_| is_same);
+    entries.map(|entry| (entry.base, Uid(entry.uid))).collect()
 }
 
 /// What the account's cache says of placements. Only a help: what it does not say is made anew.

@@ -21,6 +21,7 @@ use std::rc::Rc;
 
 use super::StoreError;
 use super::mailbox::Mailbox;
+use super::maildir::Layout;
 use super::owned::{Owned, count};
 use super::partition::Partition;
 use crate::base::{AccountId, Deadline, MailboxId, PSeq, PartitionId, Uid, UnixMs};
@@ -196,23 +197,30 @@ fn report(owned: &Owned, mailbox: &Mailbox, rebuilt: Rebuilt) {
     while reports.len() > REPORTS_MAX {
         reports.pop_front();
     }
-    if rebuilt.has_orphans {
+    if rebuilt.has_orphans || rebuilt.is_stale {
         owned.orphans.add(mailbox.account, mailbox.id);
     }
 }
 
-/// A second name for files that are about to go, in `damaged/`. Only a help for who looks.
+/// A second name for files that are about to go, in `damaged/`.
 async fn keep_aside(disk: &Disk, owned: &Owned, mailbox: &Mailbox, files: &[PathBuf]) {
-    let dir = owned.layout.root.join("damaged");
-    let mut steps = vec![Step::CreateDirAll { path: dir.clone() }];
-    for file in files {
+    let named = |file: &PathBuf| {
         let name = file.file_name().and_then(|n| n.to_str()).unwrap_or("file");
-        let (secs, account, id) = (unix_now().seconds(), mailbox.account, mailbox.id);
-        steps.push(Step::Link {
-            from: file.clone(),
-            to: dir.join(format!("{secs}-A{account}M{id}-{name}")),
-        });
-    }
+        let (account, id) = (mailbox.account, mailbox.id);
+        (file.clone(), format!("A{account}M{id}-{name}"))
+    };
+    set_aside(disk, &owned.layout, files.iter().map(named).collect()).await;
+}
+
+/// Gives files a second name in `damaged/`, behind the time. Only a help for who looks.
+pub(super) async fn set_aside(disk: &Disk, layout: &Layout, files: Vec<(PathBuf, String)>) {
+    let dir = layout.root.join("damaged");
+    let secs = unix_now().seconds();
+    let mut steps = vec![Step::CreateDirAll { path: dir.clone() }];
+    steps.extend(files.into_iter().map(|(from, name)| Step::Link {
+        from,
+        to: dir.join(format!("{secs}-{name}")),
+    }));
     // A file that is missing has nothing to be kept of.
     let _ = disk.batch(steps).await;
     let Ok(kept) = disk.list(&dir).await else {

@@ -17,6 +17,7 @@ use crate::observe::{event, log_event};
 use crate::runtime::local::Notify;
 use crate::runtime::{Step, now, sleep, yield_if_needed};
 use crate::store::account::next_uid_after;
+use crate::store::archive;
 use crate::store::journal::Class;
 use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::maildir::{OwnName, file_name, flags_of, keyword_letters};
@@ -98,7 +99,7 @@ pub(in crate::store) fn provisional_id(stem: &str) -> [u8; 16] {
     id
 }
 
-/// Takes in what rebuilds found, until the store closes.
+/// Takes in what rebuilds found, until the store closes. An archive file has what was lost still.
 pub(in crate::store) async fn run(shard: Rc<Shard>) {
     let orphans = &shard.owned.orphans;
     while !shard.gate.is_closed() {
@@ -119,6 +120,10 @@ pub(in crate::store) async fn run(shard: Rc<Shard>) {
             .iter()
             .find_map(|p| Some((p.clone(), p.mailbox(account, id).ok()?)));
         let outcome = match home {
+            Some((partition, mailbox)) if mailbox.archive.get() => {
+                archive::read_again(&shard, &partition, &mailbox).await;
+                Ok(())
+            }
             Some((partition, mailbox)) => take_in(&shard, &partition, &mailbox).await,
             None => Ok(()),
         };

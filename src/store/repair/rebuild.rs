@@ -23,6 +23,8 @@ use crate::store::partition::Partition;
 pub(in crate::store) struct Rebuilt {
     pub report: IndexRepair,
     pub has_orphans: bool,
+    /// Over an archive file, and rows are lost: it has to be read from its begin.
+    pub is_stale: bool,
     /// The files of the damaged index.
     pub old_files: Vec<PathBuf>,
 }
@@ -102,6 +104,7 @@ pub(super) fn rebuild(
     Rebuilt {
         report,
         has_orphans: rows.orphans > 0,
+        is_stale: mailbox.archive.get() && !is_exact,
         old_files,
     }
 }
@@ -336,7 +339,9 @@ fn install(
     let mut meta = mailbox.meta.borrow_mut();
     if !is_exact {
         let mut state = partition.state.borrow_mut();
-        if let Some(account) = state.accounts.get_mut(&mailbox.account) {
+        let counts = !mailbox.archive.get();
+        let account = state.accounts.get_mut(&mailbox.account);
+        if let Some(account) = account.filter(|_| counts) {
             let (was, is) = (meta.weight, weight);
             account.bytes = (account.bytes + is.size).saturating_sub(was.size);
             let messages = account.messages + u64::from(is.messages);

@@ -40,7 +40,7 @@ impl Pace {
     }
 
     /// Waits for as long as `bytes` are worth, and while there is more urgent work.
-    async fn took(&self, shard: &Shard, bytes: u64) {
+    pub async fn took(&self, shard: &Shard, bytes: u64) {
         if let Some(nanos) = bytes.saturating_mul(1_000_000_000).checked_div(self.rate) {
             self.owed.set(self.owed.get() + Duration::from_nanos(nanos));
         }
@@ -123,7 +123,7 @@ impl One<'_> {
     fn found(&self, kind: FindingKind, uid: Option<Uid>, detail: String) {
         self.shard.scrubs.add(Finding {
             kind,
-            account: self.mailbox.account,
+            account: Some(self.mailbox.account),
             mailbox: self.mailbox.meta.borrow().name.clone(),
             uid: uid.map(|uid| uid.0),
             detail,

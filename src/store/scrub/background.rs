@@ -1,20 +1,24 @@
-//! Each account in its turn, as long as the server runs.
+//! Each account in its turn, and daily what is the shard's own, as long as the server runs.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future::or;
 
-use super::{account, scrub};
+use super::{account, scrub, scrub_shard};
 use crate::base::UnixMs;
 use crate::observe::{event, log_event};
-use crate::runtime::{sleep, unix_now};
+use crate::runtime::{now, sleep, unix_now};
 use crate::store::scrub::ScrubOrder;
 use crate::store::shard::Shard;
 use crate::store::{Account, AccountRef};
 
 /// Before the first look, and between looks whose turn it is.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// The journal and the catalogues are small, and what is wrong with them is mended while all that
+/// they say is in memory.
+const SHARD_EVERY: Duration = Duration::from_secs(86_400);
 
 /// Where an account's last scrub is noted: milliseconds since 1970, as text.
 const NAMESPACE: &str = "scrub";
@@ -25,8 +29,13 @@ pub(in crate::store) async fn run(shard: Rc<Shard>) {
     let Some(every) = shard.cfg.scrub_every else {
         return;
     };
+    let mut looked = now();
     while !shard.gate.is_closed() {
         or(sleep(LOOK_EVERY), shard.gate.closing()).await;
+        if now().duration_since(looked) >= every.min(SHARD_EVERY) && !shard.gate.is_closed() {
+            looked = now();
+            own(&shard).await;
+        }
         for of in account::all(&shard) {
             if shard.gate.is_closed() || shard.is_poisoned() {
                 return;
@@ -35,6 +44,20 @@ pub(in crate::store) async fn run(shard: Rc<Shard>) {
                 one(&shard, of).await;
             }
         }
+    }
+}
+
+/// The shard's journal and catalogues.
+async fn own(shard: &Rc<Shard>) {
+    if scrub_shard(shard, shard.cfg.scrub_bytes_per_second)
+        .await
+        .is_err()
+    {
+        return;
+    }
+    let findings = shard.scrubs.status.borrow().findings_total;
+    if findings > 0 {
+        log_event!(WARN, event::SCRUB_ENDED, shard = %shard.id, findings);
     }
 }
 

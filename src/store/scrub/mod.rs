@@ -3,7 +3,8 @@
 //!
 //! An account is looked at mailbox by mailbox: the files of its index, each cached digest, each
 //! message (length and BLAKE3), and the files that no row names. What is derived is mended at once;
-//! a message that is damaged stays as it is and is told of. In the background an account's turn
+//! a message that is damaged stays as it is and is told of. What is the shard's own, the live slots of
+//! its journal and its catalogues, comes first where all is looked at. In the background an account's turn
 //! comes when its last one is older than the site wants; when that was is a value of the account,
 //! so a restart goes on where the life before came to.
 //!
@@ -12,6 +13,7 @@
 
 mod account;
 mod background;
+mod shard;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -19,7 +21,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::shard::Shard;
-use super::{IndexRepair, StoreError};
+use super::{CatalogueRepair, IndexRepair, StoreError};
 use crate::base::{AccountId, UnixMs};
 use crate::runtime::unix_now;
 
@@ -44,13 +46,27 @@ pub enum FindingKind {
     MessageDamaged,
     /// A file that no row names.
     FileWithoutRow,
+    /// A live slot of the journal is not what was written; everything in it is durable elsewhere.
+    JournalMended,
+    /// The same, where that could not be done.
+    JournalDamaged,
+    /// A copy of a catalogue was damaged or gone, and is written anew.
+    CatalogueMended,
+    /// The same, where that could not be done.
+    CatalogueDamaged,
 }
 
 impl FindingKind {
     /// Whether nothing more is to be done about it.
     #[must_use]
     pub fn is_mended(self) -> bool {
-        matches!(self, FindingKind::IndexMended | FindingKind::DigestsMended)
+        matches!(
+            self,
+            FindingKind::IndexMended
+                | FindingKind::DigestsMended
+                | FindingKind::JournalMended
+                | FindingKind::CatalogueMended
+        )
     }
 }
 
@@ -58,10 +74,23 @@ impl FindingKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     pub kind: FindingKind,
-    pub account: AccountId,
+    /// None where it belongs to the shard: its journal, its catalogues.
+    pub account: Option<AccountId>,
     pub mailbox: String,
     pub uid: Option<u32>,
     pub detail: String,
+}
+
+impl Finding {
+    fn of_shard(kind: FindingKind, detail: String) -> Finding {
+        Finding {
+            kind,
+            account: None,
+            mailbox: String::new(),
+            uid: None,
+            detail,
+        }
+    }
 }
 
 /// How far a shard's scrub is, and what it found.
@@ -75,10 +104,15 @@ pub struct ScrubStatus {
     /// As many as there were when it began.
     pub messages_total: u64,
     pub bytes: u64,
+    /// Of the journal's live slots, and partitions whose catalogues were read.
+    pub journal_bytes: u64,
+    pub catalogues_read: u64,
     pub findings_total: u64,
     pub findings: Vec<Finding>,
     /// Indexes that were made anew since the start of the server, whoever came upon them.
     pub repairs: VecDeque<IndexRepair>,
+    /// The same of catalogues.
+    pub catalogues: VecDeque<CatalogueRepair>,
 }
 
 /// Whose mail, and how fast.
@@ -100,6 +134,7 @@ impl Scrubs {
     pub fn status(&self, shard: &Shard) -> ScrubStatus {
         ScrubStatus {
             repairs: shard.owned.repairs.borrow().clone(),
+            catalogues: shard.owned.catalogues.borrow().clone(),
             ..self.status.borrow().clone()
         }
     }
@@ -124,6 +159,20 @@ impl Drop for Running<'_> {
     }
 }
 
+/// Looks at the journal and the catalogues alone. `Busy` while another one runs.
+async fn scrub_shard(shard: &std::rc::Rc<Shard>, rate: u64) -> Result<(), StoreError> {
+    if shard.scrubs.status.borrow().is_running {
+        return Err(StoreError::Busy);
+    }
+    *shard.scrubs.status.borrow_mut() = ScrubStatus {
+        is_running: true,
+        started: unix_now(),
+        ..ScrubStatus::default()
+    };
+    let _running = Running(&shard.scrubs);
+    shard::scrub(shard, &account::Pace::new(rate)).await
+}
+
 /// Looks at everything that the order names. `Busy` while another one runs.
 pub(super) async fn scrub(shard: &std::rc::Rc<Shard>, order: ScrubOrder) -> Result<(), StoreError> {
     let scrubs = &shard.scrubs;
@@ -142,6 +191,9 @@ pub(super) async fn scrub(shard: &std::rc::Rc<Shard>, order: ScrubOrder) -> Resu
     };
     let _running = Running(scrubs);
     let pace = account::Pace::new(order.rate);
+    if order.account.is_none() {
+        shard::scrub(shard, &pace).await?;
+    }
     for of in accounts {
         if shard.gate.is_closed() || shard.is_poisoned() {
             return Err(StoreError::Late);

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::{ROOT, account, letter, life, message, names, soon, target};
 use crate::base::{Uid, UidValidity, UnixMs};
-use crate::runtime::{Disk, SimDisk, Step, trace_id, unix_now};
+use crate::runtime::{Disk, SimDisk, Step, block_on, deadline, trace_id, unix_now};
 use crate::store::{
-    Access, AdoptError, AdoptReport, AdoptRequest, Flags, SpecialUse, Store, StoreError,
+    Access, Account, AdoptError, AdoptReport, AdoptRequest, Flags, SpecialUse, Store, StoreError,
 };
 
 const TREE: &str = "/vmail/ana";
@@ -231,7 +231,11 @@ fn what_another_program_knew_is_kept() {
         let subscribed = String::from_utf8(subscribed).expect("text");
         assert!(subscribed.starts_with("V\t2\n\n") && subscribed.contains("\nWork\tv1\\2e2\n"));
         let root = names(&disk, &place).await;
-        assert!(root.contains(&".dovecot.sieve".to_owned()));
+        assert!(!root.contains(&".dovecot.sieve".to_owned()));
+        let aside = names(&disk, &place.join("palomar.aside")).await;
+        assert_eq!(aside, [".dovecot.sieve"]);
+        assert_eq!(report.aside, [".dovecot.sieve"]);
+        assert_eq!(told.aside, report.aside);
         assert!(
             !root.iter().any(|n| n.starts_with("palomar.adopt")),
             "{root:?}"
@@ -392,6 +396,13 @@ async fn inbox(store: &Store) -> Vec<String> {
         .collect()
 }
 
+/// Files without a row, and how many of them were taken in.
+async fn rescan(ana: &Account) -> (u64, u64) {
+    let all = ana.rescan(None).await.expect("rescans");
+    all.iter()
+        .fold((0, 0), |sum, one| (sum.0 + one.files, sum.1 + one.taken_in))
+}
+
 fn body(n: u64) -> String {
     format!("Body of letter {n}.")
 }
@@ -430,8 +441,8 @@ fn what_others_drop_arrives() {
         // The same name again is another message, and costs nothing that is there.
         drop_in("new/1.other", 2).await;
         drop_in("cur/3.copied:2,FS", 3).await;
-        assert_eq!(ana.rescan().await, Ok(2));
-        assert_eq!(ana.rescan().await, Ok(0));
+        assert_eq!(rescan(&ana).await, (2, 2));
+        assert_eq!(rescan(&ana).await, (0, 0));
         assert_eq!(inbox(&store).await, [body(1), body(3), body(2)]);
         assert_eq!(
             seen(&store, "INBOX").await[1].1,
@@ -449,12 +460,74 @@ fn what_others_drop_arrives() {
         };
         view.store(&uids[..2], &delete, None).await.expect("stores");
         view.expunge(&uids[..2]).await.expect("expunges");
-        assert_eq!(ana.rescan().await, Ok(0));
+        assert_eq!(rescan(&ana).await, (0, 0));
         store.checkpoint().await.expect("a checkpoint");
-        assert_eq!(ana.rescan().await, Ok(0));
+        assert_eq!(rescan(&ana).await, (0, 0));
         assert_eq!(inbox(&store).await, [body(2)]);
         store.drain(soon()).await.expect("drains");
     });
+}
+
+/// A file that we named ourselves once, from a backup perhaps: its name says a UID.
+#[test]
+fn a_rescan_takes_in_what_lies_in_cur() {
+    let sim = SimDisk::new(5);
+    life(&sim, async |store: Store| {
+        let disk = store.remote().shard().disk.clone();
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        let remote = store.remote();
+        let placed = message(&remote, &letter(1)).await;
+        let to = vec![target(1, "INBOX")];
+        let placed = remote.deliver(placed, to, unix_now(), trace_id(), soon());
+        placed.await.expect("delivers");
+        store.settle_all().await.expect("settles");
+        let cur = Path::new(INBOX).join("cur");
+        let own = names(&disk, &cur).await.remove(0);
+        let path = |dir: &Path| dir.join(&own).display().to_string();
+        let work = Path::new(INBOX).join(".Sent/cur");
+        write(&disk, &path(&work), letter(2).as_bytes(), None).await;
+        // Of what is asked for alone.
+        let found = async |folder| {
+            let all = ana.rescan(folder).await?;
+            let found = all.into_iter().filter(|one| one.files > 0);
+            let found = found.map(|one| (one.name, one.files, one.taken_in));
+            Ok::<_, StoreError>(found.collect::<Vec<_>>())
+        };
+        assert_eq!(found(Some("inbox")).await, Ok(vec![]));
+        assert_eq!(found(Some("None")).await, Err(StoreError::NoMailbox));
+        assert_eq!(found(None).await, Ok(vec![("Sent".to_owned(), 1, 1)]));
+        assert_eq!(found(None).await, Ok(vec![]));
+        assert_eq!(seen(&store, "Sent").await[0].4, body(2));
+        assert!(!names(&disk, &work).await.contains(&own));
+        store.drain(soon()).await.expect("drains");
+    });
+}
+
+/// On the machine's disk, where the kernel tells of it; nobody looks.
+#[test]
+fn what_others_drop_arrives_while_a_session_idles() {
+    let root = tempfile::tempdir().expect("a directory");
+    let data = root.path().to_path_buf();
+    let outcome = block_on(async move {
+        let store = Store::open_single(&data).await.expect("opens");
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        store.settle_all().await.expect("settles");
+        let id = ana.find("INBOX").expect("is there");
+        let mut view = ana.select(id, Access::ReadOnly).await.expect("selects");
+        let tree = data.join("mail/1/1");
+        for n in 1..=3 {
+            let name = format!("{n}.other");
+            let (tmp, new) = (tree.join("tmp").join(&name), tree.join("new").join(&name));
+            std::fs::write(&tmp, letter(n)).expect("written");
+            std::fs::rename(&tmp, &new).expect("moved");
+            while view.uids().len() < n as usize {
+                deadline(soon(), view.changed()).await.expect("noticed");
+                view.refresh(true);
+            }
+        }
+        store.drain(soon()).await.expect("drains");
+    });
+    outcome.expect("the executor runs");
 }
 
 #[test]
@@ -480,7 +553,7 @@ fn what_others_drop_arrives_once_wherever_power_goes() {
                 if !is_last {
                     sim_now.stop_after(2 + seed * 2 + round * 3);
                 }
-                let taken = ana.rescan().await;
+                let taken = ana.rescan(None).await;
                 assert!(!is_last || taken.is_ok(), "{taken:?}");
                 if is_last {
                     let mut all = inbox(&store).await;

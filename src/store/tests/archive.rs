@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ROOT, account, config, letter, message, target};
+use super::{ROOT, account, config, letter, message, soon, target};
 use crate::base::{ShardId, Uid, UnixMs};
 use crate::runtime::{Disk, SimDisk, Step, block_on, trace_id, unix_now};
 use crate::store::{
@@ -58,10 +58,22 @@ fn life<F>(sim: &SimDisk, body: impl FnOnce(Store, Account, Disk) -> F + 'static
 where
     F: Future<Output = ()> + 'static,
 {
+    life_with(sim, 4 << 30, body);
+}
+
+/// The same, with so much room for unpacked copies.
+fn life_with<F>(
+    sim: &SimDisk,
+    cache_bytes_max: u64,
+    body: impl FnOnce(Store, Account, Disk) -> F + 'static,
+) where
+    F: Future<Output = ()> + 'static,
+{
     let disk = Disk::sim(sim.clone());
     block_on(async move {
         let mut cfg = config(1);
         cfg.archives = Some(PathBuf::from("/srv/%u"));
+        cfg.archive_cache_bytes_max = cache_bytes_max;
         let recovered = Store::recover_all(cfg, &disk).await.expect("recovers");
         let store = Store::open(ShardId(0), &recovered, disk.clone()).await;
         let store = store.expect("opens");
@@ -257,5 +269,150 @@ fn a_file_that_is_gone_leaves_its_mailbox() {
         disk.unlink(&path).await.expect("removed");
         assert_eq!(ana.delete("Archives/x").await, Ok(()));
         assert_eq!(ana.find("Archives/x"), None);
+    });
+}
+
+/// `palomar quota recount` counted what an administrator shows as what the user keeps.
+#[test]
+fn what_is_shown_is_not_counted_anew_either() {
+    life(&SimDisk::new(46), |store, ana, disk| async move {
+        put(&disk, "x", mbox(1..4).as_bytes(), 1_000).await;
+        look(&ana, "Archives/x", 3).await;
+        let remote = store.remote();
+        let letter = message(&remote, &letter(1)).await;
+        let placed = remote.deliver(
+            letter,
+            vec![target(1, "INBOX")],
+            unix_now(),
+            trace_id(),
+            soon(),
+        );
+        placed.await.expect("delivers");
+        let count = ana.recount().await.expect("counts");
+        assert!(!count.is_corrected(), "{count:?}");
+        assert_eq!((count.messages, ana.quota().messages), (1, 1));
+        let home = remote
+            .shard()
+            .partition(account(1).partition)
+            .expect("ours");
+        let sizes = home.folder_sizes(account(1).account);
+        assert!(
+            sizes.iter().all(|f| !f.name.starts_with("Archives")),
+            "{sizes:?}"
+        );
+    });
+}
+
+/// What an index that is made anew lacks is in the file: it was never read again, since the value
+/// said that it had been.
+#[test]
+fn rows_that_an_index_lost_come_again() {
+    let sim = SimDisk::new(47);
+    life(&sim, |store, ana, disk| async move {
+        put(&disk, "x", mbox(1..9).as_bytes(), 1_000).await;
+        look(&ana, "Archives/x", 8).await;
+        store.drain(soon()).await.expect("drains");
+        let folder = Path::new(ROOT).join("mail/1/1/.Archives.x");
+        for name in super::names(&disk, &folder).await {
+            if name.starts_with("palomar.index") || name.starts_with("palomar.log") {
+                disk.unlink(&folder.join(name)).await.expect("removed");
+            }
+        }
+        disk.syncfs().await.expect("synced");
+    });
+    life(&sim, |_, ana, _| async move {
+        let before = ana.quota();
+        let id = ana.find("Archives/x").expect("there");
+        let view = ana.select(id, Access::ReadOnly).await.expect("selects");
+        assert_eq!(view.uids().len(), 0);
+        drop(view);
+        // Another mailbox has the name soon.
+        while ana.find("Archives/x") == Some(id) {
+            crate::runtime::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let view = look(&ana, "Archives/x", 8).await;
+        assert_eq!(text(&view, 8).await, seen(8));
+        assert_eq!(ana.quota(), before);
+    });
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(text.as_bytes()).expect("packs");
+    packed.finish().expect("packs")
+}
+
+#[test]
+fn what_is_there_of_a_cut_file_is_shown() {
+    life(&SimDisk::new(48), |store, ana, disk| async move {
+        let packed = gzip(&mbox(1..5_000));
+        put(&disk, "cut.gz", &packed[..packed.len() * 2 / 3], 1_000).await;
+        put(&disk, "none.gz", &packed[..10], 1_000).await;
+        ana.look_for_archives("ana@example.org").await;
+        ana.looked().await;
+        let id = ana.find("Archives/cut").expect("there");
+        let view = ana.select(id, Access::ReadOnly).await.expect("selects");
+        assert!(
+            (1_000..4_999).contains(&view.uids().len()),
+            "{}",
+            view.uids().len()
+        );
+        assert_eq!(text(&view, 17).await, seen(17));
+        assert_eq!(store.stats().archives_cut, 1);
+    });
+}
+
+#[test]
+fn copies_have_the_room_that_they_are_given() {
+    let text_of = mbox(1..2_000);
+    let max = text_of.len() as u64 * 3 / 2;
+    life_with(&SimDisk::new(49), max, move |_, ana, disk| async move {
+        let cache = Path::new(ROOT).join("cache/archives");
+        disk.create_dir_all(&cache).await.expect("a directory");
+        // Of a process that was killed.
+        disk.write_new(&cache.join("x.0.tmp"), vec![0; 9])
+            .await
+            .expect("written");
+        put(&disk, "a.gz", &gzip(&text_of), 1_000).await;
+        look(&ana, "Archives/a", 1_999).await;
+        put(&disk, "b.gz", &gzip(&text_of), 1_000).await;
+        let view = look(&ana, "Archives/b", 1_999).await;
+        let listed = disk.list(&cache).await.expect("there");
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(listed[0].len, text_of.len() as u64);
+        // What can never fit leaves nothing behind.
+        put(&disk, "c.gz", &gzip(&(text_of.clone() + &text_of)), 1_000).await;
+        ana.forget_look();
+        ana.look_for_archives("ana@example.org").await;
+        ana.looked().await;
+        let id = ana.find("Archives/c").expect("there");
+        assert_eq!(ana.status(id).expect("a status").messages, 0);
+        let left = disk.list(&cache).await.expect("there");
+        assert!(left.iter().map(|e| e.len).sum::<u64>() <= max, "{left:?}");
+        assert_eq!(text(&view, 3).await, seen(3));
+    });
+}
+
+/// A copy that was renamed before it was on the disk was taken for the file ever after.
+#[test]
+fn a_copy_is_whole_or_not_there() {
+    let sim = SimDisk::new(50);
+    let cut = sim.clone();
+    let text_of = mbox(1..2_000);
+    let whole = text_of.clone();
+    life(&sim, |_, ana, disk| async move {
+        put(&disk, "a.gz", &gzip(&text_of), 1_000).await;
+        look(&ana, "Archives/a", 1_999).await;
+        let cache = Path::new(ROOT).join("cache/archives");
+        for seed in 0..20 {
+            let after = Disk::sim(cut.power_cut(seed));
+            for name in super::names(&after, &cache).await {
+                if !name.ends_with(".tmp") {
+                    let copy = after.read(&cache.join(name)).await.expect("reads");
+                    assert_eq!(copy, whole.as_bytes(), "seed {seed}");
+                }
+            }
+        }
     });
 }

@@ -15,7 +15,7 @@ use crate::store::{
 
 /// One message as clients know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mail {
+pub(super) struct Mail {
     text: String,
     flags: u8,
     keywords: BTreeSet<String>,
@@ -24,9 +24,9 @@ struct Mail {
 }
 
 /// Mailbox names to UIDVALIDITY and messages.
-type Truth = BTreeMap<String, (u32, BTreeMap<u32, Mail>)>;
+pub(super) type Truth = BTreeMap<String, (u32, BTreeMap<u32, Mail>)>;
 
-async fn deliver(store: &Store, owners: &[u64], mailbox: &str, n: u64) {
+pub(super) async fn deliver(store: &Store, owners: &[u64], mailbox: &str, n: u64) {
     let remote = store.remote();
     let body = message(&remote, &letter(n)).await;
     let targets = owners.iter().map(|&to| target(to, mailbox)).collect();
@@ -57,7 +57,7 @@ fn change(flags: Flags, keyword: &str) -> FlagChange {
 }
 
 /// Deliveries, appends, copies, moves, flags and expunges, with checkpoints between them.
-async fn fill(store: &Store, seed: u64) {
+pub(super) async fn fill(store: &Store, seed: u64) {
     let mut random = Random(seed);
     let ana = store.remote().account(account(1)).await.expect("opens");
     ana.create("Projects/2026", None).await.expect("creates");
@@ -115,7 +115,7 @@ async fn fill(store: &Store, seed: u64) {
     }
 }
 
-async fn truth(store: &Store) -> Truth {
+pub(super) async fn truth(store: &Store) -> Truth {
     let ana = store.remote().account(account(1)).await.expect("opens");
     let mut all = Truth::new();
     for info in ana.mailboxes() {
@@ -158,14 +158,14 @@ async fn files_below(disk: &Disk, dir: &Path) -> Vec<PathBuf> {
 
 /// What happens to a file.
 #[derive(Clone, Copy, Debug)]
-enum Harm {
+pub(super) enum Harm {
     Flip,
     Sector,
     Cut,
     Gone,
 }
 
-async fn harm(disk: &Disk, path: &Path, how: Harm, random: &mut Random) {
+pub(super) async fn harm(disk: &Disk, path: &Path, how: Harm, random: &mut Random) {
     let bytes = disk.read(path).await.expect("is there");
     let at = random.below(bytes.len().max(1) as u64);
     let write = |at: u64, bytes: Vec<u8>| Step::Append {
@@ -268,7 +268,13 @@ fn story(seed: u64, target: Target) {
     sim.discard();
 }
 
-async fn check(store: &Store, known: &Truth, damaged: &BTreeSet<PathBuf>, seed: u64, life: u32) {
+pub(super) async fn check(
+    store: &Store,
+    known: &Truth,
+    damaged: &BTreeSet<PathBuf>,
+    seed: u64,
+    life: u32,
+) {
     let what = format!("seed {seed}, life {life}, damaged {damaged:?}");
     let ana = store.remote().account(account(1)).await.expect("opens");
     for (name, (validity, mails)) in known {

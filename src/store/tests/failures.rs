@@ -2,10 +2,11 @@
 //! more is acknowledged after a failed sync, and the next start has it all, by seed.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Random, account, config, letter, run, soon, target, try_message};
+use super::{ROOT, Random, account, config, letter, names, run, soon, target, try_message};
 use crate::base::{ShardId, Uid};
 use crate::runtime::{Disk, DiskOp, SimDisk, sleep, spawn, trace_id, unix_now};
 use crate::store::{
@@ -239,6 +240,11 @@ fn a_full_disk_defers_settling_checkpoints_and_large_bodies() {
             world.some().await;
         }
         assert!(!world.store.is_poisoned());
+        // What was written of the refused ones takes no room for long.
+        sleep(Duration::from_secs(3)).await;
+        let disk = Disk::sim(sim.clone());
+        let spool = names(&disk, &Path::new(ROOT).join("spool")).await;
+        assert_eq!(spool, [""; 0]);
         if world.random.below(2) == 0 {
             return world.cut(&sim);
         }
@@ -253,22 +259,55 @@ fn a_full_disk_defers_settling_checkpoints_and_large_bodies() {
     });
 }
 
-/// A single write that finds no room, at each place and at a random moment.
+/// A full disk is emptied by deleting, where nothing is kept: nobody else has to make room.
+#[test]
+fn deleting_makes_room_on_a_full_disk() {
+    let sim = SimDisk::new(1);
+    let disk = Disk::sim(sim.clone());
+    run(async move {
+        let mut cfg = config(1);
+        cfg.undelete_days = 0;
+        let mut world = World::new(&disk, cfg, 1).await;
+        for _ in 0..4 {
+            world.deliver(1, 400_000).await.expect("there is room");
+        }
+        world.store.checkpoint().await.expect("a checkpoint");
+        sim.leave_room(16_000);
+        assert_eq!(world.deliver(1, 400_000).await, Err(StoreError::Full));
+        let ana = world.store.remote().account(account(1)).await;
+        let ana = ana.expect("opens");
+        let inbox = ana.find("INBOX").expect("INBOX");
+        let view = ana.select(inbox, Access::ReadWrite).await.expect("selects");
+        view.expunge(view.uids()).await.expect("is taken");
+        world.store.checkpoint().await.expect("a checkpoint");
+        // The disk gives room back when it has synced that.
+        world.flag(2).await.expect("changes are taken");
+        world.store.checkpoint().await.expect("a checkpoint");
+        world.deliver(1, 400_000).await.expect("there is room");
+    });
+}
+
+/// A few writes that find no room, or fail, at each place and at a random moment.
 #[test]
 fn one_write_without_room_is_done_again() {
-    for place in [
-        "/tmp/",
-        "/palomar.log",
-        "/palomar.cache",
-        "/catalogue.new",
-        "/spool/",
+    for (place, errno) in [
+        ("/tmp/", ENOSPC),
+        ("/tmp/", EIO),
+        ("/palomar.log", ENOSPC),
+        ("/palomar.log", EIO),
+        ("/palomar.cache", ENOSPC),
+        ("/palomar.cache", EIO),
+        ("/catalogue.new", ENOSPC),
+        ("/catalogue.new", EIO),
+        ("/spool/", ENOSPC),
+        ("/spool/", EIO),
     ] {
-        seeds(SEEDS, async move |seed| {
+        seeds(SEEDS / 2, async move |seed| {
             let sim = SimDisk::new(seed);
             let mut world = World::new(&Disk::sim(sim.clone()), config(1), seed).await;
             let nth = 1 + world.random.below(3);
             for again in 0..3 {
-                sim.fail(DiskOp::Write, place, nth + again, ENOSPC);
+                sim.fail(DiskOp::Write, place, nth + again, errno);
             }
             let mut refused = 0;
             for _ in 0..6 {
@@ -278,14 +317,19 @@ fn one_write_without_room_is_done_again() {
                 let checkpoint = world.store.checkpoint().await;
                 for outcome in [large, settled, checkpoint] {
                     refused += u32::from(outcome.is_err());
-                    assert!(
-                        matches!(outcome, Ok(()) | Err(StoreError::Full)),
-                        "{outcome:?}"
-                    );
+                    let is_right = match outcome {
+                        Ok(()) => true,
+                        Err(StoreError::Full) => errno == ENOSPC,
+                        Err(StoreError::Damaged { .. }) => errno == EIO,
+                        _ => false,
+                    };
+                    assert!(is_right, "{place}: {outcome:?}");
                 }
                 check_all(&world.store, &world.known, &world.doubt).await;
             }
             // The background may have met the failure and healed it.
+            let put_off = world.store.stats().settle_failures;
+            assert!(u64::from(refused) + put_off > 0, "{place}: nothing failed");
             assert!(
                 refused <= 6,
                 "{place}: {refused} refused for three failures"

@@ -74,8 +74,11 @@ fn a_read_that_fails_harms_what_is_read_alone() {
         three(&store).await;
     });
     life(&sim, move |store| async move {
-        disk.fail(DiskOp::Read, "/palomar.log.", 1, EIO);
+        for again in 0..8 {
+            disk.fail(DiskOp::Read, "/palomar.log.", 1 + again, EIO);
+        }
         let view = select(&store).await.expect("the index is made anew");
+        assert_eq!(store.stats().indexes_rebuilt, 1);
         disk.fail(DiskOp::Read, "/cur/", 1, EIO);
         assert!(is_damaged(&read(&view, 2).await));
         assert!(read(&view, 1).await.expect("reads").ends_with(&letter(1)));
@@ -185,9 +188,12 @@ fn too_many_open_files_is_busy_and_passes() {
 
 #[test]
 fn a_data_directory_of_a_newer_version_is_refused_by_name() {
+    let mut catalogue = b"PALCAT99, whatever else it says".to_vec();
+    let crc = crate::base::crc32c(&catalogue).0.to_le_bytes();
+    catalogue.extend_from_slice(&crc);
     for (file, bytes) in [
-        ("format", b"palomar 99\npartitions 4\n".as_slice()),
-        ("partitions/1/catalogue", b"PALCAT99, whatever else it says"),
+        ("format", b"palomar 99\npartitions 4\n".to_vec()),
+        ("partitions/1/catalogue", catalogue),
     ] {
         let sim = SimDisk::new(5);
         life(&sim, |store| async move {
@@ -197,7 +203,7 @@ fn a_data_directory_of_a_newer_version_is_refused_by_name() {
         let path = Path::new(ROOT).join(file);
         let refused = run(async move {
             disk.unlink(&path).await.expect("unlinks");
-            disk.write_new(&path, bytes.to_vec()).await.expect("writes");
+            disk.write_new(&path, bytes).await.expect("writes");
             Store::recover_all(config(1), &disk).await.map(drop)
         });
         let why = refused.expect_err("is refused").to_string();
@@ -246,9 +252,12 @@ fn every_fault_in_the_table_has_its_test() {
     let text = include_str!("../../../docs/STORE.md");
     let from = text.find("## A full or failing disk").expect("the section");
     let sources = [
+        ("catalogue", include_str!("catalogue.rs")),
         ("faults", include_str!("faults.rs")),
         ("failures", include_str!("failures.rs")),
         ("history", include_str!("history.rs")),
+        ("large", include_str!("large.rs")),
+        ("room", include_str!("room.rs")),
         ("regressions", include_str!("regressions.rs")),
         ("settling", include_str!("settling.rs")),
         ("world", include_str!("world.rs")),

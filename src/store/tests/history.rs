@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Random;
 use super::{ROOT, account, config, letter, life, names, soon, target, try_message};
 use crate::base::{ShardId, Uid, UnixMs};
-use crate::runtime::{Disk, SimDisk, block_on, sleep, trace_id, unix_now};
+use crate::runtime::{Disk, SimDisk, block_on, jump_clock, sleep, trace_id, unix_now};
 use crate::store::history::Day;
 use crate::store::{
     Access, Account, FlagChange, FlagMode, Flags, NewMessage, RestoreReport, RestoreRequest,
@@ -548,4 +548,37 @@ fn a_grave_stays_until_a_checkpoint_covers_it() {
         })
         .expect("the executor runs");
     }
+}
+
+/// The clock was set 30 days ahead for some hours: everything that was kept went.
+#[test]
+fn a_clock_that_jumps_prunes_nothing_before_a_day_has_agreed() {
+    const HOUR: u64 = 3600;
+    const DAYS_30: i64 = 30 * 86_400_000;
+    let sim = SimDisk::new(30);
+    // Several lives: a day of uptime need not be one.
+    let hours = |hours: u64, ahead: bool, is_kept: bool| {
+        life(&sim, move |store| async move {
+            if ahead {
+                jump_clock(DAYS_30);
+            }
+            sleep(std::time::Duration::from_secs(hours * HOUR)).await;
+            let left = restore(&store, ask(0)).await.messages;
+            assert_eq!(left == 1, is_kept, "after {hours} hours, ahead: {ahead}");
+        });
+    };
+    life(&sim, |store| async move {
+        deliver(&store, "INBOX", &letter(1))
+            .await
+            .expect("delivers");
+        let view = open(&store, "INBOX").await;
+        view.expunge(&[Uid(1)]).await.expect("expunges");
+        store.checkpoint().await.expect("a checkpoint");
+    });
+    hours(15, true, true);
+    hours(15, false, true);
+    hours(15, true, true);
+    // No look any more that said otherwise.
+    hours(15, true, true);
+    hours(22, true, false);
 }

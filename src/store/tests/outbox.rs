@@ -108,3 +108,32 @@ fn every_owner_gets_it_once() {
         check(seed);
     }
 }
+
+/// A body for owners in several partitions is written once before it is their files.
+#[test]
+fn a_large_body_for_many_owners_is_not_journaled_for_each() {
+    let disk = Disk::sim(SimDisk::new(3));
+    run(async move {
+        let stores = open_two(&disk).await.expect("opens");
+        let text = letter(1) + &"0123456789abcdef\r\n".repeat(4_000);
+        let before: u64 = stores.iter().map(|s| s.stats().journal.bytes).sum();
+        let remote = stores[0].remote();
+        let message = try_message(&remote, &text).await.expect("fits");
+        let targets = OWNERS.map(|owner| target(owner, "INBOX")).into();
+        let delivered = remote.deliver(message, targets, unix_now(), trace_id(), soon());
+        assert_eq!(delivered.await.expect("is durable"), Delivered::Queued);
+        for owner in OWNERS {
+            while bodies_of(&stores, owner).await.is_empty() {
+                sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(bodies_of(&stores, owner).await, std::slice::from_ref(&text));
+        }
+        let after: u64 = stores.iter().map(|s| s.stats().journal.bytes).sum();
+        assert!(after - before < text.len() as u64, "{before} {after}");
+        for store in &stores {
+            store.checkpoint().await.expect("a checkpoint");
+        }
+        let spool = Path::new(ROOT).join("spool");
+        assert_eq!(names(&disk, &spool).await, Vec::<String>::new());
+    });
+}

@@ -13,10 +13,13 @@ use super::{
 use crate::base::{Deadline, ShardId, Uid};
 use crate::runtime::{Disk, DiskOp, SimDisk, jump_clock, now, sleep, trace_id, unix_now};
 use crate::store::{
-    Access, Account, Delivered, FlagChange, FlagMode, Flags, Remote, Store, StoreError, View,
+    Access, Account, Delivered, FlagChange, FlagMode, Flags, NewMessage, Remote, Store, StoreError,
+    View,
 };
 
 const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+const EMLINK: i32 = 31;
 
 async fn deliver(remote: &Remote, owners: &[u64], text: &str) -> Result<Delivered, StoreError> {
     let body = message(remote, text).await;
@@ -397,4 +400,228 @@ fn a_mailbox_is_opened_while_its_folder_is_renamed() {
             future::zip(settling, reading).await;
         });
     }
+}
+
+/// Making the file `format` found no room for its content; it got its name all the same, and no
+/// start went by it any more.
+#[test]
+fn a_first_start_on_a_full_disk_can_be_done_again() {
+    for op in [DiskOp::Write, DiskOp::Truncate, DiskOp::Fsync] {
+        let sim = SimDisk::new(9);
+        sim.fail(op, "/format", 1, ENOSPC);
+        let disk = Disk::sim(sim.clone());
+        let refused = run(async move { Store::recover_all(config(1), &disk).await.map(drop) });
+        assert!(refused.is_err(), "{op}");
+        life(&sim, |store| async move {
+            deliver(&store.remote(), &[1], &letter(1))
+                .await
+                .expect("delivers");
+        });
+    }
+}
+
+/// A directory was moved and its sync failed: the next attempt found it gone, said that it is
+/// missing, and never synced it.
+#[test]
+fn a_folder_whose_move_was_not_synced_is_synced_again() {
+    let sim = SimDisk::new(10);
+    let failing = sim.clone();
+    life(&sim, move |store| async move {
+        let (ana, _) = inbox(&store, 1).await;
+        ana.create("One", None).await.expect("creates");
+        store.checkpoint().await.expect("a checkpoint");
+        failing.fail(DiskOp::SyncDir, "/mail/1/1", 2, EIO);
+        ana.rename("One", "Two").await.expect("renames");
+        while store.stats().settle_failures == 0 {
+            sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let syncs = failing.counters().dir_syncs;
+        store.settle_all().await.expect("settles");
+        assert!(failing.counters().dir_syncs >= syncs + 2);
+        assert_eq!(store.stats().files_missing, 0);
+    });
+}
+
+/// On a full disk the folder that had just been deleted went at once; the start after a power cut
+/// copied from it once more what had been copied before, found nothing, and lost the copy. Or it
+/// did not start at all.
+#[test]
+fn room_is_not_made_of_what_a_start_still_needs() {
+    for seed in 0..8 {
+        let sim = SimDisk::new(seed);
+        let full = sim.clone();
+        life(&sim, move |store| async move {
+            let (ana, _) = inbox(&store, 1).await;
+            ana.create("One", None).await.expect("creates");
+            let remote = store.remote();
+            let mut to = target(1, "One");
+            to.prefix.clear();
+            let body = message(&remote, &letter(1)).await;
+            let sent = remote.deliver(body, vec![to], unix_now(), trace_id(), soon());
+            sent.await.expect("delivers");
+            store.checkpoint().await.expect("a checkpoint");
+            let one = ana.find("One").expect("is there");
+            let view = ana.select(one, Access::ReadWrite).await.expect("selects");
+            let trash = ana.find("Trash").expect("Trash");
+            view.copy(&[Uid(1)], trash).await.expect("copies");
+            ana.delete("One").await.expect("deletes");
+            store.settle_all().await.expect("settles");
+            full.leave_room(0);
+            deliver(&remote, &[1], &letter(2)).await.expect("delivers");
+            sleep(std::time::Duration::from_secs(10)).await;
+            assert!(store.stats().settle_failures > 1);
+        });
+        life(&sim.power_cut(seed), |store| async move {
+            let (ana, _) = inbox(&store, 1).await;
+            let trash = ana.find("Trash").expect("Trash");
+            let view = ana.select(trash, Access::ReadOnly).await.expect("selects");
+            let body = view.body(Uid(1)).await.expect("a body");
+            let text = body.read(0..body.len()).await.expect("reads");
+            assert_eq!(text, letter(1).into_bytes());
+            assert_eq!(store.stats().misfits, 0);
+        });
+    }
+}
+
+/// A copy that the file system gave no further name to got a file of its own: without room, half
+/// of one, under its name, and the next attempt took it for whole.
+#[test]
+fn half_a_copy_gets_no_name() {
+    let sim = SimDisk::new(11);
+    let failing = sim.clone();
+    life(&sim, move |store| async move {
+        deliver(&store.remote(), &[1], &letter(1))
+            .await
+            .expect("delivers");
+        store.checkpoint().await.expect("a checkpoint");
+        let (ana, view) = inbox(&store, 1).await;
+        failing.fail(DiskOp::Link, "/cur/", 1, EMLINK);
+        failing.fail(DiskOp::Write, "/tmp/", 1, ENOSPC);
+        let trash = ana.find("Trash").expect("Trash");
+        view.copy(&[Uid(1)], trash).await.expect("copies");
+        while store.stats().settle_failures == 0 {
+            sleep(std::time::Duration::from_millis(1)).await;
+        }
+        store.settle_all().await.expect("settles");
+        store.checkpoint().await.expect("a checkpoint");
+        assert_eq!(texts(&store, 1, "Trash").await, [letter(1)]);
+    });
+}
+
+/// A read that failed once made an index anew, from less than there was.
+#[test]
+fn an_index_is_read_again_before_it_is_made_anew() {
+    let sim = SimDisk::new(12);
+    let failing = sim.clone();
+    life(&sim, |store| async move {
+        deliver(&store.remote(), &[1], &letter(1))
+            .await
+            .expect("delivers");
+        store.checkpoint().await.expect("a checkpoint");
+    });
+    life(&sim, move |store| async move {
+        failing.fail(DiskOp::Read, "/palomar.log.", 1, EIO);
+        inbox(&store, 1).await;
+        assert_eq!(store.stats().indexes_damaged, 0);
+    });
+}
+
+/// A spool file that could not be removed, and a second name of one that could not be synced, were
+/// forgotten, and stayed until the next start.
+#[test]
+fn a_spool_file_that_stays_is_tried_again() {
+    let sim = SimDisk::new(13);
+    let failing = sim.clone();
+    life(&sim, move |store| async move {
+        let disk = Disk::sim(failing.clone());
+        let spool = Path::new(ROOT).join("spool");
+        let large = "0123456789abcdef\r\n".repeat(20_000);
+        failing.fail(DiskOp::Fsync, "/spool/", 1, EIO);
+        failing.fail(DiskOp::Unlink, "/spool/", 1, EIO);
+        let refused = try_message(&store.remote(), &large).await;
+        assert!(refused.is_err());
+        for _ in 0..2 {
+            sleep(std::time::Duration::from_secs(3)).await;
+        }
+        assert_eq!(names(&disk, &spool).await, [""; 0]);
+
+        let body = message(&store.remote(), &large).await;
+        failing.fail(DiskOp::SyncDir, "/spool", 1, EIO);
+        let to = vec![target(1, "INBOX"), target(2, "INBOX")];
+        let remote = store.remote();
+        let sent = remote.deliver(body, to, unix_now(), trace_id(), soon());
+        assert_eq!(sent.await, Ok(Delivered::Queued));
+        while store.stats().outbox > 0 {
+            sleep(std::time::Duration::from_millis(20)).await;
+        }
+        for _ in 0..2 {
+            store.checkpoint().await.expect("a checkpoint");
+        }
+        assert_eq!(names(&disk, &spool).await, [""; 0]);
+    });
+}
+
+/// A file that was not under its name was found, and could not be renamed: nobody tried again.
+#[test]
+fn a_name_that_could_not_be_given_is_given_later() {
+    let sim = SimDisk::new(14);
+    let failing = sim.clone();
+    life(&sim, move |store| async move {
+        let disk = Disk::sim(failing.clone());
+        let cur = Path::new(ROOT).join("mail/1/1/cur");
+        deliver(&store.remote(), &[1], &letter(1))
+            .await
+            .expect("delivers");
+        store.checkpoint().await.expect("a checkpoint");
+        let (_, view) = inbox(&store, 1).await;
+        let name = names(&disk, &cur).await.remove(0);
+        let other = cur.join(format!("{name}F"));
+        disk.rename(&cur.join(name), &other).await.expect("renames");
+        view.store(&[Uid(1)], &seen(), None).await.expect("stores");
+        failing.fail(DiskOp::Rename, "/cur/", 2, EIO);
+        assert!(store.settle_all().await.is_err());
+        store.settle_all().await.expect("settles");
+        let name = names(&disk, &cur).await.remove(0);
+        assert!(name.ends_with(":2,Sa"), "{name}");
+    });
+}
+
+/// A keyword that a client named twice was summed twice, and the index, which has it once, was
+/// said to be damaged at the next start.
+#[test]
+fn a_keyword_named_twice_is_summed_once() {
+    let twice = || ["Work", "wORK", "Work"].map(str::to_owned).to_vec();
+    let sim = SimDisk::new(15);
+    life(&sim, move |store| async move {
+        let remote = store.remote();
+        deliver(&remote, &[1], &letter(1)).await.expect("delivers");
+        let (ana, view) = inbox(&store, 1).await;
+        let new = NewMessage {
+            message: message(&remote, &letter(2)).await,
+            flags: Flags::NONE,
+            keywords: twice(),
+            internal_date: None,
+            trace: None,
+        };
+        let id = ana.find("INBOX").expect("INBOX");
+        ana.append(id, vec![new]).await.expect("appends");
+        for mode in [FlagMode::Add, FlagMode::Replace] {
+            let change = FlagChange {
+                mode,
+                flags: Flags::NONE,
+                keywords: twice(),
+            };
+            view.store(&[Uid(1)], &change, None).await.expect("stores");
+            let (_, view) = inbox(&store, 1).await;
+            for uid in [Uid(1), Uid(2)] {
+                assert_eq!(view.row(uid).expect("a row").keywords.len(), 1);
+            }
+            let (kept, anew) = view.checksums();
+            assert_eq!(kept, anew);
+        }
+    });
+    life(&sim, |store| async move {
+        inbox(&store, 1).await;
+        assert_eq!(store.stats().indexes_damaged, 0);
+    });
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::*;
 use crate::base::Uid;
 use crate::runtime::{trace_id, unix_now, yield_now};
-use crate::store::checkpoint;
 use crate::store::{Access, FlagChange, FlagMode, Flags};
+use crate::store::{catalogue, checkpoint};
 
 async fn deliver(store: &Store, to: Target, n: u64) {
     let remote = store.remote();
@@ -106,7 +106,10 @@ fn letters_that_a_checkpoint_missed_are_written_by_the_next_life() {
         stored.expect("is stored");
         // The rest of a checkpoint whose renames came before that.
         let shard = store.shard();
-        let cuts: Vec<_> = shard.owned.all().iter().map(checkpoint::cut).collect();
+        let mut cuts = Vec::new();
+        for partition in shard.owned.all() {
+            cuts.push(catalogue::cut(&partition).await);
+        }
         let made = checkpoint::commit(&shard.settler(), &cuts).await;
         assert!(made.is_ok());
     });

@@ -65,7 +65,12 @@ pub struct Stored {
     pub modified: Vec<Uid>,
     /// Gone meanwhile.
     pub missing: Vec<Uid>,
+    /// Of each of `uids`.
+    pub modseqs: Vec<ModSeq>,
+    /// The highest of them.
     pub modseq: ModSeq,
+    /// Why those that are not told of were not looked at: a later part of a large command failed.
+    pub failed: Option<StoreError>,
 }
 
 /// COPYUID (RFC 9051 7.1): `from[i]` became `to[i]`. Messages gone meanwhile are left out.

@@ -17,6 +17,9 @@ pub(super) struct Sectors {
     len_dirty: Option<u64>,
     /// Changes so far.
     changes: u64,
+    /// Failed syncs that lost something, and whether anybody was told of the last one.
+    losses: u64,
+    is_untold: bool,
     /// Open files.
     pub(super) handles: usize,
     pub(super) modified: UnixMs,
@@ -89,9 +92,25 @@ impl Sectors {
 
     /// A failed sync: some of it reached the platter, and nothing is dirty any more.
     pub(super) fn forget_dirty(&mut self, random: &mut Random) {
+        if self.dirty.is_empty() && self.len_dirty.is_none() {
+            return;
+        }
         self.platter = self.survivor(random);
         self.dirty.clear();
         self.len_dirty = None;
+        self.losses += 1;
+        self.is_untold = true;
+    }
+
+    /// Losses that a handle opened now is not told of.
+    pub(super) fn losses_told(&self) -> u64 {
+        self.losses - u64::from(self.is_untold)
+    }
+
+    /// Whoever asks is told of all of them.
+    pub(super) fn tell_losses(&mut self) -> u64 {
+        self.is_untold = false;
+        self.losses
     }
 
     /// After a sync: what an earlier, failed one has lost is seen no more.

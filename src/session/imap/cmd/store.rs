@@ -53,9 +53,10 @@ pub async fn store(known: &mut Known, store: imap::Store<'_>, told: &mut Told) -
         .view
         .store(&uids, &change, store.unchanged_since)
         .await?;
-    told.add(&stored.uids, stored.modseq);
+    told.add(stored.told());
     // RFC 7162 3.1.3: MODSEQ is told even where the flags are not asked for.
-    if !store.silent || manner.enabled.condstore {
+    // And a command that was done in part says of what.
+    if !store.silent || manner.enabled.condstore || stored.failed.is_some() {
         for (n, uid) in stored.uids.iter().enumerate() {
             if n % 256 == 255 {
                 client.flush_batch().await?;
@@ -73,6 +74,9 @@ pub async fn store(known: &mut Known, store: imap::Store<'_>, told: &mut Told) -
                 manner,
             );
         }
+    }
+    if let Some(why) = stored.failed {
+        return Err(why.into());
     }
     Ok(outcome(&stored, selected.view.uids(), store.uid))
 }

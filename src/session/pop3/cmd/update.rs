@@ -50,7 +50,7 @@ impl Session {
     }
 }
 
-/// As one record. What somebody else has removed meanwhile is left out of the answer.
+/// What somebody else has removed meanwhile is left out of the answer.
 async fn expunge(open: &Inbox, uids: &[Uid]) -> Result<Vec<Uid>, StoreError> {
     let view = open.account.select(open.mailbox, Access::ReadWrite).await?;
     view.expunge(uids).await

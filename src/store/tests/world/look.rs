@@ -230,7 +230,6 @@ pub(super) async fn check_files(disk: &Disk, number: u64, seen: &Seen) {
             shown(&have),
             shown(&want)
         );
-        // What a cut leaves in `tmp` no Maildir reader looks at.
         assert_eq!(
             names(disk, &dir.join("new")).await,
             [""; 0],

@@ -70,7 +70,8 @@ impl Session {
         let outcome = self.commands(life, commands).await;
         match outcome {
             Ok(()) | Err(StoreError::Late | StoreError::Poisoned) => {}
-            Err(StoreError::Damaged { .. }) if life.is_stopping => {}
+            Err(StoreError::Damaged { .. }) if life.is_stopping || life.is_rough => {}
+            Err(StoreError::Full | StoreError::Busy) if life.is_rough => {}
             Err(why) => panic!("session {}: {why:?}", self.n),
         }
     }

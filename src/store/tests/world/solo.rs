@@ -88,8 +88,13 @@ impl Solo {
                     | StoreError::Late
                     | StoreError::Poisoned,
                 ) => return,
+                Err(StoreError::Damaged { .. })
+                    if life.is_rough && !life.is_stopping && self.possible.len() <= 1 =>
+                {
+                    self.possible.clear();
+                }
                 // What a disk that has stopped says when an index is read.
-                Err(StoreError::Damaged { .. }) if life.is_stopping => return,
+                Err(StoreError::Damaged { .. }) if life.is_stopping || life.is_rough => return,
                 Err(why) => panic!("account {}: {why:?}", self.number),
             }
         }
@@ -129,7 +134,11 @@ impl Solo {
         }
         check_quota(&ana);
         if self.random.below(3) == 0 {
-            self.peek(&ana, &name).await?;
+            match self.peek(&ana, &name).await {
+                // The command itself was done.
+                Err(StoreError::Damaged { .. } | StoreError::Busy) if life.is_rough => {}
+                other => other?,
+            }
         }
         Ok(())
     }

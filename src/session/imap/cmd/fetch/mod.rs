@@ -151,7 +151,7 @@ async fn mark_seen(view: &View, batch: &[Uid], told: &mut Told) -> Vec<Uid> {
     };
     match view.store(&unseen, &change, None).await {
         Ok(stored) => {
-            told.add(&stored.uids, stored.modseq);
+            told.add(stored.told());
             stored.uids
         }
         Err(_) => Vec::new(),
