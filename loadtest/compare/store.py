@@ -12,6 +12,7 @@ Scenarios:
   folders     a tree of 5,000 folders made, and STATUS of 1,000 of them after a restart
   writing     octets written to the disk for each octet of mail (with --loop: by the device)
   replay      a start after a kill with about 1 GB in the journal
+  importing   messages/s that `palomar import` brings from an mbox file and from a Maildir
 """
 
 import argparse
@@ -246,7 +247,35 @@ def replay(start, key, quick):
             yield f"start with {count} messages of {size} in the journal", figures
 
 
-SCENARIOS = {f.__name__: f for f in (checkpoint, opening, folders, writing, replay)}
+def importing(start, key, quick):
+    """Into a running server; only Palomar has the command."""
+    if key != "palomar":
+        return
+    for size, count in ((2048, 100000), (51200, 5000)):
+        count //= 10 if quick else 1
+        with start('[store]\nquota_default = "0"\n') as stack:
+            source = stack.folder / "source"
+            for place in ("cur", "new", "tmp"):
+                (source / "Maildir" / place).mkdir(parents=True)
+            with open(source / "box", "wb") as box:
+                for n in range(count):
+                    text = f"From: a@example.org\nSubject: {n}\n\n".encode()
+                    text += b"%012d\n" % n * ((size - len(text)) // 13)
+                    box.write(b"From a@example.org Mon Jan  5 10:11:12 2026\n" + text + b"\n")
+                    (source / f"Maildir/cur/{1767607200 + n}.M{n}.h:2,S").write_bytes(text)
+            for kind, path in (("mbox", "box"), ("maildir", "Maildir")):
+                command = [STACKS["palomar"].binary, "--config", stack.folder / "palomar.toml"]
+                command += ["import", kind, "--user", user(1), "--folder", kind, source / path]
+                began = time.monotonic()
+                subprocess.run(command, check=True, capture_output=True, timeout=SECONDS_MAX)
+                seconds = time.monotonic() - began
+                yield f"import of {count} messages of {size}, {kind}", {
+                    "messages/s": round(count / seconds),
+                    "MB/s": round(count * size / seconds / 1e6, 1),
+                }
+
+
+SCENARIOS = {f.__name__: f for f in (checkpoint, opening, folders, writing, replay, importing)}
 
 
 def main():

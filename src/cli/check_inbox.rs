@@ -79,7 +79,15 @@ impl CheckInbox {
         let stream = connect(host, port)?;
         stream.set_read_timeout(Some(ANSWER_SPAN))?;
         stream.set_write_timeout(Some(ANSWER_SPAN))?;
-        let stream = ClientStream::connect(stream, host, self.ca.as_deref())?;
+        let stream = ClientStream::connect(stream, host, self.ca.as_deref()).map_err(|error| {
+            // A server that greets in plain text sends no TLS record.
+            match error.to_string().contains("InvalidContentType") {
+                true => io::Error::other(format!(
+                    "port {port} does not begin with TLS; give one that does, as {IMAPS} does"
+                )),
+                false => error,
+            }
+        })?;
         let mut imap = Imap {
             stream: BufReader::new(stream),
             tag: 0,

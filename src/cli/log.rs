@@ -18,6 +18,9 @@ use crate::observe::reader::{Entry, Follower, Query, newest_first};
 /// How often a followed log is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 
+/// `2026-03-01`
+const DAY_BYTES: usize = 10;
+
 #[derive(Debug, Args)]
 pub struct Log {
     /// Lines of this user: who did it, sent it or received it
@@ -29,7 +32,7 @@ pub struct Log {
     /// Lines of this message
     #[arg(long, value_name = "ID")]
     message: Option<String>,
-    /// Not older: 15m, 2h, 3d ago, or 2026-03-01, or 2026-03-01T09:00:00Z
+    /// Not older: 15m, 2h, 3d ago, or 2026-03-01, or 2026-03-01T09:00:00, in UTC
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// At most as many lines, the newest
@@ -93,7 +96,7 @@ impl Log {
     }
 }
 
-/// How long ago, a day or an instant.
+/// How long ago, a day, or an instant: UTC where it names no zone.
 pub(super) fn since(text: &str, now: Timestamp) -> Option<UnixMs> {
     if let Ok(Span(ago)) = text.parse::<Span>() {
         let ago = i64::try_from(ago.as_millis()).ok()?;
@@ -102,9 +105,17 @@ pub(super) fn since(text: &str, now: Timestamp) -> Option<UnixMs> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(UnixMs(time.as_millisecond()));
     }
-    let day: civil::Date = text.parse().ok()?;
-    let midnight = day.to_zoned(TimeZone::UTC).ok()?;
-    Some(UnixMs(midnight.timestamp().as_millisecond()))
+    // The parser of dates takes a whole time and drops its clock: a day is ten octets and no more.
+    let time = match text.len() {
+        DAY_BYTES => text.parse::<civil::Date>().ok()?.into(),
+        _ => text.parse::<civil::DateTime>().ok()?,
+    };
+    // A zone in brackets is dropped as well.
+    if text.contains('[') {
+        return None;
+    }
+    let time = time.to_zoned(TimeZone::UTC).ok()?;
+    Some(UnixMs(time.timestamp().as_millisecond()))
 }
 
 /// `2026-03-01T09:00:00.123Z info  login.succeeded user=ana@example.org ...`

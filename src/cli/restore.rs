@@ -25,10 +25,12 @@ const PART: u64 = 1_000;
 pub struct Restore {
     /// The address, or a bare name in the first domain
     user: String,
-    /// Only what was there at this moment: an instant, a day, or how long ago (`2h`, `3d`)
+    /// Only what was there at this moment: a time or a day (UTC where it names no zone),
+    /// or how long ago (`2h`, `3d`)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Only from this folder. With --at the mailbox as it was, also what is there still
+    /// Only from this folder and those below it. With --at the mailbox as it was, also what is
+    /// there still
     #[arg(long)]
     folder: Option<String>,
     /// Also messages that the user has in some folder
@@ -67,6 +69,12 @@ impl Restore {
             true => self.restore(&config, request)?,
             false => self.ask(&config, request)?,
         };
+        if let (true, Some(folder)) = (report.is_unknown, &self.folder) {
+            return Err(CliError::NoFolder {
+                user: self.user.clone(),
+                folder: folder.clone(),
+            });
+        }
         if self.json {
             let done = self.yes;
             return out_json(&Outcome { done, report });

@@ -71,7 +71,7 @@ fn command_lines_of_the_contract_parse() {
         "palomar config sample",
         "palomar explain abcdefghijklmnop --json",
         "palomar settle",
-        "palomar settle --all",
+        "palomar settle --all --json",
         "palomar journal cut --stream 0 --slot 7 --offset 4096",
         "palomar journal cut --stream 0 --slot 7 --offset 0 --yes --config a.toml",
     ] {
@@ -139,6 +139,12 @@ fn times_are_read_as_people_write_them() {
         ("1d", Some("2026-03-01T10:00:00Z")),
         ("2026-03-01", Some("2026-03-01T00:00:00Z")),
         ("2026-03-01T09:00:00Z", Some("2026-03-01T09:00:00Z")),
+        ("2026-03-01T09:00:00", Some("2026-03-01T09:00:00Z")),
+        ("2026-03-01 09:30", Some("2026-03-01T09:30:00Z")),
+        ("2026-03-01T09:00:00+02:00", Some("2026-03-01T07:00:00Z")),
+        ("2026-03-01T09:00:00[Asia/Tokyo]", None),
+        ("2026-03-01T25:00:00", None),
+        ("2026-03-01Tnoon", None),
         ("yesterday", None),
     ] {
         let want = want.map(|text| {

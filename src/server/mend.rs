@@ -4,7 +4,7 @@ use super::admin::{done, failed, silence};
 use super::control::{self, Control, Repaired};
 use crate::directory::Directory;
 use crate::runtime::Mesh;
-use crate::store::{AccountRef, RepairOrder, ScrubOrder, Store, StoreError};
+use crate::store::{AccountRef, MailboxRepair, RepairOrder, ScrubOrder, Store, StoreError};
 use crate::web::AdminReply;
 
 /// The account that a name belongs to.
@@ -78,8 +78,9 @@ pub async fn repair(
         Ok(account) => account,
         Err(reply) => return reply,
     };
+    let of_all = order.folder.is_none();
     match control::repair(mesh, account, order).await {
-        Some(repaired) => told(repaired),
+        Some(repaired) => told(repaired, of_all),
         None => failed(
             "it takes long and goes on; ask again for what is left",
             true,
@@ -94,13 +95,15 @@ pub async fn repair_here(
     order: &RepairOrder,
 ) -> AdminReply {
     match account(directory, user) {
-        Ok(account) => told(store.repair(account, order).await),
+        Ok(account) => told(store.repair(account, order).await, order.folder.is_none()),
         Err(reply) => reply,
     }
 }
 
-fn told(repaired: Repaired) -> AdminReply {
+fn told(repaired: Repaired, of_all: bool) -> AdminReply {
     match repaired {
+        // An account that never had mail has no mailbox, and nothing that could be damaged.
+        Err(StoreError::NoMailbox) if of_all => done(&Vec::<MailboxRepair>::new()),
         Ok(mailboxes) => done(&mailboxes),
         Err(why) => refused(&why),
     }

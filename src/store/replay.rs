@@ -103,7 +103,8 @@ impl<'s> Replay<'s> {
             true => Some(catalogue::cut(&partition).await),
             false => None,
         };
-        self.settler.flush(&partition).await?;
+        let flushed = self.settler.flush(&partition).await;
+        flushed.map_err(|why| self.stuck(id, why.into()))?;
         Ok(cut)
     }
 

@@ -18,6 +18,7 @@ mod regressions;
 mod room;
 mod settling;
 mod size;
+mod takers;
 mod trees;
 mod walk;
 mod world;

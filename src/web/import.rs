@@ -346,11 +346,18 @@ fn refusal(error: &StoreError, user: &str, folder: &str) -> AdminError {
     use StoreError as E;
     match error {
         E::Full => failed("the disk or the journal is full", true),
+        // Whether the batch is in or not, nobody knows. To send it again as it is could double it; a
+        // new run looks first.
         E::Poisoned => failed(
-            "the server's disk failed and it is stopping; see its log",
-            true,
+            "the server's disk failed and it is stopping; see its log, then run the same command \
+             again: it brings nothing twice",
+            false,
         ),
-        E::Late | E::Busy => failed("the server is too busy", true),
+        E::Late => failed(
+            "the server did not answer in time; run the same command again: it brings nothing twice",
+            false,
+        ),
+        E::Busy => failed("the server is too busy", true),
         E::OverQuota { used, limit, of } => failed(
             &format!(
                 "{user} has {used} of {limit} {} and no room for this: raise the quota, then \
@@ -374,5 +381,26 @@ fn refusal(error: &StoreError, user: &str, folder: &str) -> AdminError {
         E::NotAllowed | E::HasChildren | E::Expunged | E::Damaged { .. } | E::NotOwner(_) => {
             failed(&format!("{folder}: {error:?}; see the server's log"), false)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch whose outcome is not known was sent a second time, and was in twice.
+    #[test]
+    fn only_what_was_refused_is_sent_again() {
+        let check = |error: StoreError, again: bool| {
+            let told = refusal(&error, "ana", "INBOX");
+            assert_eq!(told.temporary, again, "{error:?}");
+            let says = told.message.contains("run the same command again");
+            assert!(again || says, "{}", told.message);
+        };
+        check(StoreError::Late, false);
+        check(StoreError::Poisoned, false);
+        check(StoreError::Busy, true);
+        check(StoreError::Full, true);
+        check(StoreError::MailboxGone, true);
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
-use super::files::{self, DEPTH_MAX, entries};
+use super::files::{self, DEPTH_MAX, Form, Kind, entries, is_dir_link};
 use super::send::Sender;
-use super::{From, Job, Source, below};
+use super::{From, Job, Source, below, file_error, not_followed};
 use crate::cli::error::CliError;
 use crate::store::Flags;
 use crate::web::import::Head;
@@ -20,8 +21,10 @@ const LIST_BYTES_MAX: u64 = 4 << 20;
 pub(super) fn plan(from: From) -> Result<(From, Vec<Job>), CliError> {
     let mut jobs = Vec::new();
     for root in &from.paths {
-        let mut found = Vec::new();
-        walk(root, "", DEPTH_MAX, &mut found)?;
+        // What is named may be a link; what is found may not.
+        let root = &fs::canonicalize(root).map_err(file_error(root))?;
+        let (mut found, mut skipped) = (Vec::new(), Vec::new());
+        walk(root, "", DEPTH_MAX, &mut found, &mut skipped)?;
         if found.is_empty() {
             return Err(CliError::NothingToImport {
                 path: root.clone(),
@@ -43,6 +46,7 @@ pub(super) fn plan(from: From) -> Result<(From, Vec<Job>), CliError> {
                 folder,
                 subscribed,
                 source: Source::Maildir(path),
+                skipped: std::mem::take(&mut skipped),
             });
         }
     }
@@ -56,20 +60,36 @@ fn walk(
     name: &str,
     depth: usize,
     found: &mut Vec<(String, PathBuf)>,
+    skipped: &mut Vec<String>,
 ) -> Result<(), CliError> {
-    if dir.join("cur").is_dir() {
+    if is_maildir(dir) {
         found.push((name.to_owned(), dir.to_owned()));
     }
-    for (path, is_dir) in entries(dir)? {
-        let Some(file_name) = path.file_name().and_then(|n| n.to_str()) else {
+    for (path, kind) in entries(dir)? {
+        let bare = path.file_name().unwrap_or_default();
+        if ["cur", "new", "tmp"].iter().any(|own| bare == *own) {
+            continue;
+        }
+        match kind {
+            Kind::File => continue,
+            Kind::Other if is_dir_link(&path) => {
+                skipped.push(not_followed(&path));
+                continue;
+            }
+            Kind::Other => continue,
+            Kind::Dir => {}
+        }
+        let Some(file_name) = bare.to_str() else {
+            skipped.push(format!("{}: its name is not UTF-8", path.display()));
             continue;
         };
-        if !is_dir || matches!(file_name, "cur" | "new" | "tmp") || depth == 0 {
+        if depth == 0 {
+            skipped.push(format!("{}: too deep", path.display()));
             continue;
         }
         let inner = match file_name.strip_prefix('.') {
             // Programs keep other things there, too.
-            Some(_) if !path.join("cur").is_dir() => continue,
+            Some(_) if !is_maildir(&path) => continue,
             Some(levels) => {
                 let levels = levels.split('.').filter(|level| !level.is_empty());
                 levels.fold(name.to_owned(), |above, level| {
@@ -79,10 +99,16 @@ fn walk(
             None => below(name, &decoded(file_name)),
         };
         if !inner.is_empty() {
-            walk(&path, &inner, depth - 1, found)?;
+            walk(&path, &inner, depth - 1, found, skipped)?;
         }
     }
     Ok(())
+}
+
+/// Also where `cur` is a link: that its mail is not read is told then.
+fn is_maildir(dir: &Path) -> bool {
+    let cur = fs::symlink_metadata(dir.join("cur"));
+    cur.is_ok_and(|cur| cur.is_dir() || cur.is_symlink())
 }
 
 /// A level of a folder's name: modified UTF-7, and Dovecot's `\2e` for what the disk cannot have.
@@ -127,8 +153,10 @@ fn folded(name: &str) -> String {
 }
 
 fn list(path: &Path) -> Option<String> {
-    let short = fs::metadata(path).ok()?.len() <= LIST_BYTES_MAX;
-    let bytes = short.then(|| fs::read(path).ok()).flatten()?;
+    let mut file = files::open(path).ok()?;
+    let mut bytes = Vec::new();
+    let short = file.metadata().ok()?.len() <= LIST_BYTES_MAX;
+    short.then(|| file.read_to_end(&mut bytes).ok()).flatten()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -153,8 +181,16 @@ pub(super) fn read(
     let mut all = Vec::new();
     for place in ["cur", "new"] {
         let dir = maildir.join(place);
-        if dir.is_dir() {
-            all.extend(entries(&dir)?.into_iter().filter(|(_, is_dir)| !is_dir));
+        match fs::symlink_metadata(&dir) {
+            Ok(of) if of.is_dir() => {
+                all.extend(
+                    entries(&dir)?
+                        .into_iter()
+                        .filter(|(_, kind)| *kind != Kind::Dir),
+                );
+            }
+            Ok(_) => sender.unreadable(format!("{}: not a directory", dir.display())),
+            Err(_) => {}
         }
     }
     // Names begin with the second of delivery: the order in which they came.
@@ -174,7 +210,8 @@ pub(super) fn read(
             continue;
         }
         let (flags, keywords) = marks(&name, &keywords);
-        files::one(&path, sender, |_, modified| Head {
+        let said = name.split(':').next().and_then(said_size);
+        files::one(&path, sender, Form::Packed(said), |_, modified| Head {
             flags: flags.0,
             keywords,
             date: modified,
@@ -182,6 +219,12 @@ pub(super) fn read(
         bar.set_message(format!("{} read", sender.count()));
     }
     Ok(())
+}
+
+/// What `,S=` says: octets of the message, uncompressed.
+fn said_size(base: &str) -> Option<u64> {
+    let said = base.split(',').find_map(|field| field.strip_prefix("S="))?;
+    said.parse().ok()
 }
 
 /// Flags and keywords from the letters of a file's name.
@@ -216,8 +259,8 @@ pub(super) fn marks_of(name: &str, known: &[(char, String)]) -> (u8, Vec<String>
 }
 
 #[cfg(test)]
-pub(super) fn folders_of(root: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    walk(root, "", DEPTH_MAX, &mut found).expect("a readable tree");
-    found.into_iter().map(|(name, _)| name).collect()
+pub(super) fn folders_of(root: &Path) -> (Vec<String>, Vec<String>) {
+    let (mut found, mut skipped) = (Vec::new(), Vec::new());
+    walk(root, "", DEPTH_MAX, &mut found, &mut skipped).expect("a readable tree");
+    (found.into_iter().map(|(name, _)| name).collect(), skipped)
 }

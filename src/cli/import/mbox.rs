@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use indicatif::ProgressBar;
 
-use super::files::{DEPTH_MAX, entries};
+use super::files::{self, DEPTH_MAX, Kind, Packing, entries, is_dir_link};
 use super::send::{Origin, Sender};
 use super::{From, Job, Source, below, file_error};
 use crate::cli::error::CliError;
@@ -30,14 +30,20 @@ pub(super) fn plan(from: From) -> Result<(From, Vec<Job>), CliError> {
     let above = from.folder.clone().unwrap_or_default();
     for path in &from.paths {
         let before = jobs.len();
-        if fs::metadata(path).map_err(file_error(path))?.is_dir() {
-            walk(path, &above, DEPTH_MAX, &mut jobs)?;
-        } else if is_mbox(path)? {
+        let mut skipped = Vec::new();
+        // What is named may be a link; what is found may not.
+        let real = fs::canonicalize(path).map_err(file_error(path))?;
+        if real.is_dir() {
+            walk(&real, &above, DEPTH_MAX, &mut jobs, &mut skipped)?;
+        } else if is_mbox(&real)? {
             let folder = match from.folder.clone() {
                 Some(folder) => folder,
                 None => of_file(path, &from.user),
             };
-            jobs.push(job(folder, path.clone()));
+            jobs.push(job(folder, real));
+        }
+        if let Some(first) = jobs.get_mut(before) {
+            first.skipped = skipped;
         }
         if jobs.len() == before {
             return Err(CliError::NothingToImport {
@@ -54,6 +60,7 @@ fn job(folder: String, path: PathBuf) -> Job {
         folder,
         subscribed: true,
         source: Source::Mbox(path),
+        skipped: Vec::new(),
     }
 }
 
@@ -83,19 +90,31 @@ fn name_of(path: &Path) -> String {
 }
 
 /// Thunderbird keeps what is below the folder X in the directory X.sbd; others in one called X.
-fn walk(dir: &Path, above: &str, depth: usize, jobs: &mut Vec<Job>) -> Result<(), CliError> {
-    for (path, is_dir) in entries(dir)? {
+fn walk(
+    dir: &Path,
+    above: &str,
+    depth: usize,
+    jobs: &mut Vec<Job>,
+    skipped: &mut Vec<String>,
+) -> Result<(), CliError> {
+    for (path, kind) in entries(dir)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Indexes, locks, and what programs hide.
         let hidden = name.starts_with('.') || name.ends_with(".msf") || name.ends_with(".lock");
         if hidden {
             continue;
         }
-        if is_dir && depth > 0 {
-            let level = name.strip_suffix(".sbd").unwrap_or(&name);
-            walk(&path, &below(above, level), depth - 1, jobs)?;
-        } else if !is_dir && is_mbox(&path)? {
-            jobs.push(job(below(above, &name_of(&path)), path));
+        match kind {
+            Kind::Dir if depth > 0 => {
+                let level = name.strip_suffix(".sbd").unwrap_or(&name);
+                walk(&path, &below(above, level), depth - 1, jobs, skipped)?;
+            }
+            Kind::Dir => skipped.push(format!("{}: too deep", path.display())),
+            Kind::File if is_mbox(&path)? => jobs.push(job(below(above, &name_of(&path)), path)),
+            Kind::Other if path.is_file() || is_dir_link(&path) => {
+                skipped.push(super::not_followed(&path));
+            }
+            Kind::File | Kind::Other => {}
         }
     }
     Ok(())
@@ -104,12 +123,15 @@ fn walk(dir: &Path, above: &str, depth: usize, jobs: &mut Vec<Job>) -> Result<()
 /// Whether it begins as an mbox file does. An empty one is a folder without messages.
 fn is_mbox(path: &Path) -> Result<bool, CliError> {
     let mut first = Vec::new();
-    let read = Packing::of(path).and_then(|packing| packing.open(path, None));
+    let read = open(path, None).map(|(_, from)| from);
     let read = read.and_then(|from| from.take(FIRST_BYTES as u64).read_to_end(&mut first));
     match read {
         Ok(_) => {}
-        // Named like one, and it is none.
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
+        // Cut off: what can be read of it is taken, and the report says that it is not all.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+        // Compressed, damaged, and not known to be one.
+        Err(error) if is_damage(&error) && first.is_empty() => return Ok(false),
+        Err(error) if is_damage(&error) => {}
         Err(error) => return Err(file_error(path)(error)),
     }
     let blank = first.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
@@ -117,36 +139,19 @@ fn is_mbox(path: &Path) -> Result<bool, CliError> {
     Ok(first.is_empty() || from_line(&first[blank..]).is_some())
 }
 
-/// How a file is packed, by its first octets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
-    Plain,
-    Gzip,
-    Zstd,
+/// What a decoder says of octets that it cannot have made.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput};
+    matches!(error.kind(), InvalidData | InvalidInput)
 }
 
-impl Packing {
-    fn of(path: &Path) -> io::Result<Packing> {
-        let mut magic = [0; 4];
-        let read = File::open(path)?.read_at(&mut magic, 0)?;
-        Ok(match magic[..read] {
-            [0x1f, 0x8b, ..] => Packing::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd] => Packing::Zstd,
-            _ => Packing::Plain,
-        })
-    }
-
-    fn open(self, path: &Path, count: Option<Rc<Cell<u64>>>) -> io::Result<Box<dyn Read>> {
-        let file = Counted {
-            file: File::open(path)?,
-            count: count.unwrap_or_default(),
-        };
-        Ok(match self {
-            Packing::Plain => Box::new(file),
-            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(file))),
-            Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(file)?),
-        })
-    }
+/// How a file is packed, and what is in it.
+fn open(path: &Path, count: Option<Rc<Cell<u64>>>) -> io::Result<(Packing, Box<dyn Read>)> {
+    let file = files::open(path)?;
+    let packing = Packing::of(&file)?;
+    let count = count.unwrap_or_default();
+    let content = packing.open(Box::new(Counted { file, count }))?;
+    Ok((packing, content))
 }
 
 /// Counts what was read of a file, for the progress.
@@ -172,6 +177,8 @@ struct Input {
     held: Vec<u8>,
     used: usize,
     last: bool,
+    /// Why nothing comes behind what is held, though it is not the end.
+    broken: Option<io::Error>,
     /// Of a compressed file: a second reader, ahead of the first, and where it is.
     scout: Option<(Box<dyn Read>, u64)>,
     restarts: u32,
@@ -179,26 +186,31 @@ struct Input {
 
 impl Input {
     fn open(path: &Path) -> io::Result<Input> {
-        let packing = Packing::of(path)?;
         let count = Rc::new(Cell::new(0));
+        let (packing, from) = open(path, Some(count.clone()))?;
         Ok(Input {
             path: path.to_owned(),
             packing,
-            from: packing.open(path, Some(count.clone()))?,
+            from,
             count,
             held: Vec::new(),
             used: 0,
             last: false,
+            broken: None,
             scout: None,
             restarts: 0,
         })
     }
 
-    /// Reads until `wanted` octets are in the window, or the end of the file.
+    /// Reads until `wanted` octets are in the window, or the end of the file. Where reading fails,
+    /// what came before is held, and the next call says why there is no more.
     fn fill(&mut self, wanted: usize) -> io::Result<()> {
         self.held.drain(..self.used);
         self.used = 0;
-        while self.held.len() < wanted && !self.last {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        while self.held.len() < wanted && !self.last && self.broken.is_none() {
             let at = self.held.len();
             self.held.resize(at + READ_BYTES, 0);
             let read = match self.from.read(&mut self.held[at..]) {
@@ -206,7 +218,12 @@ impl Input {
                     self.held.truncate(at);
                     continue;
                 }
-                other => other?,
+                Err(error) => {
+                    self.held.truncate(at);
+                    self.broken = Some(error);
+                    continue;
+                }
+                Ok(read) => read,
             };
             self.held.truncate(at + read);
             self.last = read == 0;
@@ -217,7 +234,7 @@ impl Input {
     /// What is at an offset of the file; `None` where it ends before.
     fn look(&mut self, at: u64) -> io::Result<Option<Vec<u8>>> {
         if self.packing == Packing::Plain {
-            let file = File::open(&self.path)?;
+            let file = files::open(&self.path)?;
             if file.metadata()?.len() < at {
                 return Ok(None);
             }
@@ -232,7 +249,7 @@ impl Input {
                 return Ok(None);
             }
             self.restarts += 1;
-            self.scout = Some((self.packing.open(&self.path, None)?, 0));
+            self.scout = Some((open(&self.path, None)?.1, 0));
         }
         let Some((scout, there)) = &mut self.scout else {
             return Ok(None);
@@ -254,9 +271,20 @@ pub(super) fn read(
     sender: &mut Sender<'_>,
     bar: &ProgressBar,
 ) -> Result<(), CliError> {
-    let mut input = Input::open(path).map_err(file_error(path))?;
-    bar.set_length(fs::metadata(path).map_err(file_error(path))?.len());
-    input.fill(JUDGED_BYTES).map_err(file_error(path))?;
+    let opened = Input::open(path).and_then(|mut input| {
+        bar.set_length(fs::symlink_metadata(path)?.len());
+        input.fill(JUDGED_BYTES)?;
+        Ok(input)
+    });
+    let mut input = match opened {
+        Ok(input) => input,
+        // The other files are read all the same.
+        Err(error) => {
+            sender.source(path.display().to_string());
+            sender.unreadable(format!("{}: {error}", path.display()));
+            return Ok(());
+        }
+    };
     let dialect = judge(&input.held, input.last);
     sender.source(format!("{} ({})", path.display(), dialect.name()));
     match split(&mut input, dialect, sender, bar) {
@@ -333,6 +361,17 @@ fn split(
 #[cfg(test)]
 pub(super) fn folders_of(root: &Path) -> Vec<String> {
     let mut jobs = Vec::new();
-    walk(root, "", DEPTH_MAX, &mut jobs).expect("a readable tree");
+    walk(root, "", DEPTH_MAX, &mut jobs, &mut Vec::new()).expect("a readable tree");
     jobs.into_iter().map(|job| job.folder).collect()
+}
+
+/// What is held of a file before it ends or fails, and why it fails.
+#[cfg(test)]
+pub(super) fn held_of(path: &Path) -> (bool, usize, Option<io::ErrorKind>) {
+    let is_one = is_mbox(path).expect("is judged");
+    let mut input = Input::open(path).expect("opens");
+    input.fill(JUDGED_BYTES).expect("what is there is held");
+    let held = input.held.len();
+    let next = input.fill(JUDGED_BYTES);
+    (is_one, held, next.err().map(|error| error.kind()))
 }

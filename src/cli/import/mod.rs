@@ -61,6 +61,8 @@ pub(super) struct Job {
     folder: String,
     subscribed: bool,
     source: Source,
+    /// What is not read, and why.
+    skipped: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,8 @@ fn run_all(link: &Link, from: &From, jobs: &[Job]) -> Result<Vec<Report>, CliErr
         let mut sender = Sender::new(link, &from.user, folder)?;
         for job in of_folder {
             let bar = bar(folder);
+            let skipped = job.skipped.iter().cloned();
+            skipped.for_each(|what| sender.unreadable(what));
             match &job.source {
                 Source::Maildir(path) => maildir::read(path, &mut sender, &bar)?,
                 Source::Mbox(path) => mbox::read(path, &mut sender, &bar)?,
@@ -151,6 +155,10 @@ pub(super) fn below(above: &str, name: &str) -> String {
         "" => name,
         above => format!("{above}/{name}"),
     }
+}
+
+pub(super) fn not_followed(path: &std::path::Path) -> String {
+    format!("{}: a symbolic link, which is not followed", path.display())
 }
 
 pub(super) fn file_error(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> CliError {

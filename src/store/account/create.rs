@@ -190,7 +190,7 @@ pub(in crate::store) async fn ensure_mailbox(
 pub(in crate::store) fn under_way(partition: &Partition, account: AccountId) -> bool {
     let state = partition.state.borrow();
     let of_account = state.accounts.get(&account);
-    of_account.is_some_and(|account| adopt::is_under_way(account))
+    of_account.is_some_and(adopt::is_under_way)
 }
 
 async fn create(

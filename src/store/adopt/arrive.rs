@@ -121,7 +121,7 @@ async fn take_part(
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
     whence: Where,
-    passed: &mut HashSet<String>,
+    passed: &mut HashSet<PathBuf>,
 ) -> Result<Option<Taken>, StoreError> {
     let until = Deadline::after(now(), TURN_WAIT);
     let pause = shard.settling.acquire(1, until).await;
@@ -140,37 +140,50 @@ async fn take_part(
     if files.is_empty() {
         return Ok(None);
     }
-    let known = known(shard, partition, mailbox, whence).await?;
-    files.retain(|file| !known.contains(&file.stem) && !passed.contains(&file.stem));
+    let named = match whence {
+        Where::New => HashSet::new(),
+        Where::Everywhere => rows(shard, partition, mailbox).await?,
+    };
+    let known = known(partition, mailbox);
+    files.retain(|file| {
+        // A row's file is in `cur`; in `new` the same stem is another message.
+        let is_row = !file.is_new && named.contains(&file.stem);
+        !known.contains(&file.stem) && !is_row && !passed.contains(&file.path(&folder))
+    });
     if files.is_empty() {
         return Ok(None);
     }
     part(&mut files);
+    // First those that shared a stem: once the other is a row they would be taken for its file.
+    let has_its_stem =
+        |file: &Candidate| file.name.to_string_lossy().starts_with(file.stem.as_str());
+    files.sort_by_key(has_its_stem);
     files.truncate(TAKEN_MAX);
-    passed.extend(files.iter().map(|file| file.stem.clone()));
+    passed.extend(files.iter().map(|file| file.path(&folder)));
     let taken_in = take_some(shard, partition, mailbox, &mut files).await?;
     // Some have other names by now.
-    passed.extend(files.iter().map(|file| file.stem.clone()));
+    passed.extend(files.iter().map(|file| file.path(&folder)));
     Ok(Some(Taken {
         files: files.len() as u64,
         taken_in,
     }))
 }
 
-/// Stems that are messages already, or were, or wait to leave `new`.
-async fn known(
+/// Stems of the rows.
+async fn rows(
     shard: &Shard,
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
-    whence: Where,
 ) -> Result<HashSet<String>, StoreError> {
+    repair::load(&shard.disk, &shard.owned, partition, mailbox).await?;
+    let index = mailbox.index.borrow();
+    let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
+    Ok((0..index.len()).map(|at| index.stem(at)).collect())
+}
+
+/// Stems of messages that wait to leave `new`, or to be written, and of those that were expunged.
+fn known(partition: &Partition, mailbox: &Mailbox) -> HashSet<String> {
     let mut known = HashSet::new();
-    if whence == Where::Everywhere {
-        repair::load(&shard.disk, &shard.owned, partition, mailbox).await?;
-        let index = mailbox.index.borrow();
-        let index = index.as_ref().ok_or(StoreError::MailboxGone)?;
-        known.extend((0..index.len()).map(|at| index.stem(at)));
-    }
     // At one moment, and what is doomed stays where it is as long as nothing settles.
     for (_, task) in partition.tasks.borrow().iter() {
         match task {
@@ -195,7 +208,7 @@ async fn known(
             _ => {}
         }
     }
-    Ok(known)
+    known
 }
 
 /// Files of `new` get names that no other file has or had; then one record has them all.
@@ -276,6 +289,11 @@ async fn make_durable(
         }
         steps.push(Step::SyncFile { path });
     }
+    // Settling has moved others from `new` to `cur`: the name that they have must not be less
+    // durable than the one that they had.
+    let cur = folder.join("cur");
+    dirs.remove(&cur);
+    steps.push(Step::SyncDir { path: cur });
     steps.extend(dirs.into_iter().map(|path| Step::SyncDir { path }));
     for done in shard.disk.batch(steps).await {
         done.map_err(|e| disk_error(&e))?;

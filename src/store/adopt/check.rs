@@ -93,11 +93,8 @@ impl Look<'_> {
                 }
                 // Of the root: it has its turn.
                 name if name.starts_with('.') => {}
-                name if is_own(name) && entry.is_dir => {
-                    if name != ASIDE {
-                        self.aside.push(path);
-                    }
-                }
+                ASIDE if entry.is_dir => {}
+                name if is_own(name) && entry.is_dir => self.aside.push(path),
                 "tmp" => self.aside.push(path),
                 _ if entry.is_file => self.may_use(entry, &path)?,
                 _ if !entry.is_dir => self.aside.push(path),

@@ -9,6 +9,7 @@
 //! Deliberately absent: who may ask (server), and a reader of the journal: a replay notes the same
 //! rows again, and writes them to the same place.
 
+mod choose;
 mod entry;
 mod file;
 mod marks;

@@ -23,6 +23,8 @@ const WINDOW_BYTES: u64 = 1 << 20;
 pub(super) struct Gone {
     pub head: Rc<Head>,
     pub row: NewRow,
+    /// It went because its folder was deleted.
+    pub with_folder: bool,
     /// Its file; `None` where it is kept no more.
     pub file: Option<PathBuf>,
 }
@@ -55,6 +57,7 @@ impl Reader<'_> {
         for (day, end) in days {
             for entry in self.entries(day, end, &mut past.damaged).await? {
                 let head = Rc::new(entry.head().clone());
+                let with_folder = matches!(entry, Entry::Deleted { .. });
                 let rows = match entry {
                     Entry::Expunged { rows, .. } => rows,
                     Entry::Deleted {
@@ -75,6 +78,7 @@ impl Reader<'_> {
                         past.messages.push(Gone {
                             head: head.clone(),
                             row,
+                            with_folder,
                             file: None,
                         });
                     }

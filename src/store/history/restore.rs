@@ -9,9 +9,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
+use super::choose::{Copy, End, Fate, choose};
 use super::marks::Marks;
 use super::read::{Gone, Past, Reader};
 use crate::base::{BATCH_BYTES_MAX, Deadline, INLINE_BODY_BYTES_MAX, MailboxId, Uid, UnixMs};
@@ -34,13 +35,15 @@ const INLINE_BYTES_MAX: usize = BATCH_BYTES_MAX / 2;
 /// Longest work for one request; the next one goes on.
 const WORK_SPAN: Duration = Duration::from_secs(30);
 const PIECE_BYTES: u64 = 256 << 10;
+/// Copies of one content that are looked at on the shard, and not on the pool.
+const CHOSEN_HERE_MAX: usize = 1_000;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RestoreRequest {
     /// Only what was there at this moment; without it everything that is kept.
     pub at: Option<UnixMs>,
-    /// Only messages of this folder, by its name now or when they were removed.
+    /// Only messages of this folder and those below it, by its name now or when they were removed.
     pub folder: Option<String>,
     /// Also what the account has in some folder already.
     pub duplicates: bool,
@@ -65,6 +68,8 @@ pub struct RestoreReport {
     pub over_quota: u64,
     /// Parts of the history that could not be read.
     pub damaged: u64,
+    /// No folder of the name that was given is or was there.
+    pub is_unknown: bool,
 }
 
 /// One message.
@@ -169,6 +174,30 @@ pub(in crate::store) async fn restore(
     Ok(work.finish())
 }
 
+/// Copies of each content that is looked at, with the place in the plan of what is in it.
+#[derive(Default)]
+struct Copies {
+    of: HashMap<[u8; 16], Vec<(Copy, Option<usize>)>>,
+    places: HashMap<String, u32>,
+}
+
+impl Copies {
+    fn place(&mut self, folder: &str) -> u32 {
+        let next = self.places.len() as u32;
+        *self.places.entry_ref(folder).or_insert(next)
+    }
+
+    fn add(&mut self, email_id: [u8; 16], copy: Copy, plan: Option<usize>) {
+        self.of.entry(email_id).or_default().push((copy, plan));
+    }
+}
+
+/// Whether a folder is the one that is named, or below it.
+fn is_or_below(name: &str, of: &str) -> bool {
+    let rest = name.strip_prefix(of);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A message of the past and what is to become of it.
 struct Planned {
     gone: Gone,
@@ -195,16 +224,40 @@ impl Work<'_> {
     // ---- what would be done ----
 
     async fn plan(&mut self, past: Past) -> Result<(), StoreError> {
+        let wanted = self.request.folder.as_deref().map(maildir::canonical);
+        let is_of = |name: &str| wanted.as_deref().is_none_or(|of| is_or_below(name, of));
+        self.report.is_unknown = wanted
+            .as_deref()
+            .is_some_and(|of| !self.is_known(of, &past));
         let at = self.request.at;
         let was_there = |gone: &Gone| at.is_none_or(|at| gone.row.saved <= at && at < gone.head.at);
-        let wanted = self.request.folder.as_deref().map(maildir::canonical);
+        let mut copies = Copies::default();
         for gone in past.messages {
             let folder = self.name_now(gone.head.mailbox, &gone.head.name);
-            let of_folder = wanted
-                .as_deref()
-                .is_none_or(|name| name == folder || name == gone.head.name);
-            let marked = self.marks.contains(gone.head.mailbox, gone.row.uid);
-            if of_folder && was_there(&gone) && !marked {
+            let is_asked = (is_of(&folder) || is_of(&gone.head.name)) && was_there(&gone);
+            let is_marked = self.marks.contains(gone.head.mailbox, gone.row.uid);
+            let is_planned = is_asked && !is_marked;
+            let plan = is_planned.then_some(self.plan.len());
+            let end = match is_marked {
+                true => End::Restored {
+                    at: gone.head.at,
+                    is_wanted: is_asked,
+                },
+                false => End::Removed {
+                    at: gone.head.at,
+                    is_wanted: is_asked && gone.file.is_some(),
+                    with_folder: gone.with_folder,
+                },
+            };
+            let copy = Copy {
+                mailbox: gone.head.mailbox,
+                place: copies.place(&folder),
+                is_waste: self.is_waste(gone.head.mailbox, &folder),
+                saved: gone.row.saved,
+                end,
+            };
+            copies.add(gone.row.cold.email_id, copy, plan);
+            if is_planned {
                 let state = match gone.file {
                     Some(_) => RestoreState::Removed,
                     None => RestoreState::Gone,
@@ -217,7 +270,6 @@ impl Work<'_> {
             }
         }
         for head in past.folders {
-            let of_folder = wanted.as_deref().is_none_or(|name| name == head.name);
             let marked = self.marks.contains(head.mailbox, Uid(0));
             let filled = self
                 .plan
@@ -225,23 +277,42 @@ impl Work<'_> {
                 .any(|p| p.gone.head.mailbox == head.mailbox);
             let existed = at.is_none_or(|at| at < head.at && filled);
             let made = self.folders.iter().any(|(_, name)| *name == head.name);
-            if of_folder && existed && !marked && !made && !self.is_folder(&head.name) {
+            if is_of(&head.name) && existed && !marked && !made && !self.is_folder(&head.name) {
                 self.folders.push((head.mailbox, head.name.clone()));
             }
         }
         // Outer ones first.
         self.folders.sort_by(|(_, a), (_, b)| a.cmp(b));
-        self.look_at_present(wanted.as_deref()).await?;
-        if !self.request.duplicates {
-            self.choose();
+        copies
+            .of
+            .retain(|_, of| of.iter().any(|(_, plan)| plan.is_some()));
+        self.look_at_present(wanted.as_deref(), &mut copies).await?;
+        match self.request.duplicates {
+            true => Ok(()),
+            false => self.choose(copies).await,
         }
-        Ok(())
     }
 
     fn is_folder(&self, name: &str) -> bool {
         let state = self.partition.state.borrow();
         let of_account = state.accounts.get(&self.account.account);
         of_account.is_some_and(|a| a.find(name).is_some())
+    }
+
+    /// Whether a folder of this name, or one below it, is or was there.
+    fn is_known(&self, wanted: &str, past: &Past) -> bool {
+        let mailboxes = self.mailboxes();
+        let mut now = mailboxes.iter().map(|mailbox| mailbox.meta.borrow());
+        let messages = past.messages.iter().map(|gone| &gone.head);
+        let mut heads = past.folders.iter().chain(messages);
+        now.any(|meta| is_or_below(&meta.name, wanted))
+            || heads.any(|head| is_or_below(&head.name, wanted))
+    }
+
+    fn mailboxes(&self) -> Vec<Rc<Mailbox>> {
+        let state = self.partition.state.borrow();
+        let of_account = state.accounts.get(&self.account.account);
+        of_account.map_or(Vec::new(), |a| a.mailboxes.values().cloned().collect())
     }
 
     /// What a mailbox is called now, or was when it went.
@@ -253,32 +324,36 @@ impl Work<'_> {
     }
 
     /// Finds what the account still has, and with a moment and a folder what was there then.
-    async fn look_at_present(&mut self, wanted: Option<&str>) -> Result<(), StoreError> {
-        let planned: HashSet<[u8; 16]> =
-            self.plan.iter().map(|p| p.gone.row.cold.email_id).collect();
-        let mut there: HashSet<[u8; 16]> = HashSet::new();
-        let mailboxes: Vec<Rc<Mailbox>> = {
-            let state = self.partition.state.borrow();
-            let of_account = state.accounts.get(&self.account.account);
-            of_account.map_or(Vec::new(), |a| a.mailboxes.values().cloned().collect())
-        };
-        for mailbox in mailboxes {
+    async fn look_at_present(
+        &mut self,
+        wanted: Option<&str>,
+        copies: &mut Copies,
+    ) -> Result<(), StoreError> {
+        for mailbox in self.mailboxes() {
             let name = mailbox.meta.borrow().name.clone();
             let listed = match (self.request.at, wanted) {
-                (Some(at), Some(wanted)) if wanted == name => Some(at),
+                (Some(at), Some(wanted)) if is_or_below(&name, wanted) => Some(at),
                 _ => None,
             };
             let empty = mailbox.meta.borrow().weight.messages == 0;
-            if empty || (planned.is_empty() && listed.is_none()) {
+            if empty || (copies.of.is_empty() && listed.is_none()) {
                 continue;
             }
+            let place = copies.place(&name);
             let loaded = mailbox.index.borrow().is_some();
             self.shard.owned.load(&mailbox, &self.shard.disk).await?;
             if let Some(index) = &*mailbox.index.borrow() {
                 for row in 0..index.len() {
                     let email_id = index.cold(row).email_id;
-                    if planned.contains(&email_id) {
-                        there.insert(email_id);
+                    if let Some(of) = copies.of.get_mut(&email_id) {
+                        let copy = Copy {
+                            mailbox: mailbox.id,
+                            place,
+                            is_waste: false,
+                            saved: index.saved(row),
+                            end: End::There,
+                        };
+                        of.push((copy, None));
                     }
                     let scanned = index.scan_row(row);
                     if listed.is_some_and(|at| scanned.saved <= at) {
@@ -299,46 +374,54 @@ impl Work<'_> {
             }
             yield_if_needed().await;
         }
-        if !self.request.duplicates {
-            for planned in &mut self.plan {
-                if there.contains(&planned.gone.row.cold.email_id) {
-                    planned.state = RestoreState::There;
+        Ok(())
+    }
+
+    /// Says which removals are undone, content by content.
+    async fn choose(&mut self, copies: Copies) -> Result<(), StoreError> {
+        // A folder that is named, or made again, gets what it had, whatever is elsewhere.
+        let is_whole = |mailbox: MailboxId| {
+            self.request.folder.is_some()
+                || self.folders.iter().any(|(id, _)| *id == mailbox)
+                || self.marks.contains(mailbox, Uid(0))
+        };
+        let mut whole: HashMap<MailboxId, bool> = HashMap::new();
+        for of in copies.of.into_values() {
+            let (mut of, plans): (Vec<Copy>, Vec<Option<usize>>) = of.into_iter().unzip();
+            for copy in &mut of {
+                if let End::Removed { with_folder, .. } = &mut copy.end {
+                    let id = copy.mailbox;
+                    *with_folder &= *whole.entry(id).or_insert_with(|| is_whole(id));
                 }
             }
+            let fates = match of.len() <= CHOSEN_HERE_MAX {
+                true => choose(&of),
+                false => {
+                    let chosen = self.shard.disk.compute(move || choose(&of)).await;
+                    chosen.map_err(|e| disk_error(&e))?
+                }
+            };
+            for (fate, plan) in fates.into_iter().zip(plans) {
+                let Some(plan) = plan else { continue };
+                let state = &mut self.plan[plan].state;
+                *state = match (fate, *state) {
+                    (Fate::There, _) => RestoreState::There,
+                    (Fate::Duplicate, RestoreState::Removed) => RestoreState::Duplicate,
+                    (_, state) => state,
+                };
+            }
+            yield_if_needed().await;
         }
         Ok(())
     }
 
-    /// Of several removals of one message, one is undone: the last one from a folder where mail
-    /// is kept, and not only thrown away.
-    fn choose(&mut self) {
-        let mut best: HashMap<[u8; 16], (bool, UnixMs, usize)> = HashMap::new();
-        for (n, planned) in self.plan.iter().enumerate() {
-            if planned.state != RestoreState::Removed {
-                continue;
-            }
-            let rank = (!self.is_waste(planned), planned.gone.head.at, n);
-            let id = planned.gone.row.cold.email_id;
-            let known = best.entry(id).or_insert(rank);
-            *known = rank.max(*known);
-        }
-        for (n, planned) in self.plan.iter_mut().enumerate() {
-            let chosen = best.get(&planned.gone.row.cold.email_id);
-            let is_chosen = chosen.is_some_and(|(.., chosen)| *chosen == n);
-            if planned.state == RestoreState::Removed && !is_chosen {
-                planned.state = RestoreState::Duplicate;
-            }
-        }
-    }
-
-    fn is_waste(&self, planned: &Planned) -> bool {
-        let id = planned.gone.head.mailbox;
+    fn is_waste(&self, id: MailboxId, folder: &str) -> bool {
         match self.partition.mailbox(self.account.account, id) {
             Ok(mailbox) => {
                 let of = mailbox.meta.borrow().special_use;
                 matches!(of, Some(SpecialUse::Trash | SpecialUse::Junk))
             }
-            Err(_) => ["Trash", "Junk"].contains(&planned.folder.as_str()),
+            Err(_) => ["Trash", "Junk"].contains(&folder),
         }
     }
 

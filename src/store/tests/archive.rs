@@ -311,6 +311,11 @@ fn rows_that_an_index_lost_come_again() {
     life(&sim, |store, ana, disk| async move {
         put(&disk, "x", mbox(1..9).as_bytes(), 1_000).await;
         look(&ana, "Archives/x", 8).await;
+        let remote = store.remote();
+        let own = message(&remote, &letter(1)).await;
+        let to = vec![target(1, "INBOX")];
+        let placed = remote.deliver(own, to, unix_now(), trace_id(), soon());
+        placed.await.expect("delivers");
         store.drain(soon()).await.expect("drains");
         let folder = Path::new(ROOT).join("mail/1/1/.Archives.x");
         for name in super::names(&disk, &folder).await {

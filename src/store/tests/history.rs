@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Random;
-use super::{ROOT, account, config, letter, life, names, soon, target, try_message};
+use super::{ROOT, account, config, letter, life, names, recover, soon, target, try_message};
 use crate::base::{ShardId, Uid, UnixMs};
-use crate::runtime::{Disk, SimDisk, block_on, jump_clock, sleep, trace_id, unix_now};
+use crate::runtime::{Disk, SimDisk, block_on, jump_clock, simulate, sleep, trace_id, unix_now};
 use crate::store::history::Day;
 use crate::store::{
     Access, Account, FlagChange, FlagMode, Flags, NewMessage, RestoreReport, RestoreRequest,
@@ -233,6 +233,82 @@ fn a_mailbox_as_it_was_at_a_moment() {
     });
 }
 
+/// A folder was filled by COPY from INBOX and deleted: it came back empty, for INBOX has the same.
+#[test]
+fn a_deleted_folder_of_copies_is_not_empty() {
+    life(&SimDisk::new(8), |store| async move {
+        for n in 1..=3 {
+            deliver(&store, "INBOX", &letter(n))
+                .await
+                .expect("delivers");
+        }
+        let account = ana(&store).await;
+        for name in ["Proj", "Proj/a", "Proj/b", "Project"] {
+            let id = account.create(name, None).await.expect("creates");
+            let view = open(&store, "INBOX").await;
+            view.copy(view.uids(), id).await.expect("copies");
+        }
+        // What was thrown out of a folder singly is in INBOX still.
+        let view = open(&store, "Proj/b").await;
+        view.expunge(&[Uid(1)]).await.expect("expunges");
+        for name in ["Proj/a", "Proj/b", "Proj", "Project"] {
+            account.delete(name).await.expect("deletes");
+        }
+        let of = |folder: &str, messages_max| RestoreRequest {
+            folder: Some(folder.into()),
+            ..ask(messages_max)
+        };
+        let typo = restore(&store, of("Prj", 0)).await;
+        assert!(typo.is_unknown && typo.messages == 0);
+        let told = restore(&store, of("Proj", 0)).await;
+        assert!(!told.is_unknown);
+        assert_eq!(told.folders, ["Proj", "Proj/a", "Proj/b"]);
+        // In parts, as a running server does it.
+        assert_eq!(restore(&store, of("Proj", 2)).await.restored, 2);
+        assert_eq!(restore(&store, of("Proj", 100)).await.restored, 6);
+        let all = texts(&store, "INBOX").await;
+        assert_eq!(texts(&store, "Proj").await, all);
+        assert_eq!(texts(&store, "Proj/a").await, all);
+        assert_eq!(texts(&store, "Proj/b").await, all[1..]);
+        assert_eq!(restore(&store, of("Proj", 100)).await.restored, 0);
+        // Made again because nothing else is asked for.
+        assert_eq!(restore(&store, ask(1)).await.folders, ["Project"]);
+        assert_eq!(restore(&store, ask(100)).await.restored, 2);
+        assert_eq!(texts(&store, "Project").await, all);
+        assert_eq!(restore(&store, ask(100)).await.restored, 0);
+    });
+}
+
+/// Of five equal messages one came back, and none while another was left.
+#[test]
+fn equal_messages_come_back_all() {
+    life(&SimDisk::new(9), |store| async move {
+        for _ in 0..6 {
+            deliver(&store, "INBOX", &letter(1))
+                .await
+                .expect("delivers");
+        }
+        let view = open(&store, "INBOX").await;
+        view.expunge(&view.uids()[..5]).await.expect("expunges");
+        a_moment().await;
+        assert_eq!(restore(&store, ask(2)).await.restored, 2);
+        assert_eq!(restore(&store, ask(100)).await.restored, 3);
+        assert_eq!(texts(&store, "INBOX").await.len(), 6);
+        assert_eq!(restore(&store, ask(100)).await.restored, 0);
+        // Thrown away, and the bin emptied: as many, and where they were.
+        let account = ana(&store).await;
+        let trash = account.find("Trash").expect("Trash");
+        let view = open(&store, "INBOX").await;
+        view.move_to(view.uids(), trash).await.expect("moves");
+        a_moment().await;
+        let bin = open(&store, "Trash").await;
+        bin.expunge(bin.uids()).await.expect("expunges");
+        assert_eq!(restore(&store, ask(100)).await.restored, 6);
+        assert_eq!(texts(&store, "INBOX").await.len(), 6);
+        assert_eq!(restore(&store, ask(100)).await.restored, 0);
+    });
+}
+
 #[test]
 fn a_large_and_a_shared_body_come_back() {
     life(&SimDisk::new(4), |store| async move {
@@ -379,6 +455,20 @@ fn the_oldest_day_goes_when_the_disk_is_full() {
     });
 }
 
+/// A life some days after the first: what was moved is known by its times.
+fn life_on_day<F>(sim: &SimDisk, day: u64, body: impl FnOnce(Store) -> F + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let disk = Disk::sim(sim.clone());
+    let at = UnixMs(1_790_000_000_000 + day as i64 * 86_400_000);
+    simulate(1, at, async move {
+        let recovered = recover(&disk, 1).await;
+        let store = Store::open(ShardId(0), &recovered, disk).await;
+        body(store.expect("opens")).await;
+    });
+}
+
 /// Random removals, restores and checkpoints, cut off anywhere: whatever was delivered is there,
 /// or can be restored, as it was.
 #[test]
@@ -396,7 +486,7 @@ fn nothing_that_was_removed_is_lost_in_a_crash() {
             let (inner, mut inside) = (sim.clone(), Random(random.below(u64::MAX)));
             let (send, receive) = std::sync::mpsc::channel();
             let before = known.clone();
-            life(&sim, move |store| async move {
+            life_on_day(&sim, round, move |store| async move {
                 let mut all = before;
                 check(&store, &all).await;
                 inner.stop_after(20 + inside.below(400));
@@ -411,7 +501,7 @@ fn nothing_that_was_removed_is_lost_in_a_crash() {
             known = receive.recv().expect("a life's end");
             sim = sim.power_cut(random.below(u64::MAX));
         }
-        life(&sim, move |store| async move {
+        life_on_day(&sim, 3, move |store| async move {
             check(&store, &known).await;
         });
     }

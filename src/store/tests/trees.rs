@@ -4,11 +4,14 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use futures_lite::future::zip;
+
 use super::{account, letter, life, message, names, soon, target};
 use crate::base::{ShardId, Uid, UidValidity};
 use crate::runtime::{Disk, Pool, SimDisk, block_on, trace_id, unix_now};
+use crate::store::journal::Class;
 use crate::store::{
-    Access, AdoptError, AdoptReport, AdoptRequest, Delivered, Store, StoreConfig, StoreError,
+    Access, AdoptError, AdoptReport, AdoptRequest, Delivered, Op, Store, StoreConfig, StoreError,
 };
 
 const TREE: &str = "/vmail/ana";
@@ -184,6 +187,68 @@ fn nobody_makes_folders_while_a_tree_comes() {
         assert!(matches!(made, Err(StoreError::Busy)), "{made:?}");
         let placed = deliver(&store, 1, "INBOX").await;
         assert!(matches!(placed, Err(StoreError::Busy)), "{placed:?}");
+        store.drain(soon()).await.expect("drains");
+    });
+}
+
+/// The account was found, and its folder; then its turn was waited for.
+#[test]
+fn mail_that_waits_while_a_tree_comes_is_put_off() {
+    let sim = SimDisk::new(86);
+    life(&sim, async |store: Store| {
+        deliver(&store, 1, "INBOX").await.expect("delivers");
+        let shard = store.remote().shard().clone();
+        let partition = shard.partition(account(1).partition).expect("ours");
+        let id = account(1).account;
+        let bar = shard.bar(&partition, id).await.expect("held");
+        let begins = async {
+            crate::runtime::sleep(std::time::Duration::from_millis(50)).await;
+            let plan = Op::ValueSet {
+                account: Some(id),
+                namespace: "palomar.adopt".to_owned(),
+                key: b"plan".to_vec(),
+                value: Some(b"x".to_vec()),
+            };
+            let ticket = shard.submit(&partition, vec![plan], Vec::new(), Class::Change);
+            let committed = shard.commit(ticket.expect("submits")).await;
+            committed.expect("commits");
+            drop(bar);
+        };
+        let (placed, ()) = zip(deliver(&store, 2, "INBOX"), begins).await;
+        assert!(matches!(placed, Err(StoreError::Busy)), "{placed:?}");
+        store.drain(soon()).await.expect("drains");
+    });
+}
+
+/// All of an outbox's copies for one partition come in one record: an account that is held kept
+/// the message from all.
+#[test]
+fn who_is_held_keeps_mail_from_nobody_else() {
+    let sim = SimDisk::new(87);
+    life(&sim, async |store: Store| {
+        let remote = store.remote();
+        let ana = remote.account(account(1)).await.expect("opens");
+        let plan = |value: Option<&[u8]>| {
+            let value = value.map(<[u8]>::to_vec);
+            vec![("palomar.adopt".to_owned(), b"plan".to_vec(), value)]
+        };
+        ana.set_values(plan(Some(b"x"))).await.expect("set");
+        let letter = message(&remote, &letter(1)).await;
+        let to = vec![target(1, "INBOX"), target(5, "INBOX"), target(2, "INBOX")];
+        let queued = remote
+            .deliver(letter, to, unix_now(), trace_id(), soon())
+            .await;
+        assert!(matches!(queued, Ok(Delivered::Queued)), "{queued:?}");
+        let ben = remote.account(account(5)).await.expect("opens");
+        while ben.quota().messages == 0 {
+            crate::runtime::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert_eq!(ana.quota().messages, 0);
+        ana.set_values(plan(None)).await.expect("set");
+        while ana.quota().messages == 0 {
+            crate::runtime::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert_eq!((ana.quota().messages, ben.quota().messages), (1, 1));
         store.drain(soon()).await.expect("drains");
     });
 }

@@ -168,6 +168,7 @@ pub(super) fn is_of_disk(why: &StartError) -> bool {
     matches!(
         why,
         StartError::Disk(_)
+            | StartError::Full { .. }
             | StartError::Journal(JournalError::Disk(_))
             | StartError::Store(
                 StoreError::Full
