@@ -288,7 +288,7 @@ async fn settle_accepted(
             },
         ]);
         for outcome in done.await {
-            outcome.map_err(|e| disk_error(&e))?;
+            outcome.map_err(|e| settler.fault(&e))?;
         }
         let mut state = partition.state.borrow_mut();
         match state.accepted.get_mut(&pseq) {

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::walk::{deliver, open, text};
-use super::{ROOT, account, config, life_as, names, recover, run};
+use super::{ROOT, account, config, life_as, message, names, recover, run, soon, target};
 use crate::base::MailboxId;
-use crate::runtime::{Disk, DiskOp, SimDisk};
-use crate::store::{Account, Packing, Store, StoreConfig, StoreError};
+use crate::runtime::{Disk, DiskOp, SimDisk, sleep, trace_id, unix_now};
+use crate::store::{Account, Delivered, Packing, Store, StoreConfig, StoreError};
 
 const ENOSPC: i32 = 28;
 const EACCES: i32 = 13;
@@ -366,4 +366,51 @@ fn a_start_says_what_is_in_its_way() {
         sim.restart();
         recover(&disk, 1).await;
     });
+}
+
+/// What the last step of a start could not settle was let go by the journal all the same, which
+/// alone had it.
+#[test]
+fn a_start_that_cannot_settle_all_keeps_the_journal() {
+    let sim = SimDisk::new(1);
+    let plan = |value: Option<&[u8]>| {
+        let value = value.map(<[u8]>::to_vec);
+        vec![("palomar.adopt".to_owned(), b"plan".to_vec(), value)]
+    };
+    life_as(&sim, by_hand(Packing::Plain), move |store, _| async move {
+        // Her mail waits in the queue.
+        let of = ana(&store).await;
+        of.set_values(plan(Some(b"x"))).await.expect("set");
+        let remote = store.remote();
+        let body = message(&remote, &long(100)).await;
+        let to = vec![target(1, "INBOX"), target(2, "INBOX")];
+        let queued = remote.deliver(body, to, unix_now(), trace_id(), soon());
+        assert_eq!(queued.await, Ok(Delivered::Queued));
+    });
+    let refused = sim.clone();
+    run(async move {
+        let disk = Disk::sim(refused.clone());
+        for _ in 0..2 {
+            refused.fail(DiskOp::Write, "/queue-", 1, EACCES);
+            let outcome = Store::recover_all(config(1), &disk).await;
+            let why = outcome.map(drop).expect_err("is refused").to_string();
+            assert!(
+                why.contains("/queue-") && why.contains("move it away"),
+                "{why}"
+            );
+        }
+        refused.restart();
+    });
+    for sim in [sim.power_cut(1), sim] {
+        life_as(&sim, config(1), move |store, _| async move {
+            let of = ana(&store).await;
+            of.set_values(plan(None)).await.expect("set");
+            while of.quota().messages == 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+            let inbox = open(&of, "INBOX").await;
+            let want = format!("Delivered-To: 1\r\n{}", long(100));
+            assert_eq!(text(&inbox, inbox.uids()[0]).await, want);
+        });
+    }
 }
