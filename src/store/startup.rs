@@ -463,10 +463,12 @@ async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<
         }
     }
     // Begun by a checkpoint that was cut off; the next one may have nothing to say of a partition.
-    let begun = owned.all().into_iter().map(|partition| Step::Unlink {
-        path: layout.catalogue(partition.id).with_extension("new"),
-    });
-    steps.extend(begun);
+    for partition in owned.all() {
+        let begun = catalogue::places(layout, partition.id).map(|place| Step::Unlink {
+            path: place.with_extension("new"),
+        });
+        steps.extend(begun);
+    }
     let removed = layout.root.join("removed");
     for entry in disk.list(&removed).await? {
         // What is kept stays; its days end by themselves.

@@ -243,14 +243,17 @@ fn a_deleted_folder_of_copies_is_not_empty() {
                 .expect("delivers");
         }
         let account = ana(&store).await;
+        a_moment().await;
         for name in ["Proj", "Proj/a", "Proj/b", "Project"] {
             let id = account.create(name, None).await.expect("creates");
             let view = open(&store, "INBOX").await;
             view.copy(view.uids(), id).await.expect("copies");
         }
+        a_moment().await;
         // What was thrown out of a folder singly is in INBOX still.
         let view = open(&store, "Proj/b").await;
         view.expunge(&[Uid(1)]).await.expect("expunges");
+        a_moment().await;
         for name in ["Proj/a", "Proj/b", "Proj", "Project"] {
             account.delete(name).await.expect("deletes");
         }
@@ -289,6 +292,7 @@ fn equal_messages_come_back_all() {
                 .expect("delivers");
         }
         let view = open(&store, "INBOX").await;
+        a_moment().await;
         view.expunge(&view.uids()[..5]).await.expect("expunges");
         a_moment().await;
         assert_eq!(restore(&store, ask(2)).await.restored, 2);

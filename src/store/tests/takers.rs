@@ -200,15 +200,15 @@ async fn check(world: &World, seed: u64) {
         let n = number(&view, uid).await.expect("reads");
         assert!(found.insert(n), "seed {seed}: letter {n} came twice");
     }
+    let disk = world.store.remote().shard().disk.clone();
+    let files = names(&disk, &Path::new(INBOX).join("cur")).await.len();
+    assert_eq!(files, found.len(), "seed {seed}: files");
     let truth = world.truth.borrow();
     let lost: Vec<&u64> = truth.there.difference(&found).collect();
     assert!(lost.is_empty(), "seed {seed}: lost {lost:?}");
     let odd = |n: &&u64| !truth.there.contains(*n) && !truth.perhaps.contains(*n);
     let odd: Vec<&u64> = found.iter().filter(odd).collect();
     assert!(odd.is_empty(), "seed {seed}: came back {odd:?}");
-    let disk = world.store.remote().shard().disk.clone();
-    let files = names(&disk, &Path::new(INBOX).join("cur")).await.len();
-    assert_eq!(files, found.len(), "seed {seed}: files");
 }
 
 fn life<Fut: Future<Output = ()> + 'static>(
