@@ -504,7 +504,7 @@ fn a_start_without_room_is_done_again() {
                 Err(why) => {
                     let text = why.to_string();
                     assert!(
-                        text.contains("no space left") || text.contains("Full"),
+                        text.contains("no space left") || text.contains("is full"),
                         "{why}"
                     );
                 }

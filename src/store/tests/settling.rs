@@ -1,6 +1,8 @@
 //! Settling that fails half-way, in folders that are not as they should be, and of many folders.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::walk::{deliver, open, text};
@@ -373,20 +375,18 @@ fn a_start_says_what_is_in_its_way() {
 #[test]
 fn a_start_that_cannot_settle_all_keeps_the_journal() {
     let sim = SimDisk::new(1);
-    let plan = |value: Option<&[u8]>| {
-        let value = value.map(<[u8]>::to_vec);
-        vec![("palomar.adopt".to_owned(), b"plan".to_vec(), value)]
-    };
+    let cut = Rc::new(RefCell::new(None));
+    let (of_life, to) = (sim.clone(), cut.clone());
     life_as(&sim, by_hand(Packing::Plain), move |store, _| async move {
-        // Her mail waits in the queue.
-        let of = ana(&store).await;
-        of.set_values(plan(Some(b"x"))).await.expect("set");
         let remote = store.remote();
         let body = message(&remote, &long(100)).await;
-        let to = vec![target(1, "INBOX"), target(2, "INBOX")];
-        let queued = remote.deliver(body, to, unix_now(), trace_id(), soon());
+        let owners = vec![target(1, "INBOX"), target(2, "INBOX")];
+        let queued = remote.deliver(body, owners, unix_now(), trace_id(), soon());
         assert_eq!(queued.await, Ok(Delivered::Queued));
+        // Nobody has it yet.
+        to.replace(Some(of_life.power_cut(1)));
     });
+    let sim = cut.take().expect("was cut");
     let refused = sim.clone();
     run(async move {
         let disk = Disk::sim(refused.clone());
@@ -402,15 +402,17 @@ fn a_start_that_cannot_settle_all_keeps_the_journal() {
         refused.restart();
     });
     for sim in [sim.power_cut(1), sim] {
-        life_as(&sim, config(1), move |store, _| async move {
-            let of = ana(&store).await;
-            of.set_values(plan(None)).await.expect("set");
-            while of.quota().messages == 0 {
-                sleep(Duration::from_millis(5)).await;
+        life_as(&sim, config(1), |store, _| async move {
+            for owner in [1, 2] {
+                let of = store.remote().account(account(owner)).await;
+                let of = of.expect("opens");
+                while of.quota().messages == 0 {
+                    sleep(Duration::from_millis(5)).await;
+                }
+                let inbox = open(&of, "INBOX").await;
+                let want = format!("Delivered-To: {owner}\r\n{}", long(100));
+                assert_eq!(text(&inbox, inbox.uids()[0]).await, want);
             }
-            let inbox = open(&of, "INBOX").await;
-            let want = format!("Delivered-To: 1\r\n{}", long(100));
-            assert_eq!(text(&inbox, inbox.uids()[0]).await, want);
         });
     }
 }
