@@ -133,14 +133,22 @@ impl Settler<'_> {
 
     // ---- messages ----
 
-    /// An adopted message leaves `new`, whatever its name there says of flags.
+    /// An adopted message leaves `new`, whatever its name there says of flags. It has both names until
+    /// the one in `cur` is durable: whoever syncs `new` alone would make the file's last name vanish.
     async fn take(&self, mailbox: &Mailbox, stem: &str, letters: u32) -> Result<(), StoreError> {
         let folder = mailbox.path();
-        let to = folder.join("cur").join(file_name(stem, letters));
-        match self.disk.rename(&folder.join("new").join(stem), &to).await {
-            Ok(()) => return Ok(()),
+        let (new, cur) = (folder.join("new").join(stem), folder.join("cur"));
+        let to = cur.join(file_name(stem, letters));
+        match self.disk.link(&new, &to).await {
             Err(e) if e.kind == DiskErrorKind::NotFound => {}
-            Err(e) => return Err(self.fault(&e)),
+            Err(e) if e.kind != DiskErrorKind::Exists => return Err(self.fault(&e)),
+            _ => {
+                self.disk.sync_dir(&cur).await.map_err(|e| self.fault(&e))?;
+                return match self.disk.unlink(&new).await {
+                    Err(e) if e.kind != DiskErrorKind::NotFound => Err(self.fault(&e)),
+                    _ => Ok(()),
+                };
+            }
         }
         match find_file(self.disk, &folder, stem).await? {
             // Taken in an earlier life, perhaps under letters that it got since.

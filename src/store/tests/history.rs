@@ -299,6 +299,7 @@ fn equal_messages_come_back_all() {
         assert_eq!(restore(&store, ask(100)).await.restored, 3);
         assert_eq!(texts(&store, "INBOX").await.len(), 6);
         assert_eq!(restore(&store, ask(100)).await.restored, 0);
+        a_moment().await;
         // Thrown away, and the bin emptied: as many, and where they were.
         let account = ana(&store).await;
         let trash = account.find("Trash").expect("Trash");

@@ -170,6 +170,7 @@ pub(super) fn is_of_disk(why: &StartError) -> bool {
         StartError::Disk(_)
             | StartError::Full { .. }
             | StartError::Stuck { .. }
+            | StartError::Catalogue { .. }
             | StartError::Journal(JournalError::Disk(_))
             | StartError::Store(
                 StoreError::Full
