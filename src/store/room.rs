@@ -212,7 +212,7 @@ pub(super) async fn watch(shard: Rc<Shard>) {
         or(sleep(every), shard.gate.closing()).await;
         look(&shard).await;
         if shard.room.looks_short.get() >= LOOKS_BEFORE_HISTORY && !shard.is_poisoned() {
-            if history::free(&shard.patient, &shard.owned).await {
+            if service::give_up_day(&shard).await {
                 service::give_back(&shard).await;
                 // What was freed is looked at first.
                 shard.room.looks_short.set(LOOKS_BEFORE_HISTORY - 1);

@@ -497,12 +497,21 @@ async fn make_room(shard: &Shard, why: &StoreError) {
         return;
     }
     shard.room.note_stuck(true);
-    let given = room::release(&shard.patient, &shard.layout.root).await
-        || history::free(&shard.patient, &shard.owned).await;
+    let given = room::release(&shard.patient, &shard.layout.root).await || give_up_day(shard).await;
     match given {
         true => give_back(shard).await,
         false => shard.owned.keeps_no_more.set(true),
     }
+}
+
+/// The oldest day of removed mail goes, while no folder is on its way into it.
+pub(super) async fn give_up_day(shard: &Shard) -> bool {
+    let until = Deadline::after(now(), Duration::from_secs(300));
+    let settling = shard.settling.acquire(1, until).await;
+    let Ok(_settling) = settling else {
+        return false;
+    };
+    history::free(&shard.patient, &shard.owned).await
 }
 
 /// Some file systems give room back only at a sync.

@@ -236,7 +236,13 @@ impl Settler<'_> {
         // The innermost first: a name is no use before what is above it, and harms nobody.
         let sync = |path| Step::SyncDir { path };
         steps.extend(above.into_iter().rev().map(sync));
-        self.steps(steps).await?;
+        for outcome in self.disk.batch(steps).await {
+            outcome.map_err(|e| match e.kind {
+                // A day is being given up.
+                DiskErrorKind::NotFound => StoreError::Busy,
+                _ => self.fault(&e),
+            })?;
+        }
         let from = run.iter().filter(|m| m.from != m.to);
         let markers = from.map(|m| Step::SyncDir {
             path: m.from.clone(),
@@ -271,9 +277,14 @@ impl Settler<'_> {
     ) -> Result<(), StoreError> {
         if error.kind == DiskErrorKind::NotFound {
             // Done before: its sync may have failed, or its marker may be gone.
-            if !self.exists(&moving.to).await? {
-                count(&self.owned.counters.files_missing);
+            if self.exists(&moving.to).await? {
+                return Ok(());
             }
+            if self.exists(&moving.from).await? {
+                // The way there went: another shard gave up the day that it is in.
+                return Err(StoreError::Busy);
+            }
+            count(&self.owned.counters.files_missing);
             return Ok(());
         }
         let account = moving.mailbox.account;

@@ -25,6 +25,8 @@ const SEEDS: u64 = 80;
 struct Truth {
     there: BTreeSet<u64>,
     perhaps: BTreeSet<u64>,
+    /// Those that the user was about to remove, perhaps while they were still being dropped in.
+    removing: BTreeSet<u64>,
 }
 
 impl Truth {
@@ -93,7 +95,7 @@ async fn put(world: &World, disk: &Disk, n: u64, in_cur: bool, stem: &str) {
         Step::Rename { from: tmp, to },
     ];
     let done = disk.batch(steps).await.iter().all(Result::is_ok);
-    if done && disk.syncfs().await.is_ok() {
+    if done && disk.syncfs().await.is_ok() && !world.truth.borrow().removing.contains(&n) {
         world.truth.borrow_mut().end(n, true);
     }
 }
@@ -134,6 +136,7 @@ async fn remove_one(world: &World, random: &mut Random) -> Result<(), StoreError
         keywords: Vec::new(),
     };
     view.store(&[uid], &delete, None).await?;
+    world.truth.borrow_mut().removing.insert(n);
     world.truth.borrow_mut().begin(n);
     let removed = view.expunge(&[uid]).await?;
     world.truth.borrow_mut().end(n, removed.is_empty());
