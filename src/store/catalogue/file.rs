@@ -28,7 +28,7 @@ pub struct CatalogueRepair {
 pub(in crate::store) enum Found {
     /// The partition has none yet.
     Nothing,
-    Whole(Loaded),
+    Whole(Box<Loaded>),
     /// None of them can be read.
     Lost(Vec<PathBuf>),
 }
@@ -95,11 +95,11 @@ pub(in crate::store) async fn load(
         _ if damaged.is_empty() => return Ok(Found::Nothing),
         _ => return Ok(Found::Lost(damaged)),
     };
-    Ok(Found::Whole(Loaded {
+    Ok(Found::Whole(Box::new(Loaded {
         state: *state,
         is_sound,
         damaged,
-    }))
+    })))
 }
 
 async fn one(

@@ -205,7 +205,7 @@ fn story(seed: u64) -> u64 {
     life(&sim, move |store| async move {
         fill(&store, seed).await;
         *keep.borrow_mut() = truth(&store).await;
-        if seed % 4 > 0 {
+        if !seed.is_multiple_of(4) {
             ops.stop_after(Random(seed).below(60));
         }
         let _ = store.checkpoint().await;
