@@ -49,6 +49,8 @@ events! {
     DIGEST_DAMAGED = "digest.damaged", "A cached digest was damaged; it is made anew.";
     MESSAGE_DAMAGED = "message.damaged", "A message is not what its index says.";
     ORPHANS_TAKEN = "orphans.taken", "Files without a row became messages.";
+    PARTITION_STUCK = "partition.stuck", "A path keeps accounts from being settled; others go on.";
+    PARTITION_FREED = "partition.freed", "What kept a partition from being settled is gone.";
     SCRUB_ENDED = "scrub.ended", "An account was looked at, and something was wrong.";
     QUOTA_CROSSED = "quota.crossed", "A mailbox crossed a warning mark.";
     JOURNAL_OPENED = "journal.opened", "A journal was replayed.";

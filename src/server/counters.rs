@@ -100,6 +100,8 @@ metrics! {
     counter ARCHIVES_CUT = "palomar_store_archives_cut_total";
     /// Settling that had to be put off.
     counter SETTLE_FAILURES = "palomar_store_settle_failures_total";
+    /// Partitions that cannot be settled: the log says which path is in the way.
+    shard_gauge STUCK = "palomar_store_partitions_stuck";
     /// Removed messages, and parts of their history, that could not be kept for `palomar restore`.
     counter HISTORY_LOST = "palomar_store_history_lost_total";
     /// Free bytes on the file system of the data directory.
@@ -188,6 +190,7 @@ pub async fn publish(store: Store, gate: Gate) {
         FILL.set(u64::from(now.journal_fill_permille));
         OUTBOX.set(now.outbox);
         UNSETTLED.set(now.unsettled);
+        STUCK.set(now.stuck);
         PANICS.set(runtime::panics());
         before = now;
         let slept = async { runtime::rest(PUBLISH_EVERY).await };

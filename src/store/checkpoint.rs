@@ -8,20 +8,23 @@
 //! A crash before (4) leaves the old catalogues and a journal that still has everything after
 //! them; between (4) and (5) it leaves doomed files, which the next start removes.
 
+use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::body::Source;
 use super::catalogue::{self, Cut};
 use super::doom::{self, Doomed};
+use super::journal::Position;
 use super::mailbox::disk_error;
 use super::maildir::Settler;
 use super::owned::count;
 use super::partition::Partition;
 use super::shard::Shard;
 use super::{StoreError, history, repair};
-use crate::base::{Deadline, PSeq};
-use crate::runtime::{DiskError, DiskErrorKind, Step, now, sleep};
+use crate::base::{Deadline, PSeq, PartitionId};
+use crate::runtime::{DiskError, DiskErrorKind, Step, now, sleep, unix_now};
 
 /// Longest wait for another shard's checkpoint and a settling that is under way.
 const SETTLING_WAIT: Duration = Duration::from_secs(300);
@@ -39,26 +42,35 @@ impl Drop for Turn<'_> {
 
 pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     let until = Deadline::after(now(), SETTLING_WAIT);
-    while shard.checkpointing.swap(true, Ordering::AcqRel) {
+    let _settling = loop {
+        // No other shard waits for what is under way here, and nothing here for another shard.
+        let settling = shard.settling.acquire(1, until).await;
+        let settling = settling.map_err(|_| StoreError::Late)?;
         if shard.is_poisoned() {
             return Err(StoreError::Poisoned);
         }
+        if !shard.checkpointing.swap(true, Ordering::AcqRel) {
+            break settling;
+        }
+        drop(settling);
         // Another shard hangs: the caller tries again, and tells that it had to.
         if now() >= until.0 {
             return Err(StoreError::Late);
         }
         sleep(TURN_POLL).await;
-    }
+    };
     let _turn = Turn(shard);
-    let settling = shard.settling.acquire(1, until).await;
-    let _settling = settling.map_err(|_| StoreError::Late)?;
-    if shard.is_poisoned() {
-        return Err(StoreError::Poisoned);
-    }
     let settler = shard.settler();
+    let mut stuck = BTreeSet::new();
     for partition in shard.owned.all() {
-        settler.run(&partition, PSeq(u64::MAX)).await?;
-        settler.letters(&partition).await?;
+        let outcome = match settler.run(&partition, PSeq(u64::MAX)).await {
+            Ok(()) => settler.letters(&partition).await,
+            outcome => outcome,
+        };
+        if !shard.owned.judge(&partition, outcome)? {
+            stuck.insert(partition.id);
+            continue;
+        }
         // A log may grow for a while: an index written anew takes as much again as it has.
         if !shard.room.is_pressed() {
             new_generations(&settler, &partition).await?;
@@ -69,7 +81,10 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     // Looked up only now: a partition that came to be meanwhile has its records below `position`.
     let partitions = shard.owned.all();
     let mut cuts = Vec::new();
-    for partition in partitions.iter().filter(|p| p.dirty.get()) {
+    let mut cutting = Cutting(Vec::new());
+    let due = |p: &&Rc<Partition>| p.dirty.get() && !stuck.contains(&p.id);
+    for partition in partitions.iter().filter(due) {
+        cutting.begin(partition);
         cuts.push(catalogue::cut(partition).await);
     }
     let outcome = commit(&settler, &cuts).await;
@@ -83,18 +98,63 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
         shard.poisoned.notify_all();
         return Err(StoreError::Poisoned);
     }
-    if let Err(Fault::Store(why)) = outcome {
-        return Err(why);
-    }
-    shard.journal.release_below(position);
-    for cut in &cuts {
+    let left = match outcome {
+        Err(Fault::Store(why)) => return Err(why),
+        outcome => outcome.unwrap_or_default(),
+    };
+    stuck.extend(left);
+    release(shard, &partitions, &stuck, position);
+    for cut in cuts.iter().filter(|cut| !stuck.contains(&cut.partition.id)) {
         doom::doom(&shard.patient, &shard.owned, &cut.partition, cut.at).await;
     }
     shard.spools.sweep().await;
     shard.owned.keeps_no_more.set(false);
     shard.room.note_stuck(false);
     count(&shard.owned.counters.checkpoints);
-    Ok(())
+    match stuck.first() {
+        None => Ok(()),
+        Some(&partition) => Err(StoreError::Damaged {
+            partition,
+            since: unix_now(),
+        }),
+    }
+}
+
+/// The journal lets go what every partition has in its files by now.
+fn release(
+    shard: &Shard,
+    partitions: &[Rc<Partition>],
+    stuck: &BTreeSet<PartitionId>,
+    position: Position,
+) {
+    let mut oldest = Some(position);
+    for partition in partitions {
+        if !stuck.contains(&partition.id) {
+            partition.covered.set(Some(position));
+        }
+        // `None`: no checkpoint of this life has covered any of it.
+        oldest = oldest.min(partition.covered.get());
+    }
+    if let Some(oldest) = oldest {
+        shard.journal.release_below(oldest);
+    }
+}
+
+/// Partitions whose catalogues are on their way: what those name must stay until it is over.
+struct Cutting(Vec<Rc<Partition>>);
+
+impl Cutting {
+    /// Before the walk: what is given up while it goes on may be in its slices already.
+    fn begin(&mut self, partition: &Rc<Partition>) {
+        partition.cutting.set(true);
+        self.0.push(partition.clone());
+    }
+}
+
+impl Drop for Cutting {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|partition| partition.end_cut());
+    }
 }
 
 pub(super) enum Fault {
@@ -109,22 +169,22 @@ impl From<StoreError> for Fault {
     }
 }
 
-/// Settles up to the cuts, makes it durable, and puts the catalogues in place.
-pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<(), Fault> {
+/// Settles up to the cuts, makes it durable, and puts the catalogues in place. Answers the
+/// partitions that cannot be settled, and are not part of it.
+pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<Vec<PartitionId>, Fault> {
+    let mut stuck = Vec::new();
     if cuts.is_empty() {
-        return Ok(());
+        return Ok(stuck);
     }
     let layout = &settler.owned.layout;
     let mut renames = Vec::new();
     for cut in cuts {
-        settler.run(&cut.partition, cut.at).await?;
-        // Once more: nobody would ever look again at a name, or a list of keywords, that a change
-        // before the cut has made wrong.
-        settler.letters(&cut.partition).await?;
-        settle_accepted(settler, &cut.partition, cut.at).await?;
-        settler.flush(&cut.partition).await?;
-        history::flush(settler, &cut.partition).await?;
-        doom::keep(settler, &cut.partition, cut.at).await?;
+        let outcome = settle_cut(settler, cut).await;
+        if !settler.owned.judge(&cut.partition, outcome)? {
+            cut.partition.dirty.set(true);
+            stuck.push(cut.partition.id);
+            continue;
+        }
         let written = catalogue::write(settler.disk, layout, cut).await;
         renames.extend(written.map_err(catalogue_fault)?);
     }
@@ -132,7 +192,19 @@ pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<(), Fa
     for outcome in settler.disk.batch(renames).await {
         outcome.map_err(catalogue_fault)?;
     }
-    settler.disk.syncfs().await.map_err(Fault::Sync)
+    settler.disk.syncfs().await.map_err(Fault::Sync)?;
+    Ok(stuck)
+}
+
+async fn settle_cut(settler: &Settler<'_>, cut: &Cut) -> Result<(), StoreError> {
+    settler.run(&cut.partition, cut.at).await?;
+    // Once more: nobody would ever look again at a name, or a list of keywords, that a change
+    // before the cut has made wrong.
+    settler.letters(&cut.partition).await?;
+    settle_accepted(settler, &cut.partition, cut.at).await?;
+    settler.flush(&cut.partition).await?;
+    history::flush(settler, &cut.partition).await?;
+    doom::keep(settler, &cut.partition, cut.at).await
 }
 
 /// What is late with a catalogue may still happen, in the middle of the next attempt, and put half
@@ -184,7 +256,7 @@ async fn settle_accepted(
         in_journal.map(|(pseq, _)| *pseq).collect()
     };
     for pseq in waiting {
-        let (source, memory, size) = {
+        let (source, memory, size, crc32c) = {
             let state = partition.state.borrow();
             let Some(accepted) = state.accepted.get(&pseq) else {
                 continue;
@@ -193,12 +265,14 @@ async fn settle_accepted(
                 accepted.source.clone(),
                 accepted.memory.clone(),
                 accepted.size,
+                accepted.crc32c,
             )
         };
-        let bytes = settler
-            .bodies
-            .read(&source, memory.as_ref(), 0..size)
-            .await?;
+        let read = settler.bodies.whole(&source, memory.as_ref(), size, crc32c);
+        let (bytes, is_whole) = read.await?;
+        if !is_whole {
+            repair::note_damaged_queue(settler.owned, partition.id, pseq);
+        }
         let path = settler.owned.layout.queue_file(partition.id, pseq);
         let dir = settler.owned.layout.partition(partition.id);
         let done = settler.disk.batch(vec![
@@ -214,7 +288,7 @@ async fn settle_accepted(
             },
         ]);
         for outcome in done.await {
-            outcome.map_err(|e| disk_error(&e))?;
+            outcome.map_err(|e| settler.fault(&e))?;
         }
         let mut state = partition.state.borrow_mut();
         match state.accepted.get_mut(&pseq) {

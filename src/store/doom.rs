@@ -5,24 +5,36 @@
 //! checkpoint durable, and loses its first one ([`doom`]) after it: at no moment can a power cut
 //! leave it without a name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_lite::future::or;
 use hashbrown::HashMap;
 
 use super::StoreError;
 use super::bytes::{Malformed, Reader, Writer};
 use super::history::{self, Day, Head, Rows};
-use super::mailbox::{Change, Mailbox};
+use super::mailbox::Change;
 use super::maildir::{Layout, Settler, Task, file_name, parse};
 use super::owned::Owned;
 use super::partition::{Partition, purged};
+use super::shard::Shard;
 use crate::base::{AccountId, MailboxId, ModSeq, PSeq, Uid, UnixMs};
-use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
+use crate::runtime::local::Notify;
+use crate::runtime::{
+    DirEntry, Disk, DiskError, DiskErrorKind, Step, sleep, unix_now, yield_if_needed,
+};
 
 /// Files linked or removed in one trip.
 const FILES_MAX: usize = 512;
+/// Between trips that remove a tree.
+const TREE_REST: Duration = Duration::from_millis(20);
+/// Folders are two levels deep; what is deeper goes at once.
+const TREE_DEPTH_MAX: u32 = 4;
 
 /// What is to be removed once a checkpoint covers the record that removed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,30 +294,29 @@ impl Partition {
             ));
         }
     }
-}
 
-impl Settler<'_> {
-    /// Puts a deleted folder where it is kept, or waits for its end.
-    pub async fn bury(&self, mailbox: &Mailbox, day: Day) -> Result<(), StoreError> {
-        let layout = &self.owned.layout;
-        let grave = Layout::buried_folder(mailbox.partition, mailbox.account, mailbox.id, day);
-        let (from, to) = (mailbox.path(), layout.root.join(grave));
-        if from == to {
-            return Ok(());
+    /// Dooms files that only catalogues up to now name.
+    pub fn give_up(&self, files: impl IntoIterator<Item = PathBuf>) {
+        if self.cutting.get() {
+            // One of those is about to be the durable one: with no record since, the files would
+            // go with this very checkpoint.
+            self.given_up.borrow_mut().extend(files);
+            return;
         }
-        // The way there must not be lost either.
-        let above: Vec<&Path> = to.ancestors().skip(1).take(4).collect();
-        let path = above[0].to_path_buf();
-        let mut steps = vec![Step::CreateDirAll { path }];
-        steps.extend(above[1..].iter().map(|path| Step::SyncDir {
-            path: path.to_path_buf(),
-        }));
-        self.steps(steps).await?;
-        // Whoever looks for the files meanwhile would find them nowhere.
-        let _turn = mailbox.files_turn().await?;
-        self.move_dir(&from, &to).await?;
-        *mailbox.folder.path.borrow_mut() = to;
-        Ok(())
+        let mut state = self.state.borrow_mut();
+        let at = state.applied;
+        let doomed = files.into_iter().map(|file| (at, Doomed::File(file)));
+        state.doomed.extend(doomed);
+    }
+
+    /// The catalogue that was taken is in its place, or was given up.
+    pub fn end_cut(&self) {
+        self.cutting.set(false);
+        let files = self.given_up.take();
+        if !files.is_empty() {
+            self.dirty.set(true);
+            self.give_up(files);
+        }
     }
 }
 
@@ -414,8 +425,15 @@ async fn keep_part(
         return troubles;
     }
     // Not under the expected letters: one look at every name finds them all.
-    let names = disk.list(cur).await.unwrap_or_default();
-    let names = names.into_iter().filter_map(|e| e.name.into_string().ok());
+    let names = match disk.names(cur).await {
+        Ok(names) => names,
+        Err(error) if error.kind == DiskErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            troubles.extend(vec![error; moved.len()]);
+            return troubles;
+        }
+    };
+    let names = names.into_iter().filter_map(|name| name.into_string().ok());
     let link = |name: String| Step::Link {
         from: cur.join(&name),
         to: to.join(parse(&name).0),
@@ -473,7 +491,12 @@ async fn remove_doomed(disk: &Disk, owned: &Owned, partition: &Partition, upto: 
                     tracing::warn!(?why, "history of a purged account is still there");
                     left.insert(n);
                 }
-                for day in history::kept_days(disk, &owned.layout).await {
+                let days = history::kept_days(disk, &owned.layout).await;
+                if let Err(error) = &days {
+                    tracing::warn!(%error, "what is kept of a purged account is still there");
+                    left.insert(n);
+                }
+                for day in days.unwrap_or_default() {
                     let path = history::kept_account(&owned.layout, day, partition.id, *account);
                     steps.push(Step::RemoveDirAll { path });
                 }
@@ -482,6 +505,7 @@ async fn remove_doomed(disk: &Disk, owned: &Owned, partition: &Partition, upto: 
         }
         of_step.resize(steps.len(), n);
     }
+    let trees = owned.trees.put_aside(&owned.layout, &mut steps);
     for (n, outcome) in of_step.into_iter().zip(disk.batch(steps).await) {
         if let Err(error) = outcome
             && error.kind != DiskErrorKind::NotFound
@@ -490,6 +514,7 @@ async fn remove_doomed(disk: &Disk, owned: &Owned, partition: &Partition, upto: 
             left.insert(n);
         }
     }
+    owned.trees.add(trees);
     for ((account, mailbox), files) in messages {
         // With a deleted mailbox its folder is kept, or goes, as a whole.
         let Ok(mailbox) = partition.mailbox(account, mailbox) else {
@@ -507,6 +532,91 @@ async fn remove_doomed(disk: &Disk, owned: &Owned, partition: &Partition, upto: 
     for n in left.into_iter().rev() {
         state.doomed.push_front(doomed.swap_remove(n));
     }
+}
+
+/// Trees that are out of the way, to be removed while others settle. What is left of them at the
+/// end of the process goes at the next start.
+#[derive(Default)]
+pub(super) struct Trees {
+    waiting: RefCell<VecDeque<PathBuf>>,
+    told: Notify,
+    /// Somebody removes them; at the start nobody does.
+    is_open: Cell<bool>,
+    number: Cell<u64>,
+}
+
+impl Trees {
+    /// Makes a renaming of each removal of a tree; answers where they go.
+    fn put_aside(&self, layout: &Layout, steps: &mut [Step]) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        if !self.is_open.get() {
+            return all;
+        }
+        for step in steps {
+            let Step::RemoveDirAll { path } = step else {
+                continue;
+            };
+            self.number.set(self.number.get() + 1);
+            let name = format!("removed/gone-{}-{}", unix_now().0, self.number.get());
+            let to = layout.root.join(name);
+            all.push(to.clone());
+            let from = std::mem::take(path);
+            *step = Step::Rename { from, to };
+        }
+        all
+    }
+
+    fn add(&self, trees: Vec<PathBuf>) {
+        self.waiting.borrow_mut().extend(trees);
+        self.told.notify_all();
+    }
+}
+
+/// Removes trees a little at a time, until the store closes.
+pub(super) async fn run(shard: Rc<Shard>) {
+    let trees = &shard.owned.trees;
+    trees.is_open.set(true);
+    while !shard.gate.is_closed() {
+        let told = trees.told.notified();
+        let next = trees.waiting.borrow_mut().pop_front();
+        let Some(tree) = next else {
+            or(told, shard.gate.closing()).await;
+            continue;
+        };
+        if let Err(error) = remove_slowly(&shard, &tree).await {
+            tracing::warn!(%error, "left for the next start to remove");
+        }
+    }
+}
+
+async fn remove_slowly(shard: &Shard, tree: &Path) -> Result<(), DiskError> {
+    let disk = &shard.patient;
+    let mut dirs = vec![(tree.to_path_buf(), 0)];
+    while let Some((dir, depth)) = dirs.pop() {
+        let entries = match disk.list(&dir).await {
+            // One that could not be renamed, or a file.
+            Err(error) if depth == 0 && error.kind == DiskErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        let (below, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|e| e.is_dir);
+        if depth < TREE_DEPTH_MAX {
+            let below = below.iter().map(|entry| (dir.join(&entry.name), depth + 1));
+            dirs.extend(below);
+        }
+        for part in files.chunks(FILES_MAX) {
+            let unlink = |entry: &DirEntry| Step::Unlink {
+                path: dir.join(&entry.name),
+            };
+            for outcome in disk.batch(part.iter().map(unlink).collect()).await {
+                outcome?;
+            }
+            or(sleep(TREE_REST), shard.gate.closing()).await;
+            if shard.gate.is_closed() {
+                return Ok(());
+            }
+        }
+    }
+    disk.remove_dir_all(tree).await
 }
 
 /// Whether a doomed index file is a mailbox's own by now: one that took the name, and with it the

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::catalogue::{Catalogue, CatalogueRepair};
+use super::doom::Trees;
 use super::journal::{Apply, Committed};
 use super::mailbox::Mailbox;
 use super::maildir::Layout;
@@ -14,12 +15,16 @@ use super::quota::Watch;
 use super::repair::{IndexRepair, Orphans};
 use super::{Body, Message, Packing, StoreError, ValueChange};
 use crate::base::{AccountId, Epoch, MailboxId, PartitionId};
-use crate::runtime::Disk;
+use crate::observe::{event, log_event};
 use crate::runtime::local::Notify;
+use crate::runtime::{Disk, DiskError};
 
 /// Bodies of recent messages kept in memory until they are files.
 const BODIES_BYTES_MAX: usize = 16 << 20;
 
+/// What to do about a partition that cannot be settled.
+const STUCK_REMEDY: &str = "give the path and what is in it to the user that palomar runs as, or \
+     move it away; palomar tries again by itself";
 /// Damaged catalogues that are remembered for a report.
 const CATALOGUES_MAX: usize = 256;
 
@@ -45,9 +50,12 @@ pub(super) struct Owned {
     pub epoch: Cell<Epoch>,
     /// What became of indexes that could not be read, newest last.
     pub repairs: RefCell<VecDeque<IndexRepair>>,
+    /// What the disk said last when settling failed for another reason than room or time.
+    pub trouble: RefCell<Option<DiskError>>,
     /// The same of catalogues.
     pub catalogues: RefCell<VecDeque<CatalogueRepair>>,
     pub orphans: Orphans,
+    pub trees: Trees,
     pub quota: Watch,
     /// Days for which removed messages are kept; 0 keeps none.
     pub keep_days: Cell<u32>,
@@ -62,6 +70,8 @@ pub(super) struct Owned {
 pub(super) struct Counters {
     pub records: Cell<u64>,
     pub settled: Cell<u64>,
+    /// Folders that were renamed or put out of sight.
+    pub folders_settled: Cell<u64>,
     pub checkpoints: Cell<u64>,
     /// Operations that did not fit the state they were applied to.
     pub misfits: Cell<u64>,
@@ -110,8 +120,10 @@ impl Owned {
             loaded: RefCell::default(),
             epoch: Cell::new(Epoch(0)),
             repairs: RefCell::default(),
+            trouble: RefCell::default(),
             catalogues: RefCell::default(),
             orphans: Orphans::default(),
+            trees: Trees::default(),
             quota: Watch::default(),
             keep_days: Cell::new(0),
             keeps_no_more: Cell::new(false),
@@ -131,6 +143,41 @@ impl Owned {
 
     pub fn all(&self) -> Vec<Rc<Partition>> {
         self.partitions.borrow().values().cloned().collect()
+    }
+
+    /// What came of settling a partition, or of its part in a checkpoint. `Err` is what concerns
+    /// all of them; for what concerns this one alone (a folder that cannot be renamed, a tree that
+    /// somebody else owns) it waits, and is told of.
+    pub fn judge(
+        &self,
+        partition: &Partition,
+        outcome: Result<(), StoreError>,
+    ) -> Result<bool, StoreError> {
+        let trouble = self.trouble.borrow_mut().take();
+        match (outcome, trouble) {
+            (Ok(()), _) => {
+                if partition.stuck.borrow_mut().take().is_some() {
+                    let partition = partition.id;
+                    log_event!(INFO, event::PARTITION_FREED, %partition);
+                }
+                Ok(true)
+            }
+            (Err(StoreError::Damaged { .. }), Some(error)) => {
+                if partition.stuck.borrow().as_ref() != Some(&error) {
+                    log_event!(
+                        ERROR,
+                        event::PARTITION_STUCK,
+                        partition = %partition.id,
+                        path = %error.path.display(),
+                        %error,
+                        remedy = STUCK_REMEDY
+                    );
+                }
+                *partition.stuck.borrow_mut() = Some(error);
+                Ok(false)
+            }
+            (Err(why), _) => Err(why),
+        }
     }
 
     /// Reads the index of a mailbox, which is unloaded again when memory is short.

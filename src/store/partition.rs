@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use hashbrown::HashMap;
 use super::body::{Accepted, Source, Unsettled};
 use super::catalogue::{Catalogue, Touched};
 use super::doom::Doomed;
-use super::journal::{BodyPlace, Committed};
+use super::journal::{BodyPlace, Committed, Position};
 use super::mailbox::{Cold, Extra, Mailbox, Meta, NameId, NewRow, Weight};
 use super::maildir::{OwnName, Task, flag_letters, stem};
 use super::overlay::Overlay;
@@ -24,6 +25,7 @@ use super::{
     AdoptedPlace, AdoptedRow, BodyRef, Message, Op, Record, StoreError, ValueChange, archive,
 };
 use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, Uid};
+use crate::runtime::DiskError;
 use crate::runtime::local::Notify;
 use crate::wire::mime::DigestView;
 
@@ -54,6 +56,14 @@ pub(super) struct Partition {
     touched: RefCell<Option<Touched>>,
     /// Start-up: files of an earlier life, of records after this, may lie where ours go.
     pub recovering: Cell<Option<PSeq>>,
+    /// A catalogue was taken, and is not in its place yet.
+    pub cutting: Cell<bool>,
+    /// Files that it names, and that were given up since.
+    pub given_up: RefCell<Vec<PathBuf>>,
+    /// What keeps it from being settled, where that is neither room nor time: the others go on.
+    pub stuck: RefCell<Option<DiskError>>,
+    /// Up to where in the journal a checkpoint covers its records.
+    pub covered: Cell<Option<Position>>,
 }
 
 impl Partition {
@@ -76,6 +86,10 @@ impl Partition {
             dooms: Cell::new(0),
             touched: RefCell::default(),
             recovering: Cell::new(None),
+            cutting: Cell::new(false),
+            given_up: RefCell::default(),
+            stuck: RefCell::default(),
+            covered: Cell::new(None),
         })
     }
 

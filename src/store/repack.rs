@@ -129,7 +129,8 @@ fn plain_from(mailbox: &Mailbox, next: u32) -> (Vec<Plain>, Option<u32>) {
 
 /// True if the file was plain and is compressed now.
 async fn one_file(shard: &Shard, plain: Plain) -> Result<bool, StoreError> {
-    let disk = &shard.disk;
+    // What is late may still happen, when something else has the name.
+    let disk = &shard.patient;
     let Plain {
         file,
         tmp,

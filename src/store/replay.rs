@@ -22,7 +22,7 @@ use super::maildir::{Layout, Settler, find_folders};
 use super::partition::Partition;
 use super::progress::{Stage, Teller};
 use super::startup::StartError;
-use super::{BodyRef, Op, Record, repair};
+use super::{BodyRef, Op, Record, StoreError, repair};
 use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 use crate::runtime::{sleep, yield_if_needed};
 
@@ -40,7 +40,7 @@ pub(super) struct Replay<'s> {
 }
 
 /// Where the folders of accounts are, by their markers.
-type Folders = HashMap<AccountId, Vec<(MailboxId, PathBuf)>>;
+type Folders = HashMap<AccountId, HashMap<MailboxId, Vec<PathBuf>>>;
 type Log = Vec<(Record, Vec<BodyPlace>)>;
 
 impl<'s> Replay<'s> {
@@ -64,7 +64,13 @@ impl<'s> Replay<'s> {
         mut logs: BTreeMap<PartitionId, Vec<Recorded>>,
     ) -> Result<Vec<Cut>, StartError> {
         let ops = logs.values().flatten().flat_map(|(record, _)| &record.ops);
-        let all = ops.filter(|op| matches!(op, Op::Placed { .. })).count() as u64;
+        let settles = |op: &&Op| {
+            matches!(
+                op,
+                Op::Placed { .. } | Op::MailboxRenamed { .. } | Op::MailboxDeleted { .. }
+            )
+        };
+        let all = ops.filter(settles).count() as u64;
         let mut cuts = Vec::new();
         let jobs = present.iter().map(|&id| {
             let log = logs.remove(&id).unwrap_or_default();
@@ -73,7 +79,8 @@ impl<'s> Replay<'s> {
         let work = together(jobs, |cut| cuts.extend(cut));
         let tell = async {
             loop {
-                let done = self.settler.owned.counters.settled.get();
+                let counters = &self.settler.owned.counters;
+                let done = counters.settled.get() + counters.folders_settled.get();
                 self.teller.tell(Stage::Settling, done, all);
                 sleep(TELL_EVERY).await;
             }
@@ -89,13 +96,27 @@ impl<'s> Replay<'s> {
         // A catalogue that has all of it may be read from a page cache: its rename was perhaps
         // never durable. So it is written anew before the journal lets go.
         let written_anew = !log.is_empty() || !is_sound;
-        self.replay(&partition, log).await?;
+        if let Err(why) = self.replay(&partition, log).await {
+            return Err(self.stuck(id, why));
+        }
         let cut = match written_anew {
             true => Some(catalogue::cut(&partition).await),
             false => None,
         };
-        self.settler.flush(&partition).await?;
+        let flushed = self.settler.flush(&partition).await;
+        flushed.map_err(|why| self.stuck(id, why.into()))?;
         Ok(cut)
+    }
+
+    /// Says what is in the way, where that is known.
+    fn stuck(&self, partition: PartitionId, why: StartError) -> StartError {
+        let trouble = self.settler.owned.trouble.borrow_mut().take();
+        match (why, trouble) {
+            (StartError::Store(StoreError::Damaged { .. }), Some(error)) => {
+                StartError::Stuck { partition, error }
+            }
+            (why, _) => why,
+        }
     }
 
     /// The partition as its last checkpoint left it, and whether its catalogue is as it should be.
@@ -190,8 +211,18 @@ impl<'s> Replay<'s> {
         let layout = &self.settler.owned.layout;
         // With where else to look: a purged account lies in its grave with all its folders.
         let mut accounts: BTreeMap<AccountId, Vec<PathBuf>> = BTreeMap::new();
+        let mut deleted: HashMap<AccountId, Vec<(MailboxId, Day)>> = HashMap::new();
         for (record, _) in log {
             for op in &record.ops {
+                if let Op::MailboxDeleted {
+                    account,
+                    mailbox,
+                    at,
+                } = op
+                {
+                    let of_account = deleted.entry(*account).or_default();
+                    of_account.push((*mailbox, Day::of(*at)));
+                }
                 match op {
                     Op::MailboxRenamed { account, .. } | Op::MailboxDeleted { account, .. } => {
                         accounts.entry(*account).or_default();
@@ -208,11 +239,16 @@ impl<'s> Replay<'s> {
         let mut folders = Folders::new();
         for (account, graves) in accounts {
             let root = layout.account(partition.id, account);
-            let mut here = find_folders(self.settler.disk, &root).await?;
+            let mut found = find_folders(self.settler.disk, &root).await?;
             for grave in graves {
-                here.extend(find_folders(self.settler.disk, &grave).await?);
+                found.extend(find_folders(self.settler.disk, &grave).await?);
             }
-            here.extend(self.find_graves(partition.id, account, log).await?);
+            let deleted = deleted.remove(&account).unwrap_or_default();
+            found.extend(self.find_graves(partition.id, account, deleted).await?);
+            let mut here: HashMap<MailboxId, Vec<PathBuf>> = HashMap::with_capacity(found.len());
+            for (id, path) in found {
+                here.entry(id).or_default().push(path);
+            }
             let mailboxes: Vec<_> = {
                 let state = partition.state.borrow();
                 let of_account = state.accounts.get(&account);
@@ -251,28 +287,17 @@ impl<'s> Replay<'s> {
         &self,
         partition: PartitionId,
         of: AccountId,
-        log: &Log,
+        deleted: Vec<(MailboxId, Day)>,
     ) -> Result<Vec<(MailboxId, PathBuf)>, StartError> {
         let mut found = Vec::new();
-        for op in log.iter().flat_map(|(record, _)| &record.ops) {
-            let Op::MailboxDeleted {
-                account,
-                mailbox,
-                at,
-            } = op
-            else {
-                continue;
-            };
-            if *account != of {
-                continue;
-            }
-            let grave = Layout::buried_folder(partition, of, *mailbox, Day::of(*at));
+        for (mailbox, day) in deleted {
+            let grave = Layout::buried_folder(partition, of, mailbox, day);
             // Where version 1 dug them.
             let old = PathBuf::from(format!("removed/P{}A{of}M{mailbox}", partition.0));
             for grave in [grave, old] {
                 let grave = self.settler.owned.layout.root.join(grave);
                 if self.settler.disk.exists(&grave).await? {
-                    found.push((*mailbox, grave));
+                    found.push((mailbox, grave));
                 }
             }
         }
@@ -280,9 +305,15 @@ impl<'s> Replay<'s> {
     }
 
     /// Lets a mailbox lie where an earlier life left its folder, if it did.
-    fn take_found_path(mailbox: &Mailbox, here: &[(MailboxId, PathBuf)]) {
-        if let Some((_, path)) = here.iter().find(|(id, _)| *id == mailbox.id) {
-            *mailbox.folder.path.borrow_mut() = path.clone();
+    fn take_found_path(mailbox: &Mailbox, here: &HashMap<MailboxId, Vec<PathBuf>>) {
+        let Some(paths) = here.get(&mailbox.id) else {
+            return;
+        };
+        // A folder that somebody has copied has its marker too.
+        if !paths.contains(&mailbox.path())
+            && let Some(path) = paths.first()
+        {
+            mailbox.folder.path.borrow_mut().clone_from(path);
         }
     }
 }

@@ -212,7 +212,7 @@ pub(super) async fn watch(shard: Rc<Shard>) {
         or(sleep(every), shard.gate.closing()).await;
         look(&shard).await;
         if shard.room.looks_short.get() >= LOOKS_BEFORE_HISTORY && !shard.is_poisoned() {
-            if history::free(&shard.patient, &shard.owned).await {
+            if service::give_up_day(&shard).await {
                 service::give_back(&shard).await;
                 // What was freed is looked at first.
                 shard.room.looks_short.set(LOOKS_BEFORE_HISTORY - 1);
@@ -362,7 +362,7 @@ async fn make(shard: &Shard, path: &Path, bytes: u64) -> Result<(), DiskError> {
 pub(super) async fn for_start(disk: &Disk, layout: &Layout) -> Result<bool, JournalError> {
     let root = &layout.root;
     if !release(disk, root).await && !journal::give_up_slot(disk, root).await? {
-        let days = history::kept_days(disk, layout).await;
+        let days = history::kept_days(disk, layout).await?;
         let Some(day) = days.into_iter().next() else {
             return Ok(false);
         };

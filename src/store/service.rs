@@ -11,7 +11,7 @@ use futures_lite::future::or;
 use super::archive::Looks;
 use super::bodies::Bodies;
 use super::catalogue::CatalogueRepair;
-use super::doom::Doomed;
+use super::doom::{self, Doomed};
 use super::journal::{self, Journal, JournalError, ReaderStats, Stats};
 use super::mailbox::Mailbox;
 use super::maildir::Layout;
@@ -40,6 +40,8 @@ const CHECKPOINT_PERMILLE: u32 = 500;
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// The same while nothing is applied: an idle server hardly wakes.
 const WATCH_IDLE_EVERY: Duration = Duration::from_secs(2);
+/// Between checkpoints of a full journal that a partition which cannot be settled keeps full.
+const STUCK_PAUSE: Duration = Duration::from_secs(10);
 /// After a failure of the disk.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often a drain makes room for its last checkpoint.
@@ -88,6 +90,8 @@ pub struct StoreStats {
     /// Mailbox indexes in memory, when it was last looked.
     pub indexes: u64,
     pub index_bytes: u64,
+    /// Partitions that cannot be settled, and wait.
+    pub stuck: u64,
     /// Tasks that wait to be settled, and messages that wait for their owners.
     pub unsettled: u64,
     pub outbox: u64,
@@ -138,10 +142,14 @@ impl Store {
             // The start removed the others already; these write to the history.
             let mut state = loaded.state.borrow_mut();
             let to_history = |d: &Doomed| matches!(d, Doomed::Kept(_) | Doomed::Frame { .. });
-            state.doomed.retain(|(_, doomed)| to_history(doomed));
+            let left = from.left.get(partition).map_or(&[][..], Vec::as_slice);
+            state
+                .doomed
+                .retain(|entry| to_history(&entry.1) || left.contains(entry));
             loaded.dirty.set(!state.doomed.is_empty());
             drop(state);
             owned.quota.look_through(&loaded);
+            owned.orphans.take_over(&loaded, &from.orphans);
             owned.partitions.borrow_mut().insert(*partition, loaded);
         }
         let ours = |r: &&CatalogueRepair| r.partition.owner(cfg.shards) == id;
@@ -188,6 +196,7 @@ impl Store {
         spawn_in(&shard.gate, "store-watch", adopt::watch(shard.clone()));
         spawn_in(&shard.gate, "store-outbox", outbox::run(shard.clone()));
         spawn_in(&shard.gate, "store-orphans", repair::run(shard.clone()));
+        spawn_in(&shard.gate, "store-trees", doom::run(shard.clone()));
         spawn_in(&shard.gate, "store-scrub", scrub::run(shard.clone()));
         spawn_in(&shard.gate, "store-prune", history::run(shard.clone()));
         spawn_in(&shard.gate, "store-room", room::watch(shard.clone()));
@@ -367,6 +376,7 @@ impl Store {
             free_bytes: self.shard.room.free(),
             mail_refused: self.shard.room.refused.get(),
             packed: counters.packed.get(),
+            stuck: all.iter().filter(|p| p.stuck.borrow().is_some()).count() as u64,
             unsettled: all.iter().map(|p| p.tasks.borrow().len() as u64).sum(),
             outbox: all
                 .iter()
@@ -390,15 +400,19 @@ async fn settle(shard: &Shard, letters: bool) -> Result<(), StoreError> {
     let settling = shard.settling.acquire(1, until).await;
     let _settling = settling.map_err(|_| StoreError::Late)?;
     let settler = shard.settler();
+    let mut stuck = Ok(());
     for partition in shard.owned.all() {
-        settler.run(&partition, PSeq(u64::MAX)).await?;
-        if letters {
-            settler.letters(&partition).await?;
+        let outcome = match settler.run(&partition, PSeq(u64::MAX)).await {
+            Ok(()) if letters => settler.letters(&partition).await,
+            outcome => outcome,
+        };
+        if !shard.owned.judge(&partition, outcome.clone())? {
+            stuck = outcome;
         }
         history::compress(&shard.disk, &partition).await;
         yield_if_needed().await;
     }
-    Ok(())
+    stuck
 }
 
 async fn settle_loop(shard: Rc<Shard>) {
@@ -438,6 +452,9 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
         let dirty = shard.owned.all().iter().any(|p| p.dirty.get());
         let due = now().duration_since(last) >= shard.cfg.checkpoint_every;
         let full = shard.journal.unreleased_permille() >= CHECKPOINT_PERMILLE;
+        // What waits keeps the journal full, whatever is done.
+        let is_stuck = shard.owned.all().iter().any(|p| p.stuck.borrow().is_some());
+        let full = full && (!is_stuck || now().duration_since(last) >= STUCK_PAUSE);
         // What is doomed, and slots that are done with, are what there is to give back.
         let short = shard.room.is_pressed() || shard.journal.starved();
         let due = due || (short && now().duration_since(last) >= RETRY_AFTER);
@@ -480,12 +497,21 @@ async fn make_room(shard: &Shard, why: &StoreError) {
         return;
     }
     shard.room.note_stuck(true);
-    let given = room::release(&shard.patient, &shard.layout.root).await
-        || history::free(&shard.patient, &shard.owned).await;
+    let given = room::release(&shard.patient, &shard.layout.root).await || give_up_day(shard).await;
     match given {
         true => give_back(shard).await,
         false => shard.owned.keeps_no_more.set(true),
     }
+}
+
+/// The oldest day of removed mail goes, while no folder is on its way into it.
+pub(super) async fn give_up_day(shard: &Shard) -> bool {
+    let until = Deadline::after(now(), Duration::from_secs(300));
+    let settling = shard.settling.acquire(1, until).await;
+    let Ok(_settling) = settling else {
+        return false;
+    };
+    history::free(&shard.patient, &shard.owned).await
 }
 
 /// Some file systems give room back only at a sync.

@@ -4,7 +4,7 @@
 //! settled and made durable by a checkpoint, and only then do the old slots become free. So
 //! nothing is served that a second power cut could take back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::bodies::{Bodies, From as BodiesFrom};
 use super::body::Source;
 use super::catalogue::{self, Catalogue, CatalogueRepair, Found};
 use super::checkpoint::{self, Fault};
-use super::doom;
+use super::doom::{self, Doomed};
 use super::history::Day;
 use super::journal::{self, JournalError};
 use super::maildir::{Layout, Settler};
@@ -29,7 +29,7 @@ use super::remote::{REQUESTS_MAX, Request};
 use super::replay::Replay;
 use super::room::Common;
 use super::{StoreConfig, StoreError};
-use crate::base::{Epoch, PSeq, PartitionId};
+use crate::base::{AccountId, Epoch, MailboxId, PSeq, PartitionId};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Inbox, Mesh, Step};
 
 /// What every shard needs to open its part. Clones are handles to the same.
@@ -49,6 +49,10 @@ pub struct Recovered {
     /// One shard unpacks an archive file at a time.
     pub(super) unpacking: Arc<AtomicBool>,
     pub(super) sync_failed: Arc<AtomicBool>,
+    /// What is doomed still.
+    pub(super) left: Arc<BTreeMap<PartitionId, Vec<(PSeq, Doomed)>>>,
+    /// Mailboxes in which the start found files without a UID.
+    pub(super) orphans: Arc<[(AccountId, MailboxId)]>,
     /// Shards that ended with a checkpoint of all they had.
     pub(super) ended: Arc<AtomicU16>,
     pub(super) room: Arc<Common>,
@@ -84,6 +88,11 @@ pub enum StartError {
         partition: PartitionId,
         applied: PSeq,
         found: PSeq,
+    },
+    /// A folder, or a file, cannot be settled.
+    Stuck {
+        partition: PartitionId,
+        error: DiskError,
     },
     Store(StoreError),
     /// No room for what a start has to write, and nothing that can be given up for it.
@@ -138,6 +147,11 @@ impl fmt::Display for StartError {
                 f,
                 "partition {partition}: the journal goes on at {found}, the catalogue ends at \
                  {applied}; restore journal and catalogue from the same backup"
+            ),
+            StartError::Stuck { partition, error } => write!(
+                f,
+                "partition {partition} cannot be settled: {error}; give that path and what is in \
+                 it to the user that palomar runs as, or move it away, and start again"
             ),
             StartError::Store(why) => write!(f, "store: {why:?}"),
             StartError::Full { root, free } => write!(
@@ -356,10 +370,14 @@ pub(super) async fn recover_all(
     let cuts = replay.all(&present, records).await?;
     let catalogues = replay.mended();
     teller.tell(Stage::Syncing, 0, 1);
-    checkpoint::commit(&settler, &cuts).await?;
+    let stuck = checkpoint::commit(&settler, &cuts).await?;
+    refuse_stuck(&owned, &stuck)?;
     journal::retire(&cfg.journal, disk, &past).await?;
+    let mut left = Vec::new();
     for partition in owned.all() {
         doom::doom(disk, &owned, &partition, PSeq(u64::MAX)).await;
+        let still = partition.state.borrow().doomed.iter().cloned().collect();
+        left.push((partition.id, still));
     }
     clear_leftovers(disk, &layout, &owned).await?;
     teller.done(&past.report);
@@ -382,9 +400,21 @@ pub(super) async fn recover_all(
         sync_failed: Arc::default(),
         ended: Arc::default(),
         room: Common::new(cfg.shards),
+        left: Arc::new(left.into_iter().collect()),
+        orphans: owned.orphans.all().into(),
         _lock: lock,
         cfg,
     })
+}
+
+/// What cannot be settled is in the journal alone, which is about to let go of it.
+fn refuse_stuck(owned: &Owned, stuck: &[PartitionId]) -> Result<(), StartError> {
+    for &partition in stuck {
+        if let Some(error) = owned.partition(partition).stuck.borrow_mut().take() {
+            return Err(StartError::Stuck { partition, error });
+        }
+    }
+    Ok(())
 }
 
 /// Partitions that have a catalogue, or a copy of one.

@@ -11,6 +11,7 @@ mod formats;
 mod history;
 mod import;
 mod large;
+mod orphans;
 mod outbox;
 mod quota;
 mod regressions;

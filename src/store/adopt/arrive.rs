@@ -99,13 +99,30 @@ pub(super) struct Taken {
     pub taken_in: u64,
 }
 
-/// Takes what is in a folder and is no row.
+/// Takes what is in a folder and is no row. Others settle between one part of it and the next.
 pub(super) async fn take(
     shard: &Shard,
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
     whence: Where,
 ) -> Result<Taken, StoreError> {
+    let mut taken = Taken::default();
+    let mut passed = HashSet::new();
+    while let Some(some) = take_part(shard, partition, mailbox, whence, &mut passed).await? {
+        taken.files += some.files;
+        taken.taken_in += some.taken_in;
+    }
+    Ok(taken)
+}
+
+/// One record of them, and of those that were not `passed` already; `None` where none is left.
+async fn take_part(
+    shard: &Shard,
+    partition: &Partition,
+    mailbox: &Rc<Mailbox>,
+    whence: Where,
+    passed: &mut HashSet<PathBuf>,
+) -> Result<Option<Taken>, StoreError> {
     let until = Deadline::after(now(), TURN_WAIT);
     let pause = shard.settling.acquire(1, until).await;
     let _pause = pause.map_err(|_| StoreError::Busy)?;
@@ -115,33 +132,41 @@ pub(super) async fn take(
         account.is_some_and(|a| !is_under_way(a)) && mailbox.made.get() && !mailbox.deleted.get()
     };
     if !is_ours {
-        return Ok(Taken::default());
+        return Ok(None);
     }
     let folder = mailbox.path();
     let found = Found::list(&shard.disk, &folder, &Lists::default(), whence).await;
     let mut files = found.map_err(|error| disk_error(&error))?.files;
     if files.is_empty() {
-        return Ok(Taken::default());
+        return Ok(None);
     }
     let named = match whence {
         Where::New => HashSet::new(),
         Where::Everywhere => rows(shard, partition, mailbox).await?,
     };
     let known = known(partition, mailbox);
-    // A row's file is in `cur`; in `new` the same stem is another message.
-    let is_row = |file: &Candidate| !file.is_new && named.contains(&file.stem);
-    files.retain(|file| !known.contains(&file.stem) && !is_row(file));
-    part(&mut files);
-    let mut taken = Taken {
-        files: files.len() as u64,
-        taken_in: 0,
-    };
-    while !files.is_empty() {
-        let rest = files.split_off(files.len().min(TAKEN_MAX));
-        taken.taken_in += take_some(shard, partition, mailbox, files).await?;
-        files = rest;
+    files.retain(|file| {
+        // A row's file is in `cur`; in `new` the same stem is another message.
+        let is_row = !file.is_new && named.contains(&file.stem);
+        !known.contains(&file.stem) && !is_row && !passed.contains(&file.path(&folder))
+    });
+    if files.is_empty() {
+        return Ok(None);
     }
-    Ok(taken)
+    part(&mut files);
+    // First those that shared a stem: once the other is a row they would be taken for its file.
+    let has_its_stem =
+        |file: &Candidate| file.name.to_string_lossy().starts_with(file.stem.as_str());
+    files.sort_by_key(has_its_stem);
+    files.truncate(TAKEN_MAX);
+    passed.extend(files.iter().map(|file| file.path(&folder)));
+    let taken_in = take_some(shard, partition, mailbox, &mut files).await?;
+    // Some have other names by now.
+    passed.extend(files.iter().map(|file| file.path(&folder)));
+    Ok(Some(Taken {
+        files: files.len() as u64,
+        taken_in,
+    }))
 }
 
 /// Stems of the rows.
@@ -191,10 +216,10 @@ async fn take_some(
     shard: &Shard,
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
-    mut files: Vec<Candidate>,
+    files: &mut [Candidate],
 ) -> Result<u64, StoreError> {
     let folder = mailbox.path();
-    make_durable(shard, &folder, &mut files).await?;
+    make_durable(shard, &folder, files).await?;
     let common = Common {
         keywords: &keywords(mailbox),
         uidvalidity: mailbox.meta.borrow().uidvalidity,

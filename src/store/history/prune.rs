@@ -68,11 +68,11 @@ pub(in crate::store) async fn prune(shard: &Shard, today: Day) -> Result<(), Dis
         0 => Day(today.0.saturating_add(1)),
         days => today.minus(days),
     };
-    for day in kept_days(disk, layout).await {
+    for day in kept_days(disk, layout).await? {
         if day >= first {
             break;
         }
-        for partition in partitions(disk, &layout.root.join(format!("removed/{day}"))).await {
+        for partition in partitions(disk, &layout.root.join(format!("removed/{day}"))).await? {
             if owned.partitions.borrow().contains_key(&partition) {
                 let dir = kept_partition(layout, day, partition);
                 remove_slowly(shard, partition, day, &dir).await?;
@@ -102,20 +102,21 @@ fn gone(outcome: Result<(), DiskError>) -> Result<(), DiskError> {
 }
 
 /// Days of which anything is kept, oldest first.
-pub(in crate::store) async fn kept_days(disk: &Disk, layout: &Layout) -> Vec<Day> {
-    let all = disk.list(&layout.root.join("removed")).await;
-    let names = all.unwrap_or_default().into_iter();
-    let mut days: Vec<Day> = names
-        .filter_map(|entry| entry.name.to_str()?.parse().ok())
-        .collect();
+pub(in crate::store) async fn kept_days(
+    disk: &Disk,
+    layout: &Layout,
+) -> Result<Vec<Day>, DiskError> {
+    let names = list(disk, &layout.root.join("removed")).await?;
+    let mut days: Vec<Day> = names.iter().filter_map(|name| name.parse().ok()).collect();
     days.sort_unstable();
-    days
+    Ok(days)
 }
 
-async fn partitions(disk: &Disk, day: &Path) -> Vec<PartitionId> {
-    let all = disk.list(day).await.unwrap_or_default().into_iter();
-    all.filter_map(|entry| entry.name.to_str()?.parse().ok().map(PartitionId))
-        .collect()
+async fn partitions(disk: &Disk, day: &Path) -> Result<Vec<PartitionId>, DiskError> {
+    let all = list(disk, day).await?.into_iter();
+    Ok(all
+        .filter_map(|name| name.parse().ok().map(PartitionId))
+        .collect())
 }
 
 /// Folders deleted on that day that a replay may still need: no checkpoint covers their end, and
@@ -211,7 +212,9 @@ async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, DiskError> {
     match disk.list(dir).await {
         Err(error) if error.kind != DiskErrorKind::NotFound => match error.kind {
             // Not a directory.
-            DiskErrorKind::Io(_) => Ok(Vec::new()),
+            DiskErrorKind::Io(errno) if errno == rustix::io::Errno::NOTDIR.raw_os_error() => {
+                Ok(Vec::new())
+            }
             _ => Err(error),
         },
         Err(_) => Ok(Vec::new()),
@@ -235,7 +238,11 @@ async fn remove_empty(disk: &Disk, layout: &Layout, day: Day) -> Result<(), Disk
 /// when nothing was kept.
 pub(in crate::store) async fn free(disk: &Disk, owned: &Owned) -> bool {
     let layout = &owned.layout;
-    for day in kept_days(disk, layout).await {
+    let days = kept_days(disk, layout).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "removed messages still take room on the full disk");
+        Vec::new()
+    });
+    for day in days {
         let mut any = false;
         for partition in owned.all() {
             let dir = kept_partition(layout, day, partition.id);

@@ -12,7 +12,7 @@ use crate::base::Uid;
 use crate::runtime::{DiskErrorKind, Step, yield_if_needed};
 use crate::store::StoreError;
 use crate::store::doom::Doomed;
-use crate::store::mailbox::{Index, LogOp, Mailbox, disk_error};
+use crate::store::mailbox::{Index, LogOp, Mailbox};
 use crate::store::owned::count;
 use crate::store::partition::Partition;
 use crate::store::repair;
@@ -95,7 +95,7 @@ impl Settler<'_> {
             plan(partition, mailbox, (index, &mut names), stale, later)
         };
         for gone in self.disk.batch(plan.left).await {
-            gone.map_err(|e| disk_error(&e))?;
+            gone.map_err(|e| self.fault(&e))?;
         }
         if plan.steps.is_empty() {
             return Ok(());
@@ -115,11 +115,11 @@ impl Settler<'_> {
                     self.disk
                         .rename(&found, &to)
                         .await
-                        .map_err(|e| disk_error(&e))?;
+                        .map_err(|e| self.fault(&e))?;
                 }
                 Err(e) => {
                     later.push(uid);
-                    failed = failed.or(Some(disk_error(&e)));
+                    failed = failed.or(Some(self.fault(&e)));
                     continue;
                 }
             }

@@ -1,5 +1,6 @@
 //! Maildir++ trees: how names become paths, and the writing of files behind the journal's back.
 
+mod folders;
 mod foreign;
 mod letters;
 mod names;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Layout, OwnName, file_name, marked, marker, parse, placed_by};
+use super::{OwnName, file_name, marked, parse, placed_by};
 use crate::base::{AccountId, Crc32c, PSeq, UnixMs, crc32c_append};
-use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, yield_if_needed};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, DiskOp, Step, yield_if_needed};
 use crate::store::bodies::Bodies;
 use crate::store::body::{Source, Unsettled};
 use crate::store::history::Day;
@@ -82,8 +82,11 @@ impl Settler<'_> {
             };
             match task {
                 Task::Make(mailbox) => self.make(&mailbox).await?,
-                Task::Move(mailbox, name) => self.rename(partition, &mailbox, &name).await?,
-                Task::Bury(mailbox, day) => self.bury(&mailbox, day).await?,
+                Task::Move(..) | Task::Bury(..) => {
+                    self.move_some(partition, upto).await?;
+                    yield_if_needed().await;
+                    continue;
+                }
                 Task::BuryAccount(account) => self.bury_account(partition, account, pseq).await?,
                 Task::Take {
                     mailbox,
@@ -102,113 +105,30 @@ impl Settler<'_> {
 
     pub async fn steps(&self, steps: Vec<Step>) -> Result<(), StoreError> {
         for done in self.disk.batch(steps).await {
-            done.map_err(|e| disk_error(&e))?;
+            done.map_err(|e| self.fault(&e))?;
         }
         Ok(())
     }
 
-    // ---- folders ----
-
-    async fn make(&self, mailbox: &Mailbox) -> Result<(), StoreError> {
-        let path = mailbox.path();
-        let mark = path.join(marker(mailbox.id));
-        let dir = |name: &str| Step::CreateDirAll {
-            path: path.join(name),
-        };
-        let empty = |path: PathBuf| Step::Append {
-            path,
-            at: 0,
-            bytes: Vec::new(),
-        };
-        let mut steps = vec![dir("cur"), dir("new"), dir("tmp"), empty(mark)];
-        if mailbox.meta.borrow().name != "INBOX" {
-            // Tells other programs that this is a folder and not a Maildir of its own.
-            steps.push(empty(path.join("maildirfolder")));
+    /// Names the place where nothing better is known.
+    fn note_trouble(&self, why: &StoreError, path: &Path) {
+        let mut trouble = self.owned.trouble.borrow_mut();
+        if trouble.is_none() && matches!(why, StoreError::Damaged { .. }) {
+            *trouble = Some(DiskError {
+                op: DiskOp::Write,
+                path: path.into(),
+                kind: DiskErrorKind::Io(rustix::io::Errno::IO.raw_os_error()),
+            });
         }
-        self.steps(steps).await?;
-        mailbox.made.set(true);
-        Ok(())
     }
 
-    /// Moves a directory so that the new name is durable before anything takes the old one.
-    pub async fn move_dir(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
-        let parent = |path: &Path| path.parent().map(Path::to_path_buf).unwrap_or_default();
-        self.disk
-            .create_dir_all(&parent(to))
-            .await
-            .map_err(|e| disk_error(&e))?;
-        // With its marker, by which a replay finds it under the name that is durable next.
-        match self.disk.sync_dir(from).await {
-            Err(e) if e.kind != DiskErrorKind::NotFound => return Err(disk_error(&e)),
-            _ => {}
+    /// As [`disk_error`], and keeps what the disk said for who tells of it.
+    pub fn fault(&self, error: &DiskError) -> StoreError {
+        let why = disk_error(error);
+        if matches!(why, StoreError::Damaged { .. }) {
+            *self.owned.trouble.borrow_mut() = Some(error.clone());
         }
-        match self.disk.rename(from, to).await {
-            Ok(()) => {}
-            Err(e) if e.kind == DiskErrorKind::NotFound => {
-                // Done before, and perhaps not durable yet: its sync may have failed.
-                if !self.disk.exists(to).await.map_err(|e| disk_error(&e))? {
-                    // In an earlier life, and then lost from sight with its marker.
-                    count(&self.owned.counters.files_missing);
-                    return Ok(());
-                }
-            }
-            Err(e) => return Err(disk_error(&e)),
-        }
-        self.steps(vec![
-            Step::SyncDir { path: parent(to) },
-            Step::SyncDir { path: parent(from) },
-        ])
-        .await
-    }
-
-    async fn rename(
-        &self,
-        partition: &Partition,
-        mailbox: &Mailbox,
-        name: &str,
-    ) -> Result<(), StoreError> {
-        let to = self
-            .owned
-            .layout
-            .folder(mailbox.partition, mailbox.account, name);
-        let from = mailbox.path();
-        if from == to {
-            return Ok(());
-        }
-        if partition.recovering.get().is_some() && moves_again(partition, mailbox) {
-            // An earlier life may have come so far that another folder has the name by now.
-            let taken = self.disk.exists(&to).await.map_err(|e| disk_error(&e))?;
-            if taken {
-                return Ok(());
-            }
-        }
-        // Whoever looks for the files meanwhile would find them nowhere.
-        let _turn = mailbox.files_turn().await?;
-        self.move_dir(&from, &to).await?;
-        *mailbox.folder.path.borrow_mut() = to;
-        Ok(())
-    }
-
-    async fn bury_account(
-        &self,
-        partition: &Partition,
-        account: AccountId,
-        pseq: PSeq,
-    ) -> Result<(), StoreError> {
-        let layout = &self.owned.layout;
-        let from = layout.account(partition.id, account);
-        let to = layout
-            .root
-            .join(Layout::buried_account(partition.id, account, pseq));
-        let gone = self.disk.exists(&to).await.map_err(|e| disk_error(&e))?;
-        if gone && partition.recovering.get().is_some() {
-            // What replay made anew of it goes at once.
-            return match self.disk.remove_dir_all(&from).await {
-                Err(e) if e.kind != DiskErrorKind::NotFound => Err(disk_error(&e)),
-                _ => Ok(()),
-            };
-        }
-        self.move_dir(&from, &to).await
+        why
     }
 
     // ---- messages ----
@@ -220,7 +140,7 @@ impl Settler<'_> {
         match self.disk.rename(&folder.join("new").join(stem), &to).await {
             Ok(()) => return Ok(()),
             Err(e) if e.kind == DiskErrorKind::NotFound => {}
-            Err(e) => return Err(disk_error(&e)),
+            Err(e) => return Err(self.fault(&e)),
         }
         match find_file(self.disk, &folder, stem).await? {
             // Taken in an earlier life, perhaps under letters that it got since.
@@ -229,7 +149,7 @@ impl Settler<'_> {
                 .disk
                 .rename(&found, &to)
                 .await
-                .map_err(|e| disk_error(&e)),
+                .map_err(|e| self.fault(&e)),
             None => {
                 count(&self.owned.counters.files_missing);
                 Ok(())
@@ -402,7 +322,7 @@ impl Settler<'_> {
                 (Some(Unsettled::Link { folder, stem, .. }), DiskErrorKind::NotFound) => {
                     self.link_found(partition, folder, stem, place).await?;
                 }
-                _ => return Err(disk_error(error)),
+                _ => return Err(self.fault(error)),
             }
         }
         partition.tasks.borrow_mut().pop_front();
@@ -440,7 +360,7 @@ impl Settler<'_> {
             .join(file_name(&place.stem, letters));
         match self.disk.link(&found, &to).await {
             Err(e) if e.kind == TOO_MANY_LINKS => self.copy(partition, &found, place).await,
-            Err(e) if e.kind != DiskErrorKind::Exists => Err(disk_error(&e)),
+            Err(e) if e.kind != DiskErrorKind::Exists => Err(self.fault(&e)),
             _ => Ok(()),
         }
     }
@@ -579,7 +499,10 @@ impl Settler<'_> {
             if outcome.is_err() || !mailbox.made.get() || !mailbox.stale_names.borrow().is_empty() {
                 partition.queue(&mailbox);
             }
-            failed = failed.or(outcome.err());
+            if let Err(why) = outcome {
+                self.note_trouble(&why, &mailbox.path());
+                failed = failed.or(Some(why));
+            }
         }
         let accounts = std::mem::take(&mut *partition.caches.borrow_mut());
         for account in accounts {
@@ -643,16 +566,6 @@ impl Settler<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a folder, moved by the task at the front, is moved once more by a later one.
-fn moves_again(partition: &Partition, mailbox: &Mailbox) -> bool {
-    let tasks = partition.tasks.borrow();
-    tasks.iter().skip(1).any(|(_, task)| match task {
-        Task::Move(later, _) | Task::Bury(later, _) => later.id == mailbox.id,
-        Task::BuryAccount(account) => *account == mailbox.account,
-        Task::Make(_) | Task::Place { .. } | Task::Take { .. } => false,
-    })
 }
 
 pub(super) async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {

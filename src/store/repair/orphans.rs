@@ -1,10 +1,11 @@
 //! Message files that no row names: taken in as new messages, by a record.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 use hashbrown::HashSet;
@@ -14,7 +15,7 @@ use super::gather::{File, doomed, list_messages, unsettled};
 use crate::base::{AccountId, Deadline, MailboxId, Uid, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime::local::Notify;
-use crate::runtime::{Step, now, yield_if_needed};
+use crate::runtime::{Step, now, sleep, yield_if_needed};
 use crate::store::account::next_uid_after;
 use crate::store::archive;
 use crate::store::journal::Class;
@@ -34,17 +35,58 @@ const DIGEST_BYTES_MAX: usize = 1 << 20;
 /// Read at once.
 const PIECE_BYTES: u64 = 256 << 10;
 
-/// Mailboxes in which a rebuild found files without a UID.
+/// Mailboxes in which a rebuild found files without a UID, and when they are looked at.
 #[derive(Default)]
 pub(in crate::store) struct Orphans {
-    waiting: RefCell<BTreeSet<(AccountId, MailboxId)>>,
+    waiting: RefCell<BTreeMap<Home, Option<Instant>>>,
     told: Notify,
 }
 
+type Home = (AccountId, MailboxId);
+
+/// Value of the account for each mailbox in which files wait to be taken in: a rebuilt index does
+/// not tell of them any more.
+const NAMESPACE: &str = "palomar.orphans";
+/// After a failure, until it is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 impl Orphans {
     pub fn add(&self, account: AccountId, mailbox: MailboxId) {
-        self.waiting.borrow_mut().insert((account, mailbox));
+        self.waiting.borrow_mut().insert((account, mailbox), None);
         self.told.notify_all();
+    }
+
+    /// For the next owner of the partitions.
+    pub fn all(&self) -> Vec<Home> {
+        self.waiting.borrow().keys().copied().collect()
+    }
+
+    /// What of `found` is in the partition, and what its values tell of.
+    pub fn take_over(&self, partition: &Partition, found: &[Home]) {
+        let state = partition.state.borrow();
+        for (id, account) in &state.accounts {
+            let noted = account.values.keys().filter(|(ns, _)| ns == NAMESPACE);
+            let noted = noted.filter_map(|(_, key)| key.as_slice().try_into().ok());
+            for mailbox in noted.map(u64::from_le_bytes) {
+                self.add(*id, MailboxId(mailbox));
+            }
+        }
+        let here = |home: &&Home| state.mailbox(home.0, home.1).is_some();
+        for (account, mailbox) in found.iter().filter(here) {
+            self.add(*account, *mailbox);
+        }
+    }
+
+    /// The next that is due, or how long that takes.
+    fn next(&self) -> Result<Home, Option<Duration>> {
+        let waiting = self.waiting.borrow();
+        let first = waiting.iter().min_by_key(|(_, due)| **due);
+        let (home, due) = first.ok_or(None)?;
+        let left = due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now()));
+        match left {
+            Duration::ZERO => Ok(*home),
+            left => Err(Some(left)),
+        }
     }
 }
 
@@ -59,29 +101,78 @@ pub(in crate::store) fn provisional_id(stem: &str) -> [u8; 16] {
 
 /// Takes in what rebuilds found, until the store closes. An archive file has what was lost still.
 pub(in crate::store) async fn run(shard: Rc<Shard>) {
+    let orphans = &shard.owned.orphans;
     while !shard.gate.is_closed() {
-        let told = shard.owned.orphans.told.notified();
-        let next = shard.owned.orphans.waiting.borrow_mut().pop_first();
-        let Some((account, id)) = next else {
-            or(told, shard.gate.closing()).await;
-            continue;
+        let told = orphans.told.notified();
+        let (account, id) = match orphans.next() {
+            Ok(next) => next,
+            Err(Some(left)) => {
+                or(or(told, sleep(left)), shard.gate.closing()).await;
+                continue;
+            }
+            Err(None) => {
+                or(told, shard.gate.closing()).await;
+                continue;
+            }
         };
         let partitions = shard.owned.all();
         let home = partitions
             .iter()
             .find_map(|p| Some((p.clone(), p.mailbox(account, id).ok()?)));
-        let Some((partition, mailbox)) = home else {
-            continue;
+        let outcome = match home {
+            Some((partition, mailbox)) if mailbox.archive.get() => {
+                archive::read_again(&shard, &partition, &mailbox).await;
+                Ok(())
+            }
+            Some((partition, mailbox)) => take_in(&shard, &partition, &mailbox).await,
+            None => Ok(()),
         };
-        if mailbox.archive.get() {
-            archive::read_again(&shard, &partition, &mailbox).await;
-            continue;
-        }
-        if let Err(why) = adopt(&shard, &partition, &mailbox).await {
-            // Still there: a scrub reports them, and `palomar repair` takes them in.
-            tracing::warn!(?why, %account, mailbox = %id, "files without a row left alone");
+        let mut waiting = orphans.waiting.borrow_mut();
+        match outcome {
+            Ok(()) | Err(StoreError::MailboxGone) => drop(waiting.remove(&(account, id))),
+            Err(why) => {
+                tracing::warn!(?why, %account, mailbox = %id, "files without a row wait");
+                waiting.insert((account, id), Some(now() + AGAIN_AFTER));
+            }
         }
     }
+}
+
+/// Noted durably before, until nothing is left.
+async fn take_in(
+    shard: &Rc<Shard>,
+    partition: &Rc<Partition>,
+    mailbox: &Rc<Mailbox>,
+) -> Result<(), StoreError> {
+    note(shard, partition, mailbox, true).await?;
+    adopt(shard, partition, mailbox).await?;
+    note(shard, partition, mailbox, false).await
+}
+
+async fn note(
+    shard: &Shard,
+    partition: &Partition,
+    mailbox: &Mailbox,
+    waits: bool,
+) -> Result<(), StoreError> {
+    shard.turn(partition, &[mailbox.account]).await?;
+    let key = (NAMESPACE.to_owned(), mailbox.id.0.to_le_bytes().to_vec());
+    let is_noted = {
+        let state = partition.state.borrow();
+        let account = state.accounts.get(&mailbox.account);
+        account.is_some_and(|account| account.values.contains_key(&key))
+    };
+    if is_noted == waits {
+        return Ok(());
+    }
+    let op = Op::ValueSet {
+        account: Some(mailbox.account),
+        namespace: key.0,
+        key: key.1,
+        value: waits.then(Vec::new),
+    };
+    let ticket = shard.submit(partition, vec![op], Vec::new(), Class::Completion)?;
+    shard.commit(ticket).await
 }
 
 /// Files in `cur` that no row names and no expunge left behind. The index is loaded.
@@ -118,35 +209,55 @@ pub(in crate::store) async fn find_orphans(
     Ok(files.into_iter().map(|file| file.stem).collect())
 }
 
-/// Takes in every orphan of a mailbox; answers how many. One does at a time, and nothing settles
-/// meanwhile: what is no row now is none when its record says that it is one.
+/// Takes in every orphan of a mailbox; answers how many.
 pub(super) async fn adopt(
     shard: &Rc<Shard>,
     partition: &Rc<Partition>,
     mailbox: &Rc<Mailbox>,
 ) -> Result<u32, StoreError> {
+    let mut taken = 0;
+    let mut passed = HashSet::new();
+    while let Some(some) = adopt_some(shard, partition, mailbox, &mut passed).await? {
+        taken += some;
+    }
+    Ok(taken)
+}
+
+/// What one record takes; `None` where nothing is left. One does at a time, and nothing settles
+/// meanwhile: what is no row now is none when its record says that it is one.
+async fn adopt_some(
+    shard: &Rc<Shard>,
+    partition: &Rc<Partition>,
+    mailbox: &Rc<Mailbox>,
+    passed: &mut HashSet<String>,
+) -> Result<Option<u32>, StoreError> {
     let until = Deadline::after(now(), WAIT);
     let settling = shard.settling.acquire(1, until).await;
     let _settling = settling.map_err(|_| StoreError::Busy)?;
-    let files = find(shard, partition, mailbox).await?;
-    let mut taken = 0;
+    let mut files = find(shard, partition, mailbox).await?;
+    files.retain(|file| !passed.contains(&file.stem));
+    if files.is_empty() {
+        return Ok(None);
+    }
     let mut rows = Vec::new();
     let mut bytes = 0;
+    let mut stems = HashSet::new();
     for file in files {
-        let Some(row) = read(shard, mailbox, &file).await? else {
+        if rows.len() == ROWS_MAX || bytes > DIGEST_BYTES_MAX {
+            break;
+        }
+        let is_first = stems.insert(file.stem.clone());
+        let Some(row) = read(shard, mailbox, &file, is_first).await? else {
+            passed.insert(file.stem);
             continue;
         };
         bytes += row.digest.len();
         rows.push(row);
-        if rows.len() == ROWS_MAX || bytes > DIGEST_BYTES_MAX {
-            taken += submit(shard, partition, mailbox, std::mem::take(&mut rows)).await?;
-            bytes = 0;
-        }
     }
-    if !rows.is_empty() {
-        taken += submit(shard, partition, mailbox, rows).await?;
+    match rows.is_empty() {
+        true => Ok(None),
+        false => submit(shard, partition, mailbox, rows).await.map(Some),
     }
-    Ok(taken)
 }
 
 async fn submit(
@@ -175,7 +286,8 @@ async fn submit(
         mailbox: mailbox.id,
         rows,
     };
-    let ticket = shard.submit(partition, vec![op], Vec::new(), Class::Completion)?;
+    // Refused before the ring is full: its commit would wait for the checkpoint that waits for us.
+    let ticket = shard.submit(partition, vec![op], Vec::new(), Class::NewMail)?;
     shard.commit(ticket).await?;
     for _ in 0..n {
         count(&shard.owned.counters.orphans_taken);
@@ -195,6 +307,7 @@ async fn read(
     shard: &Shard,
     mailbox: &Mailbox,
     file: &File,
+    has_its_name: bool,
 ) -> Result<Option<AdoptedRow>, StoreError> {
     let cur = mailbox.path().join("cur");
     let path = cur.join(file_name(&file.stem, file.letters));
@@ -205,11 +318,15 @@ async fn read(
     let (bytes, size) = (measured.digest.bytes(), measured.digest.crlf_bytes());
     // The file is the durable body: whoever wrote it may not have synced it.
     let (stem, steps) = match own {
-        None => (file.stem.clone(), vec![Step::SyncFile { path }]),
-        Some(own) => {
-            // Its name says a UID that it will not have.
+        None if has_its_name => (file.stem.clone(), vec![Step::SyncFile { path }]),
+        _ => {
+            // Its name says a UID that it will not have, or is another file's, too. The new one is
+            // of the old one: the same message may be there twice.
             let id = data_encoding::HEXLOWER.encode(&measured.email_id);
-            let stem = format!("{}.{id}.orphan,S={bytes},W={size}", own.saved_secs);
+            let was = provisional_id(&file_name(&file.stem, file.letters));
+            let was = data_encoding::HEXLOWER.encode(&was[..6]);
+            let secs = own.map_or(file.modified.seconds(), |own| own.saved_secs);
+            let stem = format!("{secs}.{id}-{was}.orphan,S={bytes},W={size}");
             let to = cur.join(file_name(&stem, file.letters));
             let sync = Step::SyncFile { path: to.clone() };
             (stem, vec![Step::Rename { from: path, to }, sync])

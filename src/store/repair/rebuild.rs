@@ -12,7 +12,6 @@ use super::{IndexRepair, provisional_id};
 use crate::base::{ModSeq, PSeq, PartitionId, Uid, UnixMs};
 use crate::runtime::unix_now;
 use crate::store::Flags;
-use crate::store::doom::Doomed;
 use crate::store::mailbox::{
     CacheRef, Cold, Extra, Index, KEYWORD_LETTERS_MAX, LogOp, Mailbox, NameId, NewRow, Weight,
     apply_entry,
@@ -367,13 +366,8 @@ pub(super) fn begin_anew(
     mailbox: &Rc<Mailbox>,
 ) -> Vec<PathBuf> {
     let old = mailbox.begin_generation();
-    let mut state = partition.state.borrow_mut();
-    let at = state.applied;
-    for path in &old {
-        let file = owned.layout.relative(path).to_path_buf();
-        state.doomed.push_back((at, Doomed::File(file)));
-    }
-    drop(state);
+    let relative = |path: &PathBuf| owned.layout.relative(path).to_path_buf();
+    partition.give_up(old.iter().map(relative));
     partition.queue(mailbox);
     partition.dirty.set(true);
     old

@@ -482,3 +482,40 @@ fn a_failed_sync_ends_the_checkpoints_of_every_shard() {
         }
     });
 }
+
+/// A start finds less room than it needs, again and again: each ends with an error, and the one
+/// that has room has everything.
+#[test]
+fn a_start_without_room_is_done_again() {
+    seeds(SEEDS, async |seed| {
+        let sim = SimDisk::new(seed);
+        let mut world = World::new(&Disk::sim(sim.clone()), config(1), seed).await;
+        world.some().await;
+        world.deliver(1, 300_000).await.expect("is taken");
+        let mut end = world.cut(&sim);
+        let mut refused = 0;
+        for room in 0..200u64 {
+            let disk = Disk::sim(end.sim.clone());
+            end.sim.set_capacity(u64::MAX);
+            let used = u64::MAX - disk.free_bytes().await.expect("is told");
+            end.sim.set_capacity(used + room * 4_000);
+            match Store::recover_all(config(1), &disk).await {
+                Ok(_) => break,
+                Err(why) => {
+                    let text = why.to_string();
+                    assert!(
+                        text.contains("no space left") || text.contains("is full"),
+                        "{why}"
+                    );
+                }
+            }
+            refused += 1;
+            if end.random.below(2) == 0 {
+                end.sim = end.sim.power_cut(end.random.below(u64::MAX));
+            }
+        }
+        assert!((1..200).contains(&refused), "{refused}");
+        end.sim.set_capacity(u64::MAX);
+        end
+    });
+}

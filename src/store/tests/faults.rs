@@ -259,6 +259,7 @@ fn every_fault_in_the_table_has_its_test() {
         ("large", include_str!("large.rs")),
         ("room", include_str!("room.rs")),
         ("regressions", include_str!("regressions.rs")),
+        ("settling", include_str!("settling.rs")),
         ("world", include_str!("world.rs")),
     ];
     let rows = text[from..]

@@ -304,6 +304,7 @@ fn equal_messages_come_back_all() {
         let account = ana(&store).await;
         let trash = account.find("Trash").expect("Trash");
         let view = open(&store, "INBOX").await;
+        a_moment().await;
         view.move_to(view.uids(), trash).await.expect("moves");
         a_moment().await;
         let bin = open(&store, "Trash").await;

@@ -437,7 +437,7 @@ fn a_folder_whose_move_was_not_synced_is_synced_again() {
         }
         let syncs = failing.counters().dir_syncs;
         store.settle_all().await.expect("settles");
-        assert!(failing.counters().dir_syncs >= syncs + 2);
+        assert!(failing.counters().dir_syncs > syncs);
         assert_eq!(store.stats().files_missing, 0);
     });
 }

@@ -169,6 +169,7 @@ pub(super) fn is_of_disk(why: &StartError) -> bool {
         why,
         StartError::Disk(_)
             | StartError::Full { .. }
+            | StartError::Stuck { .. }
             | StartError::Catalogue { .. }
             | StartError::Journal(JournalError::Disk(_))
             | StartError::Store(
