@@ -496,7 +496,10 @@ impl Settler<'_> {
                 true => mailbox.flush(self.disk).await,
                 false => Ok(()),
             };
-            if outcome.is_err() || !mailbox.made.get() || !mailbox.stale_names.borrow().is_empty() {
+            // A copy may have brought a keyword since the list of them was written for this flush:
+            // its file has its letters, and nothing else would ever lead back to the list.
+            let is_stale = mailbox.keywords_stale.get() || !mailbox.stale_names.borrow().is_empty();
+            if outcome.is_err() || !mailbox.made.get() || is_stale {
                 partition.queue(&mailbox);
             }
             if let Err(why) = outcome {
