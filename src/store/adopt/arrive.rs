@@ -302,7 +302,7 @@ async fn make_durable(
 }
 
 /// Named by us in an attempt that came to no record.
-fn is_own(stem: &str) -> bool {
+pub(in crate::store) fn is_own(stem: &str) -> bool {
     let mut words = stem.split('.');
     let id = words.nth(1).and_then(|word| word.strip_prefix('I'));
     id.is_some_and(|id| id.len() == 16) && words.next().is_some_and(|w| w.starts_with("palomar"))

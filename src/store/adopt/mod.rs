@@ -30,7 +30,7 @@ use super::StoreError;
 use super::catalogue::AccountState;
 use crate::runtime::{DiskError, DiskErrorKind};
 
-pub(super) use arrive::look;
+pub(super) use arrive::{is_own, look};
 pub(super) use leave::write_lists;
 pub use rescan::Rescanned;
 pub(super) use rescan::rescan;

@@ -20,8 +20,7 @@ use crate::store::mailbox::{Folder, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
 use crate::store::packed::pack;
 use crate::store::partition::Partition;
-use crate::store::repair;
-use crate::store::{Packing, StoreError};
+use crate::store::{Packing, StoreError, adopt, repair};
 
 /// ext4 gives a file 65,000 names.
 const TOO_MANY_LINKS: DiskErrorKind = DiskErrorKind::Io(rustix::io::Errno::MLINK.raw_os_error());
@@ -92,7 +91,7 @@ impl Settler<'_> {
                     mailbox,
                     stem,
                     letters,
-                } => self.take(&mailbox, &stem, letters).await?,
+                } => self.take(partition, &mailbox, &stem, letters).await?,
                 Task::Place { .. } => {
                     self.place(partition, upto).await?;
                     continue;
@@ -134,10 +133,25 @@ impl Settler<'_> {
     // ---- messages ----
 
     /// An adopted message leaves `new`, whatever its name there says of flags.
-    async fn take(&self, mailbox: &Mailbox, stem: &str, letters: u32) -> Result<(), StoreError> {
+    async fn take(
+        &self,
+        partition: &Partition,
+        mailbox: &Mailbox,
+        stem: &str,
+        letters: u32,
+    ) -> Result<(), StoreError> {
         let folder = mailbox.path();
+        let new = folder.join("new").join(stem);
         let to = folder.join("cur").join(file_name(stem, letters));
-        match self.disk.rename(&folder.join("new").join(stem), &to).await {
+        match self.disk.rename(&new, &to).await {
+            // Where power went in the middle of it, both are names of one file, and a rename between
+            // them does nothing (rename(2)).
+            Ok(()) if partition.recovering.get().is_some() && adopt::is_own(stem) => {
+                return match self.disk.unlink(&new).await {
+                    Err(e) if e.kind != DiskErrorKind::NotFound => Err(self.fault(&e)),
+                    _ => Ok(()),
+                };
+            }
             Ok(()) => return Ok(()),
             Err(e) if e.kind == DiskErrorKind::NotFound => {}
             Err(e) => return Err(self.fault(&e)),
