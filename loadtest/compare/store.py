@@ -239,7 +239,7 @@ def replay(start, key, quick):
             roundtrip(stack, 40, count, size)
             seconds = restarted(stack, signal.SIGKILL)
             figures = {"seconds until it serves": round(seconds, 1)}
-            for log in stack.folder.rglob("*.jsonl"):
+            for log in stack.folder.rglob("palomar.log"):
                 for line in log.read_text(errors="replace").splitlines():
                     if "journal replayed" in line:
                         said = json.loads(line)
