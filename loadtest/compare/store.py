@@ -9,6 +9,7 @@ Scenarios:
   checkpoint  250 p50/p99 at 1, 20, 100 connections: checkpoints every 2 s against none
   opening     SELECT of 10,000, 100,000 and 1,000,000 after a restart and again, what another
               connection of the same user waits meanwhile, and octets of index and cache
+  delivering  250 of single messages into a closed INBOX of 10 and of 1,000,000
   folders     a tree of 5,000 folders made, and STATUS of 1,000 of them after a restart
   writing     octets written to the disk for each octet of mail (with --loop: by the device)
   replay      a start after a kill with about 1 GB in the journal
@@ -19,6 +20,7 @@ import argparse
 import json
 import os
 import signal
+import smtplib
 import subprocess
 import sys
 import tempfile
@@ -114,11 +116,12 @@ class Bystander:
 
 def grow(client, box, rows):
     """By APPEND and then by copies of all there is, at most 10,000 at a time."""
-    client.command(f"CREATE {box}")
-    for n in range(1000):
+    if box != "INBOX":
+        client.command(f"CREATE {box}")
+    there = min(rows, 1000)
+    for n in range(there):
         client.command(f"APPEND {box} (\\Seen)" if n % 3 else f"APPEND {box}", letter(n))
     client.command(f"SELECT {box}")
-    there = 1000
     while there < rows:
         more = min(there, rows - there, 10000)
         client.command(f"COPY 1:{more} {box}")
@@ -166,6 +169,27 @@ def opening(start, key, quick):
                 cache = sizes(stack, ["palomar.cache*"])
                 figures["octets of cache a message (not copies)"] = round(cache / 1000, 1)
             yield f"a mailbox of {rows}", figures
+
+
+def delivering(start, key, quick):
+    """Into an INBOX that nobody has open, one message after the other."""
+    for rows in (10, 100000 if quick else 1000000):
+        with start('[store]\nquota_default = "0"\n' if key == "palomar" else "") as stack:
+            client = Client(stack.imap, user(1))
+            grow(client, "INBOX", rows)
+            client.close()
+            restarted(stack)
+            spans = []
+            with smtplib.SMTP("127.0.0.1", stack.smtp) as smtp:
+                for n in range(500):
+                    began = time.perf_counter()
+                    smtp.sendmail(f"a@{DOMAIN}", [user(1)], letter(n))
+                    spans.append(1000 * (time.perf_counter() - began))
+            spans.sort()
+            yield f"delivery into a closed INBOX of {rows}", {
+                "MAIL, RCPT, DATA p50 ms": round(spans[250], 2),
+                "p99 ms": round(spans[495], 2),
+            }
 
 
 def folders(start, key, quick):
@@ -276,7 +300,7 @@ def importing(start, key, quick):
                 }
 
 
-SCENARIOS = {f.__name__: f for f in (checkpoint, opening, folders, writing, replay, importing)}
+SCENARIOS = {f.__name__: f for f in (checkpoint, opening, delivering, folders, writing, replay, importing)}
 
 
 def main():
