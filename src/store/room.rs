@@ -362,15 +362,42 @@ async fn make(shard: &Shard, path: &Path, bytes: u64) -> Result<(), DiskError> {
 pub(super) async fn for_start(disk: &Disk, layout: &Layout) -> Result<bool, JournalError> {
     let root = &layout.root;
     if !release(disk, root).await && !journal::give_up_slot(disk, root).await? {
-        let days = history::kept_days(disk, layout).await?;
-        let Some(day) = days.into_iter().next() else {
+        let mut gone = None;
+        for day in history::kept_days(disk, layout).await? {
+            if forget(disk, &root.join(format!("removed/{day}"))).await? {
+                gone = Some(day);
+                break;
+            }
+        }
+        let Some(day) = gone else {
             return Ok(false);
         };
-        disk.remove_dir_all(&root.join(format!("removed/{day}")))
-            .await?;
-        tracing::warn!(%day, "the disk is full: what was removed on that day is gone for good");
+        tracing::warn!(%day, "the disk is full: messages removed on that day are gone for good");
     }
     // Some file systems give room back only then.
     disk.syncfs().await?;
     Ok(true)
+}
+
+/// Removes the messages that are kept of a day; true where there were any. Folders stay: before a
+/// replay nobody knows from which of them it copies.
+pub(super) async fn forget(disk: &Disk, day: &Path) -> Result<bool, DiskError> {
+    let mut any = false;
+    for partition in directories(disk, day).await? {
+        for account in directories(disk, &partition).await? {
+            for kept in directories(disk, &account).await? {
+                let name = kept.file_name().unwrap_or_default().as_encoded_bytes();
+                if !name.starts_with(b"F") {
+                    disk.remove_dir_all(&kept).await?;
+                    any = true;
+                }
+            }
+        }
+    }
+    Ok(any)
+}
+
+async fn directories(disk: &Disk, of: &Path) -> Result<Vec<PathBuf>, DiskError> {
+    let all = disk.list(of).await?.into_iter();
+    Ok(all.filter(|e| e.is_dir).map(|e| of.join(e.name)).collect())
 }

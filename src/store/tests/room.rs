@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::failures::texts;
 use super::{ROOT, account, config, letter, names, run, soon, target, try_message};
 use crate::base::{ShardId, Uid};
-use crate::runtime::{Disk, Open, SimDisk, now, sleep, trace_id, unix_now};
-use crate::store::{Access, StartError, Store, StoreConfig, StoreError, View};
+use crate::runtime::{Disk, Open, SimDisk, Step, now, sleep, trace_id, unix_now};
+use crate::store::{Access, StartError, Store, StoreConfig, StoreError, View, room};
 
 const MIB: u64 = 1 << 20;
 const FLOOR: u64 = 4 * MIB;
@@ -337,4 +337,26 @@ fn a_clean_end_retires_the_journal() {
         sim
     });
     next_start(sim, left, 14);
+}
+
+/// A start without room took whole days, with folders that its replay was to copy from.
+#[test]
+fn a_start_gives_up_messages_and_no_folders() {
+    let disk = Disk::sim(SimDisk::new(9));
+    run(async move {
+        let day = Path::new(ROOT).join("removed/2026-01-02");
+        let (kept, grave) = (day.join("1/7/M3"), day.join("1/7/F4/cur"));
+        for dir in [&kept, &grave] {
+            disk.create_dir_all(dir).await.expect("is made");
+            let step = Step::WriteNew {
+                path: dir.join("a"),
+                bytes: vec![1],
+            };
+            assert!(disk.batch(vec![step]).await[0].is_ok());
+        }
+        assert_eq!(room::forget(&disk, &day).await, Ok(true));
+        assert!(!disk.exists(&kept).await.expect("looks"));
+        assert!(disk.exists(&grave.join("a")).await.expect("looks"));
+        assert_eq!(room::forget(&disk, &day).await, Ok(false));
+    });
 }
