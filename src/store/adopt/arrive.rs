@@ -272,9 +272,9 @@ async fn make_durable(
     let mut dirs: HashSet<PathBuf> = HashSet::new();
     for file in files {
         let from = file.path(folder);
-        // A stem that comes back must not cost the message that has it in `cur`; and the name of a
-        // placement says a UID, which is another message's.
-        if (file.is_new && !is_own(&file.stem)) || OwnName::parse(&file.stem).is_some() {
+        // A stem that comes back must not cost the message that has it in `cur`, also where a backup
+        // brings one that we gave; and the name of a placement says a UID, which is another message's.
+        if file.is_new || OwnName::parse(&file.stem).is_some() {
             let said = said_size(&file.stem).map_or(String::new(), |size| format!(",S={size}"));
             // Lower case: it must not look like the name of a placement.
             let id = trace_id().to_string().to_ascii_lowercase();
@@ -301,7 +301,7 @@ async fn make_durable(
     Ok(())
 }
 
-/// Named by us in an attempt that came to no record.
+/// Whether the name is one that we gave to a file of another program.
 pub(in crate::store) fn is_own(stem: &str) -> bool {
     let mut words = stem.split('.');
     let id = words.nth(1).and_then(|word| word.strip_prefix('I'));
