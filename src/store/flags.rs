@@ -1,5 +1,7 @@
 //! Message flags (RFC 9051 2.3.2) and mailbox uses (RFC 6154 2).
 
+use crate::wire::mbox::Marks;
+
 /// The five system flags as bits. `\Recent` is a session's affair, keywords stand beside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(pub u8);
@@ -27,6 +29,21 @@ impl Flags {
     #[must_use]
     pub fn without(self, other: Flags) -> Flags {
         Flags(self.0 & !other.0)
+    }
+}
+
+/// What the headers of a message in an mbox say of it.
+impl From<&Marks> for Flags {
+    fn from(marks: &Marks) -> Self {
+        let each = [
+            (marks.seen, Flags::SEEN),
+            (marks.answered, Flags::ANSWERED),
+            (marks.flagged, Flags::FLAGGED),
+            (marks.deleted, Flags::DELETED),
+            (marks.draft, Flags::DRAFT),
+        ];
+        let set = each.into_iter().filter(|(is, _)| *is);
+        set.fold(Flags::NONE, |all, (_, flag)| all.union(flag))
     }
 }
 

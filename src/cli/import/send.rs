@@ -16,7 +16,7 @@ use crate::store::Flags;
 use crate::web::import::{
     BATCH, Batch, DROP, END, Head, MESSAGE, PIECE, PIECE_BYTES_MAX, put_frame,
 };
-use crate::wire::mbox::{self, FromLine, Marks};
+use crate::wire::mbox::{self, FromLine};
 
 /// Larger ones are streamed.
 const SMALL_BYTES_MAX: usize = 512 << 10;
@@ -290,21 +290,9 @@ impl Origin {
         let text = &text[..text.len().min(HEAD_BYTES)];
         let marks = mbox::marks(text, from);
         (!marks.removed && !mbox::is_internal(text)).then(|| Head {
-            flags: flags(&marks).0,
+            flags: Flags::from(&marks).0,
             date: UnixMs::from_seconds(marks.arrived.unwrap_or(from.date).seconds()),
             keywords: marks.keywords,
         })
     }
-}
-
-fn flags(marks: &Marks) -> Flags {
-    let each = [
-        (marks.seen, Flags::SEEN),
-        (marks.answered, Flags::ANSWERED),
-        (marks.flagged, Flags::FLAGGED),
-        (marks.deleted, Flags::DELETED),
-        (marks.draft, Flags::DRAFT),
-    ];
-    let set = each.into_iter().filter(|(is, _)| *is);
-    set.fold(Flags::NONE, |all, (_, flag)| all.union(flag))
 }

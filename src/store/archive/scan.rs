@@ -19,7 +19,7 @@ use crate::store::partition::Partition;
 use crate::store::shard::Shard;
 use crate::store::{AdoptedPlace, AdoptedRow, Op, StoreError};
 use crate::wire::mbox::{
-    Dialect, FromLine, JUDGED_BYTES, LOOK_BYTES, Marks, Splitter, Step, Unquote, WINDOW_BYTES_MIN,
+    Dialect, FromLine, JUDGED_BYTES, LOOK_BYTES, Splitter, Step, Unquote, WINDOW_BYTES_MIN,
     ends_here, from_line, is_internal, judge, marks,
 };
 use crate::wire::mime::{DigestView, Limits, Walker};
@@ -485,7 +485,7 @@ impl Current {
         Some(AdoptedRow {
             uid: Uid(0),
             modseq: crate::base::ModSeq(0),
-            flags: flags(&marks),
+            flags: Flags::from(&marks),
             keywords: marks.keywords,
             internal_date: UnixMs::from_seconds(date.seconds()),
             saved: unix_now(),
@@ -499,18 +499,6 @@ impl Current {
             digest: Arc::from(digest),
         })
     }
-}
-
-fn flags(marks: &Marks) -> Flags {
-    let each = [
-        (marks.seen, Flags::SEEN),
-        (marks.answered, Flags::ANSWERED),
-        (marks.flagged, Flags::FLAGGED),
-        (marks.deleted, Flags::DELETED),
-        (marks.draft, Flags::DRAFT),
-    ];
-    let set = each.into_iter().filter(|(is, _)| *is);
-    set.fold(Flags::NONE, |all, (_, flag)| all.union(flag))
 }
 
 impl<'s> Scan<'s> {
