@@ -11,6 +11,7 @@ pub mod runtime;
 pub mod net;
 pub mod dns;
 pub mod store;
+pub mod queue;
 pub mod directory;
 pub mod delivery;
 pub mod session;
