@@ -203,6 +203,10 @@ section! {
         /// How far a reader of the journal (a spare, a backup) may be behind before it loses its place
         /// and has to begin anew; at most half of all slots.
         journal_reader_bytes_max: ByteSize = "128MiB", Restart, "0B" to "2TiB";
+        /// How messages up to 256 KiB are written to the journal: none or zstd, where that makes
+        /// them shorter by an eighth at least. About a third of what a delivery writes, for some
+        /// 30 us of processor time in 10 KB of text.
+        journal_compression: Compression = "zstd", Restart;
         /// Memory on each shard for mailbox indexes. Those of idle sessions are given up first.
         index_memory_bytes_max: ByteSize = "256MiB", Restart, "16MiB" to "1TiB";
         /// Mailbox size of users for whom neither they nor their class have one. "0B": unlimited.

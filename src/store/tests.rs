@@ -13,6 +13,7 @@ mod import;
 mod large;
 mod orphans;
 mod outbox;
+mod packed;
 mod quota;
 mod regressions;
 mod room;
