@@ -6,10 +6,10 @@ use proptest::prelude::*;
 
 use std::sync::Arc;
 
+use super::pack::{PACKED_BYTES_MAX, PACKED_BYTES_MIN};
 use super::*;
 use crate::base::{
-    AccountId, BlobId, ByteSize, INLINE_BODY_BYTES_MAX, MailboxId, ModSeq, TraceId, Uid,
-    UidValidity, UnixMs,
+    AccountId, BlobId, ByteSize, MailboxId, ModSeq, TraceId, Uid, UidValidity, UnixMs,
 };
 use crate::store::{
     AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Target,
@@ -527,11 +527,9 @@ fn a_packed_body_is_one_frame_that_says_its_size() {
 #[test]
 fn a_body_is_packed_where_that_is_worth_it() {
     let text = "All work and no play makes Jack a dull boy. ";
-    let text = text
-        .repeat(1 + INLINE_BODY_BYTES_MAX / text.len())
-        .into_bytes();
+    let text = text.repeat(1 + PACKED_BYTES_MAX / text.len()).into_bytes();
     let mut state = 1u64;
-    let noise: Vec<u8> = (0..INLINE_BODY_BYTES_MAX)
+    let noise: Vec<u8> = (0..PACKED_BYTES_MAX)
         .map(|_| {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
@@ -559,13 +557,13 @@ fn a_body_is_packed_where_that_is_worth_it() {
         }
     };
     check(b"", false);
-    check(&text[..pack::PACKED_BYTES_MIN - 1], false);
-    check(&text[..pack::PACKED_BYTES_MIN], true);
+    check(&text[..PACKED_BYTES_MIN - 1], false);
+    check(&text[..PACKED_BYTES_MIN], true);
     check(&base64[..10_000], true);
     check(&noise[..10_000], false);
     check(&noise, false);
-    check(&text[..INLINE_BODY_BYTES_MAX], true);
-    check(&text[..INLINE_BODY_BYTES_MAX + 1], false);
+    check(&text[..PACKED_BYTES_MAX], true);
+    check(&text[..PACKED_BYTES_MAX + 1], false);
     let mut plain = Packer::new(Packing::Plain);
     assert_eq!(plain.pack(&text[..10_000]), None);
 }

@@ -8,13 +8,13 @@ use crate::base::Uid;
 use crate::runtime::{Disk, SimDisk, Step, trace_id, unix_now};
 use crate::store::{Access, Store, StoreConfig, StoreError, View};
 
-/// More than is kept in memory until it is a file, of bodies as large as the journal takes.
-const LETTERS: u64 = 72;
+/// More than is kept in memory until they are files, of nearly the longest that are packed.
+const LETTERS: u64 = 1_200;
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 fn text(n: u64) -> String {
     let mut text = format!("From: a@example.org\r\nSubject: letter {n}\r\n\r\n");
-    for line in 0..10_000u64 {
+    for line in 0..600u64 {
         text += &format!(
             "{:016x} of {n}\r\n",
             (line + n).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -51,7 +51,7 @@ async fn check(view: &View, n: u64) {
     let want = format!("Delivered-To: 1\r\n{}", text(n)).into_bytes();
     let body = view.body(Uid(n as u32)).await.expect("is there");
     assert_eq!(body.len(), want.len() as u64);
-    for (start, end) in [(0, want.len()), (0, 10), (5, 40), (100_000, 100_001)] {
+    for (start, end) in [(0, want.len()), (0, 10), (5, 40), (10_000, 10_001)] {
         let read = body.read(start as u64..end as u64).await.expect("reads");
         assert!(read == want[start..end], "letter {n}, {start} to {end}");
     }
@@ -64,7 +64,7 @@ async fn harm_last_frame(disk: &Disk) {
     let path = Path::new(ROOT).join("journal/0/slot-1");
     let slot = disk.read(&path).await.expect("reads");
     let frame = slot.windows(4).rposition(|octets| octets == ZSTD);
-    let at = frame.expect("a body is packed") + 20_000;
+    let at = frame.expect("a body is packed") + 2_000;
     let bytes = vec![slot[at] ^ 0x40];
     let at = at as u64;
     let harm = vec![Step::Append { path, at, bytes }];
@@ -115,7 +115,7 @@ fn frames_are_replayed() {
     life(&sim, |store| async move {
         let view = inbox(&store).await;
         assert_eq!(view.uids().len() as u64, LETTERS);
-        for n in 1..=LETTERS {
+        for n in (1..=LETTERS).step_by(7) {
             check(&view, n).await;
         }
     });

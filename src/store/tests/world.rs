@@ -54,7 +54,7 @@ impl Numbers {
     fn text(&self, random: &mut Random, life: &Life) -> String {
         self.0.set(self.0.get() + 1);
         let mut text = letter(self.0.get());
-        if random.below(8) == 0 {
+        if random.below(12) == 0 {
             // Some are long enough to be packed, to about half.
             for line in 0..random.below(life.more) / 18 {
                 let digits = (self.0.get() << 16 | line).wrapping_mul(0x9e37_79b9_7f4a_7c15);
