@@ -8,6 +8,7 @@ from /proc, and syncs are what the server itself counts.
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -187,6 +188,11 @@ class LoopDisk:
         self.image, self.folder, self.gigabytes = Path(f"{folder}.ext4"), Path(folder), gigabytes
 
     def __enter__(self):
+        # The image is sparse: where what is below fills up, the device answers EIO in the midst.
+        free = shutil.disk_usage(self.image.parent).free >> 30
+        if free < self.gigabytes + 1:
+            room = f"{self.gigabytes + 1} GB free in {self.image.parent}"
+            raise RuntimeError(f"--loop needs {room}, there are {free}: TMPDIR may name another")
         with open(self.image, "wb") as image:
             image.truncate(self.gigabytes << 30)
         run = lambda *words: subprocess.run(
