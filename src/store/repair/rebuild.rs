@@ -305,8 +305,6 @@ impl Maker<'_> {
     }
 }
 
-/// A digest that is to be made anew when it is asked for.
-
 fn assemble(
     rows: &BTreeMap<Uid, &NewRow>,
     names: &[String],
