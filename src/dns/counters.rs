@@ -55,6 +55,20 @@ impl Place {
     }
 }
 
+impl Fate {
+    /// For the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Fate::Answered => "answered",
+            Fate::Timeout => "timeout",
+            Fate::Unreachable => "unreachable",
+            Fate::ServFail => "servfail",
+            Fate::Refused => "refused",
+            Fate::Malformed => "malformed",
+        }
+    }
+}
+
 metrics! {
     "dns";
     /// Questions to each server, by what became of them. A server that mostly times out is dead.

@@ -19,6 +19,7 @@ use super::message::{self, Question, Reading, Sent};
 use super::servers::Servers;
 use super::transport::Transport;
 use crate::base::Deadline;
+use crate::observe::{event, log_event};
 use crate::runtime::local::Semaphore;
 use crate::runtime::{self, Gate, spawn_in};
 
@@ -71,7 +72,7 @@ impl Exchange {
         let slot = self.slots.acquire(1, until).await;
         let _slot = slot.map_err(|_| DnsError::Busy)?;
         self.look_after_the_dead();
-        let mut failure = DnsError::Unreachable(io::ErrorKind::NotFound);
+        let mut failure: Option<DnsError> = None;
         let mut refused: Vec<usize> = Vec::new();
         for span in TRY_SPANS {
             let order = self.servers.borrow().order();
@@ -87,12 +88,15 @@ impl Exchange {
                         if !matches!(error, DnsError::Timeout | DnsError::Malformed) {
                             refused.push(index);
                         }
-                        failure = failure.or_worse(error);
+                        failure = Some(match failure {
+                            Some(before) => before.or_worse(error),
+                            None => error,
+                        });
                     }
                 }
             }
         }
-        Err(failure)
+        Err(failure.unwrap_or(DnsError::Timeout))
     }
 
     /// One question to one server, and what that says about the server.
@@ -106,6 +110,7 @@ impl Exchange {
         let outcome = self.converse(index, question, until).await;
         let now = runtime::now();
         let mut servers = self.servers.borrow_mut();
+        let was_lost = servers.get(index).is_lost();
         let (outcome, fate) = match outcome {
             Ok(message) => {
                 let took = now.saturating_duration_since(began);
@@ -136,6 +141,17 @@ impl Exchange {
             }
         };
         QUESTIONS.increment((Place::of(index), fate));
+        let server = servers.get(index);
+        match (was_lost, server.is_lost()) {
+            (false, true) => {
+                let (server, fate) = (server.address, fate.word());
+                log_event!(WARN, event::NAMESERVER_LOST, server = %server, fate);
+            }
+            (true, false) => {
+                log_event!(INFO, event::NAMESERVER_BACK, server = %server.address);
+            }
+            _ => {}
+        }
         outcome
     }
 

@@ -1,8 +1,8 @@
 //! Which servers are asked, and in which order: the fastest first, the dead ones last.
 //!
-//! A server that is silent twice in a row, cannot be reached or will not answer for us is left
-//! alone for a while, longer each time; then one question without a reader finds out whether it is
-//! back. It is still asked when no other is left.
+//! A server that is silent, cannot be reached or will not answer for us is left alone for a while,
+//! longer each time; then one question without a reader finds out whether it is back. It is still
+//! asked when no other is left.
 
 use std::fmt;
 use std::io;
@@ -14,8 +14,6 @@ const PORT: u16 = 53;
 
 /// As many as the C library asks (resolv.conf(5), MAXNS).
 const SERVERS_MAX: usize = 3;
-/// Silences in a row that make a server dead.
-const SILENCES_MAX: u32 = 2;
 const REST_MIN: Duration = Duration::from_secs(15);
 const REST_MAX: Duration = Duration::from_secs(300);
 /// How long a server is asked over TCP after it lost the case of a name, or without EDNS after it
@@ -38,7 +36,6 @@ pub struct Server {
     pub address: SocketAddr,
     /// Smoothed time to an answer.
     smoothed: Duration,
-    silences: u32,
     rest: Duration,
     /// Left alone until then.
     quiet: Option<Instant>,
@@ -58,7 +55,6 @@ impl Servers {
         let place = |(n, address): (usize, &SocketAddr)| Server {
             address: *address,
             smoothed: UNKNOWN * u32::try_from(n + 1).unwrap_or(u32::MAX),
-            silences: 0,
             rest: REST_MIN,
             quiet: None,
             answered: None,
@@ -84,7 +80,7 @@ impl Servers {
             let server = &self.0[*index];
             // Who does not speak DNSSEC cannot tell a forged answer from a true one.
             let mute = server.speaks_dnssec == Some(false);
-            (server.quiet.is_some(), mute, server.smoothed)
+            (server.is_lost(), mute, server.smoothed)
         });
         order
     }
@@ -116,7 +112,6 @@ impl Servers {
                 false => took,
             };
             server.answered = Some(now);
-            server.silences = 0;
             server.quiet = None;
             server.rest = REST_MIN;
         }
@@ -130,10 +125,7 @@ impl Servers {
             return;
         }
         server.smoothed = server.smoothed.max(now.saturating_duration_since(sent));
-        server.silences += 1;
-        if server.silences >= SILENCES_MAX {
-            server.leave_alone(now);
-        }
+        server.leave_alone(now);
     }
 
     /// The server cannot be reached, or will not answer for us.
@@ -157,6 +149,11 @@ impl Server {
 
     pub fn note_no_edns(&mut self, now: Instant) {
         self.no_edns = Some(now + QUIRK_SPAN);
+    }
+
+    /// Whether others are asked first because it is of no use now.
+    pub fn is_lost(&self) -> bool {
+        self.quiet.is_some()
     }
 
     /// Whether the case of names says nothing about who answers.
@@ -231,7 +228,6 @@ mod tests {
             [1, 2, 0],
             "it answered since that was sent"
         );
-        servers.note_silence(1, later, later + ms(900));
         servers.note_silence(1, later, later + ms(900));
         assert_eq!(servers.order(), [2, 0, 1], "dead");
         assert!(servers.due(later + ms(1000)).is_empty());
