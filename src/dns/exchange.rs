@@ -16,7 +16,7 @@ use hickory_proto::rr::{Name, RecordType};
 use super::answer::DnsError;
 use super::counters::{ANSWER_SECONDS, Fate, Place, QUESTIONS, STRANGERS, STREAMS};
 use super::message::{self, Question, Reading, Sent};
-use super::servers::Servers;
+use super::servers::{Server, Servers};
 use super::transport::Transport;
 use crate::base::Deadline;
 use crate::observe::{event, log_event};
@@ -156,11 +156,7 @@ impl Exchange {
     }
 
     /// What an answer to our question is worth.
-    fn judge(
-        &self,
-        server: &mut super::servers::Server,
-        message: Message,
-    ) -> Result<Reply, DnsError> {
+    fn judge(&self, server: &mut Server, message: Message) -> Result<Reply, DnsError> {
         match message.metadata.response_code {
             ResponseCode::NoError | ResponseCode::NXDomain => {}
             ResponseCode::ServFail => return Err(DnsError::ServFail),
@@ -171,12 +167,8 @@ impl Exchange {
             return Err(DnsError::Refused);
         }
         let speaks_dnssec = message::speaks_dnssec(&message);
-        if self.dnssec && !speaks_dnssec && server.speaks_dnssec == Some(true) {
-            // It did before. Somebody may be taking signatures off on the way.
+        if self.dnssec && !server.note_dnssec(speaks_dnssec, runtime::now()) {
             return Err(DnsError::Malformed);
-        }
-        if self.dnssec {
-            server.speaks_dnssec = Some(speaks_dnssec);
         }
         Ok(Reply {
             message,

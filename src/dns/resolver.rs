@@ -282,6 +282,9 @@ impl Inner {
         if let Some((Known::Message(message), _, _)) = self.cache.get(&key, runtime::now()) {
             return Ok(message);
         }
+        if runtime::now() >= until.0 {
+            return Err(DnsError::Timeout);
+        }
         let inner = self.clone();
         let work = || async move {
             let mut reply = inner.exchange.ask(&key.question).await?;

@@ -17,7 +17,7 @@ const SERVERS_MAX: usize = 3;
 const REST_MIN: Duration = Duration::from_secs(15);
 const REST_MAX: Duration = Duration::from_secs(300);
 /// How long a server is asked over TCP after it lost the case of a name, or without EDNS after it
-/// did not understand that.
+/// did not understand that; and how long one that spoke DNSSEC is not believed without.
 const QUIRK_SPAN: Duration = Duration::from_secs(600);
 /// What an unknown server is taken for, more for each place in the list.
 const UNKNOWN: Duration = Duration::from_millis(1);
@@ -42,8 +42,9 @@ pub struct Server {
     answered: Option<Instant>,
     loses_case: Option<Instant>,
     no_edns: Option<Instant>,
-    /// Whether answers bear the DO bit; unknown before the first.
-    pub speaks_dnssec: Option<bool>,
+    /// Whether the last answer bore the DO bit; unknown before the first.
+    speaks_dnssec: Option<bool>,
+    spoke_dnssec: Option<Instant>,
 }
 
 /// All servers, in the order of the configuration.
@@ -61,6 +62,7 @@ impl Servers {
             loses_case: None,
             no_edns: None,
             speaks_dnssec: None,
+            spoke_dnssec: None,
         };
         Servers(addresses.iter().enumerate().map(place).collect())
     }
@@ -141,6 +143,21 @@ impl Server {
         }
         self.quiet = Some(now + self.rest);
         self.rest = (self.rest * 2).min(REST_MAX);
+    }
+
+    /// False where the answer is not to be believed: signatures were there a moment ago, and
+    /// somebody may be taking them off on the way.
+    pub fn note_dnssec(&mut self, speaks: bool, now: Instant) -> bool {
+        if speaks {
+            self.spoke_dnssec = Some(now);
+        } else if self
+            .spoke_dnssec
+            .is_some_and(|spoke| now.saturating_duration_since(spoke) < QUIRK_SPAN)
+        {
+            return false;
+        }
+        self.speaks_dnssec = Some(speaks);
+        true
     }
 
     pub fn note_case_lost(&mut self, now: Instant) {
@@ -236,7 +253,11 @@ mod tests {
         assert!(servers.due(rested).is_empty(), "told once");
         servers.note_answer(1, ms(1), rested);
         assert_eq!(servers.order()[2], 0, "alive again");
-        servers.get_mut(2).speaks_dnssec = Some(false);
+        assert!(servers.get_mut(2).note_dnssec(false, rested));
         assert_eq!(servers.order()[2], 2, "no DNSSEC, last choice");
+        let server = servers.get_mut(0);
+        assert!(server.note_dnssec(true, rested));
+        assert!(!server.note_dnssec(false, rested + REST_MIN), "taken off?");
+        assert!(server.note_dnssec(false, rested + QUIRK_SPAN), "it is so");
     }
 }

@@ -22,7 +22,7 @@ use hickory_net::{DnsError as NetDnsError, DnsHandle, NetError};
 use hickory_proto::dnssec::rdata::DNSSECRData;
 use hickory_proto::dnssec::{Proof, TrustAnchors};
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Message, Query};
-use hickory_proto::rr::{Name, RData, Record};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::txt::trust_anchor::{Entry, Parser};
 
 use super::answer::{DnsError, Security};
@@ -166,6 +166,9 @@ fn conclude(
     match outcome {
         Some(Ok(response)) => {
             let message = response.into_message();
+            if is_badly_expanded(&message, &question.name) {
+                return bogus("a wildcard is used where something is nearer");
+            }
             match security(&message, &question.name) {
                 Some(security) => Verdict::Judged(message, security),
                 None => bogus("a signature is missing, expired or wrong"),
@@ -175,15 +178,13 @@ fn conclude(
             response, proof, ..
         }))) => match proof {
             // Too many iterations, which are an excuse only in the zone of the name itself.
-            Proof::Insecure
-                if response
-                    .authorities
-                    .iter()
-                    .all(|r| is_of_zone(r, &question.name)) =>
-            {
+            Proof::Insecure if is_of_zone(&response, &question.name) => {
                 Verdict::Judged(response.into_message(), Security::Insecure)
             }
-            _ => bogus("it is not proven that there is nothing"),
+            Proof::Bogus if proves_wildcard(&response, &question.name) => {
+                Verdict::Judged(response.into_message(), Security::Secure)
+            }
+            _ => bogus("it is not proven that there is nothing nearer, or nothing"),
         },
         Some(Err(_)) | None => bogus("it could not be judged"),
     }
@@ -230,9 +231,91 @@ fn is_denial(record: &Record) -> bool {
 }
 
 /// NSEC3 records stand right below their zone (RFC 5155 3), others are of no interest.
-fn is_of_zone(record: &Record, name: &Name) -> bool {
-    let is_nsec3 = matches!(record.data, RData::DNSSEC(DNSSECRData::NSEC3(_)));
-    !is_nsec3 || record.name.base_name().zone_of(name)
+fn is_of_zone(message: &Message, name: &Name) -> bool {
+    message.authorities.iter().all(|record| {
+        let is_nsec3 = matches!(record.data, RData::DNSSEC(DNSSECRData::NSEC3(_)));
+        !is_nsec3 || record.name.base_name().zone_of(name)
+    })
+}
+
+/// Records made from a wildcard, without NSEC that let them be (NSEC3 is the validator's).
+fn is_badly_expanded(message: &Message, name: &Name) -> bool {
+    let is_nsec = |r: &Record| matches!(r.data, RData::DNSSEC(DNSSECRData::NSEC(_)));
+    let is_secure = |r: &Record| r.proof == Proof::Secure;
+    // With records of the name itself, denials are left only where they are of a wildcard.
+    message.answers.iter().any(is_secure)
+        && message.authorities.iter().any(is_nsec)
+        && !proves_wildcard(message, name)
+}
+
+/// RFC 4035 5.3.4: records made from a wildcard hold if an NSEC of the same zone shows that the
+/// name is not there itself and that nothing is nearer to it than the wildcard. hickory-net 0.26.3
+/// does not accept the NSEC of the wildcard itself for this, which is what most zones send, and
+/// accepts one that shows something nearer.
+fn proves_wildcard(message: &Message, name: &Name) -> bool {
+    let of_answer = |record: &Record| record.proof == Proof::Secure;
+    let secure = message.answers.iter().filter(|record| of_answer(record));
+    let signed = secure.clone().find_map(|record| match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some(rrsig.input()),
+        _ => None,
+    });
+    let is_data = |record: &&Record| !record.record_type().is_rrsig();
+    let all_secure = message.answers.iter().filter(is_data).all(of_answer);
+    let Some(signed) = signed.filter(|signed| all_secure && signed.num_labels < name.num_labels())
+    else {
+        return false;
+    };
+    let wildcard_of = name.trim_to(usize::from(signed.num_labels));
+    let by_same_zone = |owner: &Name| {
+        message.authorities.iter().any(|record| match &record.data {
+            RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => {
+                let input = rrsig.input();
+                record.proof == Proof::Secure
+                    && record.name == *owner
+                    && input.type_covered == RecordType::NSEC
+                    && input.signer_name == signed.signer_name
+            }
+            _ => false,
+        })
+    };
+    message.authorities.iter().any(|record| match &record.data {
+        RData::DNSSEC(DNSSECRData::NSEC(nsec)) => {
+            let (owner, next) = (&record.name, nsec.next_domain_name());
+            // What lies below a delegation is not for this NSEC to deny (RFC 6840 4.1).
+            let types = nsec.type_set();
+            let is_cut = types.contains(RecordType::NS) && !types.contains(RecordType::SOA);
+            let leads_away = is_cut || types.contains(RecordType::DNAME);
+            record.proof == Proof::Secure
+                && by_same_zone(owner)
+                && !(leads_away && owner.zone_of(name))
+                && is_between(owner, name, next)
+                && closest_encloser(name, owner, next) == wildcard_of
+        }
+        _ => false,
+    })
+}
+
+/// Whether the name would stand between an NSEC and its next (RFC 4034 6.1), which is the zone
+/// itself for the last one.
+fn is_between(owner: &Name, name: &Name, next: &Name) -> bool {
+    let is_last = next <= owner;
+    owner < name && (name < next || (is_last && next.zone_of(name)))
+}
+
+/// The nearest name above that exists, as one of two neighbours shows.
+fn closest_encloser(name: &Name, owner: &Name, next: &Name) -> Name {
+    let shared = |other: &Name| {
+        let mut above = other.clone();
+        while !above.zone_of(name) {
+            above = above.base_name();
+        }
+        above
+    };
+    let (first, second) = (shared(owner), shared(next));
+    match first.iter().count() >= second.iter().count() {
+        true => first,
+        false => second,
+    }
 }
 
 /// Takes the validator's questions to the task that waits for its judgement.

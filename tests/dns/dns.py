@@ -29,9 +29,10 @@ class Site:
             [self.binary, "dns", "lookup", name, kind, *options, "--config", str(self.config)],
             capture_output=True, text=True, timeout=SECONDS_MAX)
 
-    def check(self, name, kind, outcome, security=None, records=None, code=None, **more):
-        done = self.lookup(name, kind, "--json")
-        said = (name, kind, done.stdout, done.stderr)
+    def check(self, asked, kind, outcome, security=None, records=None, code=None, **more):
+        done = self.lookup(asked, kind, "--json")
+        said = (asked, kind, done.stdout, done.stderr)
+        assert done.stdout, said
         [row] = json.loads(done.stdout)
         assert row["outcome"] == outcome, said
         want = code if code is not None else 0 if outcome == "records" else 1
@@ -59,6 +60,11 @@ def signed_and_not(site):
     site.check("mail.good.test", "AAAA", "records", "secure", ["2001:db8::10"])
     site.check("_25._tcp.mail.good.test", "TLSA", "records", "secure", [TLSA])
     site.check("any.wild.good.test", "A", "records", "secure", ["192.0.2.12"])
+    site.check("far.off.wild.good.test", "A", "records", "secure", ["192.0.2.12"])
+    site.check("any.wild.good.test", "AAAA", "nodata", "secure")
+    site.check("wild.good.test", "A", "nodata", "secure")
+    site.check("_443._tcp.mail.good.test", "TLSA", "nxdomain", "secure")
+    site.check("_tcp.mail.good.test", "A", "nodata", "secure")
     site.check("once.good.test", "A", "records", "secure", ["192.0.2.13"], ttl=0)
     row = site.check("large.good.test", "TXT", "records", "secure")
     assert len(row["records"]) == 12, row
@@ -76,6 +82,10 @@ def beyond(site):
                ["10 mail.hashed.test.", "20 relay.hashed.test."])
     site.check("nothing.hashed.test", "A", "nxdomain", "secure")
     site.check("relay.hashed.test", "AAAA", "nodata", "secure")
+    site.check("any.wild.hashed.test", "AAAA", "nodata", "secure")
+    site.check("_443._tcp.mail.hashed.test", "TLSA", "nxdomain", "secure")
+    site.check("wild.hashed.test", "A", "nodata", "secure")
+    site.check("far.off.wild.hashed.test", "A", "records", "secure", ["192.0.2.12"])
     site.check("any.wild.hashed.test", "A", "records", "secure", ["192.0.2.12"])
     site.check("plain.test", "MX", "records", "insecure",
                ["10 mail.plain.test.", "20 relay.plain.test."])

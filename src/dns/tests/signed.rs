@@ -44,13 +44,19 @@ impl Signer {
     }
 
     /// The records of one set, with a signature.
-    fn sign(&self, mut records: Vec<Record>) -> Vec<Record> {
+    fn sign(&self, records: Vec<Record>) -> Vec<Record> {
+        let labels = records[0].name.num_labels();
+        self.sign_as(records, labels)
+    }
+
+    /// With fewer labels than the name has: made from a wildcard.
+    fn sign_as(&self, mut records: Vec<Record>, labels: u8) -> Vec<Record> {
         let first = records[0].clone();
         let now = u32::try_from(BEGIN.0 / 1000).unwrap();
         let input = SigInput {
             type_covered: first.record_type(),
             algorithm: Algorithm::ED25519,
-            num_labels: first.name.num_labels(),
+            num_labels: labels,
             original_ttl: first.ttl,
             sig_expiration: SerialNumber::new(now + HOUR),
             sig_inception: SerialNumber::new(now - HOUR),
@@ -244,6 +250,51 @@ fn what_is_forged_is_bogus() {
             check_bogus("a zone that is not there", kind, absent(code, below));
         }
     }
+}
+
+#[test]
+fn a_wildcard_needs_proof_that_nothing_is_nearer() {
+    let check = |what: &str, by_root: bool, nsecs: &[(&str, &str)], good: bool| {
+        let (mut world, root, test) = world();
+        let signer = if by_root { &root } else { &test };
+        let denials = nsecs
+            .iter()
+            .flat_map(|(owner, next)| signer.sign(vec![nsec(owner, next, &[RecordType::A])]));
+        let says = Says {
+            answers: test.sign_as(vec![a("y.x.wild.test.", 60, 1)], 2),
+            authorities: denials.collect(),
+            ..Says::default()
+        };
+        world.insert((name("y.x.wild.test."), RecordType::A), says);
+        let got = look_up(world, &root, BEGIN, "y.x.wild.test", Kind::A);
+        match good {
+            true => assert_eq!(got, Ok((Outcome::Records, Security::Secure)), "{what}"),
+            false => assert!(matches!(got, Err(DnsError::Bogus(_))), "{what}: {got:?}"),
+        }
+    };
+    let itself = ("*.wild.test.", "zz.test.");
+    check("the wildcard's own", false, &[itself], true);
+    check(
+        "the last of the zone",
+        false,
+        &[("*.wild.test.", "test.")],
+        true,
+    );
+    check("none", false, &[], false);
+    check("elsewhere", false, &[("a.test.", "out.test.")], false);
+    check(
+        "one that shows something nearer",
+        false,
+        &[("x.wild.test.", "zz.test.")],
+        false,
+    );
+    check(
+        "the same from behind",
+        false,
+        &[("*.wild.test.", "z.x.wild.test.")],
+        false,
+    );
+    check("another zone's", true, &[itself], false);
 }
 
 #[test]
