@@ -687,7 +687,9 @@ proptest! {
 
     /// The same with a true answer in which some octets are changed.
     #[test]
-    fn a_changed_answer_is_read(changes in prop::collection::vec((any::<u16>(), any::<u8>()), 0..8)) {
+    fn a_changed_answer_is_read(
+        changes in prop::collection::vec((any::<u16>(), any::<u8>()), 0..8),
+    ) {
         let sent = sent("example.");
         let mut message = Message::from_vec(&message::encode(&sent, true, true).unwrap()).unwrap();
         message = answer(&message);
