@@ -228,8 +228,9 @@ fn next(error: &DnsError) -> &'static str {
         DnsError::BadName => "look at how it is written",
         DnsError::Loop(_) | DnsError::Chain => "the zone's owner has to mend it",
         DnsError::Bogus(_) => {
-            "the zone's owner has to sign it anew, unless the clock here is wrong or the servers \
-             of [dns] leave signatures out: dnssec = \"off\" there shows which"
+            "the zone's owner has to sign it anew, unless the clock here is wrong, the servers of \
+             [dns] leave signatures out (dnssec = \"off\" there shows it), or it is a name of this \
+             site alone, which belongs into insecure_domains"
         }
         DnsError::ServFail => "the name servers of the zone are broken or out of reach",
         DnsError::Refused | DnsError::Malformed => {

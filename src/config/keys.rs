@@ -172,6 +172,9 @@ section! {
         /// DNSKEY records, in the form of a zone file, that are trusted in place of the root's.
         trust_anchor_file: Option<PathBuf> = absent
             "the root's keys, which come with the program" "/etc/palomar/root.key", Restart;
+        /// Domains of this site that the public root knows nothing of: signatures are not checked
+        /// in them, nor below (RFC 7646).
+        insecure_domains: Vec<Domain> = "[\"internal\", \"lan\", \"local\"]", Restart;
     }
 }
 

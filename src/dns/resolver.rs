@@ -41,6 +41,8 @@ pub struct Settings {
     pub cache_bytes_max: usize,
     pub dnssec: DnssecMode,
     pub anchors: Anchors,
+    /// Names at and below which nothing is checked.
+    pub insecure_domains: Vec<String>,
 }
 
 /// Why there can be no resolver.
@@ -69,6 +71,11 @@ impl Settings {
             cache_bytes_max: usize::try_from(dns.cache_bytes_max.0).unwrap_or(usize::MAX),
             dnssec: dns.dnssec,
             anchors,
+            insecure_domains: dns
+                .insecure_domains
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         })
     }
 }
@@ -86,6 +93,7 @@ struct Inner {
     messages: Rc<Flights<Question, Arc<hickory_proto::op::Message>>>,
     dnssec: DnssecMode,
     anchors: Anchors,
+    insecure: Vec<Name>,
     gate: Gate,
 }
 
@@ -103,6 +111,8 @@ impl Resolver {
     ) -> Self {
         let gate = Gate::new();
         let dnssec = settings.dnssec != DnssecMode::Off;
+        let insecure = settings.insecure_domains.iter();
+        let insecure = insecure.filter_map(|domain| parse_name(domain).ok());
         let exchange = Exchange::new(transport, &settings.servers, dnssec, gate.clone());
         Resolver {
             inner: Rc::new(Inner {
@@ -112,6 +122,7 @@ impl Resolver {
                 messages: Flights::new(gate.clone()),
                 dnssec: settings.dnssec,
                 anchors: settings.anchors.clone(),
+                insecure: insecure.collect(),
                 gate,
             }),
         }
@@ -245,7 +256,7 @@ impl Inner {
         reply: Reply,
     ) -> Result<(hickory_proto::op::Message, Security), DnsError> {
         let blind = !reply.speaks_dnssec && self.dnssec == DnssecMode::Auto;
-        if self.dnssec == DnssecMode::Off || blind || !self.anchors.cover(&question.name) {
+        if blind || !self.is_checked(&question.name) {
             JUDGED.increment(Judged::Indeterminate);
             return Ok((reply.message, Security::Indeterminate));
         }
@@ -267,6 +278,13 @@ impl Inner {
             }
             Verdict::Failed(error) => Err(error),
         }
+    }
+
+    /// Whether a name is one that signatures can be checked of.
+    fn is_checked(&self, name: &Name) -> bool {
+        self.dnssec != DnssecMode::Off
+            && self.anchors.cover(name)
+            && !self.insecure.iter().any(|domain| domain.zone_of(name))
     }
 
     /// A message that validation needs.

@@ -401,12 +401,12 @@ impl Time for Shard {
         Box::pin(std::future::ready(()))
     }
 
-    fn timeout<'a, F: 'static + Future + Send>(
+    fn timeout<'a, F>(
         _: Duration,
         _: F,
     ) -> Pin<Box<dyn Future<Output = io::Result<F::Output>> + Send + 'a>>
     where
-        F: 'a,
+        F: 'static + Future + Send + 'a,
     {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
     }

@@ -37,6 +37,7 @@ fn settings(servers: u8, dnssec: DnssecMode) -> Settings {
         cache_bytes_max: 64 << 10,
         dnssec,
         anchors: Anchors::built_in(),
+        insecure_domains: Vec::new(),
     }
 }
 

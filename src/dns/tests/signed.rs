@@ -159,6 +159,7 @@ fn look_up(world: World, root: &Signer, at: UnixMs, asked: &'static str, kind: K
         cache_bytes_max: 1 << 20,
         dnssec: DnssecMode::On,
         anchors: root.anchors(),
+        insecure_domains: vec!["inside".to_owned()],
     };
     simulate(7, at, async move {
         let net = SimNet::default();
@@ -315,6 +316,19 @@ fn what_cannot_be_judged_is_not_bogus() {
     says.code = ResponseCode::ServFail;
     let got = look_up(world, &root, BEGIN, "a.test", Kind::A);
     assert_eq!(got, Err(DnsError::ServFail));
+}
+
+/// The root knows nothing of a site's own names, which are used all the same.
+#[test]
+fn names_of_the_site_are_not_checked() {
+    let (mut world, root, _) = world();
+    let says = Says {
+        answers: vec![a("mail.inside.", 60, 1)],
+        ..Says::default()
+    };
+    world.insert((name("mail.inside."), RecordType::A), says);
+    let got = look_up(world, &root, BEGIN, "mail.inside", Kind::A);
+    assert_eq!(got, Ok((Outcome::Records, Security::Indeterminate)));
 }
 
 #[test]
