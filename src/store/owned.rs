@@ -57,6 +57,8 @@ pub(super) struct Owned {
     pub orphans: Orphans,
     pub trees: Trees,
     pub quota: Watch,
+    /// Dead room in caches is being given back.
+    pub compacting: Cell<bool>,
     /// Days for which removed messages are kept; 0 keeps none.
     pub keep_days: Cell<u32>,
     /// The disk is full and nothing kept is left to make room: what cannot be kept goes.
@@ -125,6 +127,7 @@ impl Owned {
             orphans: Orphans::default(),
             trees: Trees::default(),
             quota: Watch::default(),
+            compacting: Cell::new(false),
             keep_days: Cell::new(0),
             keeps_no_more: Cell::new(false),
             site_hooks: RefCell::default(),

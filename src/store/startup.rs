@@ -244,7 +244,7 @@ pub fn lock(root: &Path) -> Result<OwnedFd, StartError> {
 }
 
 /// What this Palomar writes; it reads all before (`docs/STORE.md`, "Versions").
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The `format` file: made once, it says how many partitions there are, and raised by the first
 /// start of a Palomar that writes something newer, so that an older one refuses from then on.
