@@ -111,6 +111,9 @@ def through_unbound(site, zones, knot, nsd, folder):
             site.use(unbound.port, more='dnssec = "off"\n')
             site.check("good.test", "MX", "records", "indeterminate", MX)
             site.check("nothing.good.test", "A", "nxdomain", "indeterminate")
+            site.use(unbound.port,
+                     more=trusting(zones) + 'insecure_domains = ["broken.test"]\n')
+            site.check("mail.broken.test", "A", "records", "indeterminate", ["192.0.2.66"])
             # The real root's keys did not sign this one.
             site.use(unbound.port)
             site.check("good.test", "MX", "bogus", code=75)
