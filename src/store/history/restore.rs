@@ -25,6 +25,7 @@ use crate::store::partition::Partition;
 use crate::store::shard::Shard;
 use crate::store::{
     AccountRef, Body, BodyRef, Incoming, Message, Op, SpecialUse, StoreError, checkpoint, maildir,
+    repair,
 };
 
 /// Rows of a report; what is beyond is counted only.
@@ -487,7 +488,7 @@ impl Work<'_> {
                 while batch.len() < PLACES_MAX && inline < INLINE_BYTES_MAX - PLACED_BYTES_MAX {
                     let Some(n) = due.next() else { break };
                     let Some((message, prefix)) = self.body(n).await? else {
-                        self.plan[n].state = RestoreState::Damaged;
+                        self.note_damaged(n);
                         continue;
                     };
                     inline += message.digest.len() + prefix.len();
@@ -500,6 +501,18 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    fn note_damaged(&mut self, n: usize) {
+        let planned = &mut self.plan[n];
+        planned.state = RestoreState::Damaged;
+        let Gone {
+            head, row, file, ..
+        } = &planned.gone;
+        if let Some(file) = file {
+            let key = (head.account, head.mailbox, row.uid);
+            repair::note_damaged_kept(&self.shard.owned, key, &planned.folder, file);
+        }
     }
 
     /// The message as it was before its own prefix, and the prefix. `None` where the file is not
