@@ -125,9 +125,12 @@ impl QuotaUsage {
     /// Whether so much more is within the limits.
     fn check(&self, bytes: u64, messages: u64) -> Result<(), StoreError> {
         let fits = |of, used: u64, more: u64, limit: Option<u64>| match limit {
-            Some(limit) if used.saturating_add(more) > limit => {
-                Err(StoreError::OverQuota { of, used, limit })
-            }
+            Some(limit) if used.saturating_add(more) > limit => Err(StoreError::OverQuota {
+                of,
+                used,
+                more,
+                limit,
+            }),
             _ => Ok(()),
         };
         let limit = self.limit.bytes.map(|limit| limit.0);

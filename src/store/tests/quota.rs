@@ -13,6 +13,7 @@ use crate::store::{
 const FULL_MESSAGES: StoreError = StoreError::OverQuota {
     of: Resource::Messages,
     used: 2,
+    more: 1,
     limit: 2,
 };
 
