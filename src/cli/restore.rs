@@ -168,11 +168,19 @@ impl Restore {
                 counted(report.left_out, "more message")
             ));
         }
-        if report.over_quota > 0 {
+        let above: Vec<String> = [
+            (report.over_quota > 0).then(|| ByteSize(report.over_quota).to_string()),
+            (report.over_quota_messages > 0)
+                .then(|| counted(report.over_quota_messages, "message")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !above.is_empty() {
             say(format!(
                 "the mailbox {} {} above its quota: no new mail comes in until that ends",
                 if self.yes { "is" } else { "would be" },
-                ByteSize(report.over_quota)
+                above.join(" and ")
             ));
         }
         if self.yes {

@@ -184,6 +184,34 @@ impl Snapshot {
         (bytes, messages)
     }
 
+    /// Accounts whose limits are others than in an earlier snapshot, with what they were; the
+    /// postmaster's own, and an account that is new, are none.
+    #[must_use]
+    pub fn limits_changed(&self, before: &Snapshot) -> Vec<(AccountRef, Quota)> {
+        let mut changed = Vec::new();
+        let mut compare = |now: &Arc<Account>, was: &Arc<Account>| {
+            let (now, was) = (self.reference(now), before.quota(was));
+            if now.quota != was {
+                changed.push((now, was));
+            }
+        };
+        if Arc::ptr_eq(&self.site, &before.site) {
+            let each = |_: &AccountId, was: Option<&Arc<Account>>, now: Option<&Arc<Account>>| {
+                if let (Some(was), Some(now)) = (was, now) {
+                    compare(now, was);
+                }
+            };
+            self.accounts.diff(&before.accounts, each);
+        } else {
+            for (id, now) in self.accounts.iter() {
+                if let Some(was) = before.accounts.get(id) {
+                    compare(now, was);
+                }
+            }
+        }
+        changed
+    }
+
     /// Every account, removed ones included, in no order.
     pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.accounts.iter().map(|(_, account)| account)

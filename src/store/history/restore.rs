@@ -22,6 +22,7 @@ use crate::store::journal::Class;
 use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::packed::{Stored, Unreadable};
 use crate::store::partition::Partition;
+use crate::store::quota::{Charge, octets};
 use crate::store::shard::Shard;
 use crate::store::{
     AccountRef, Body, BodyRef, Incoming, Message, Op, SpecialUse, StoreError, checkpoint, maildir,
@@ -65,8 +66,10 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// Messages restored by this request.
     pub restored: u64,
-    /// Octets by which the account would be above its quota.
+    /// Octets, and messages, by which the account would be above its quota.
     pub over_quota: u64,
+    #[serde(default)]
+    pub over_quota_messages: u64,
     /// Parts of the history that could not be read.
     pub damaged: u64,
     /// No folder of the name that was given is or was there.
@@ -573,7 +576,10 @@ impl Work<'_> {
         let mut bodies = Vec::with_capacity(batch.len());
         let mut sources: Vec<MailboxId> = Vec::new();
         let mut placed = Vec::with_capacity(batch.len());
+        // Nothing is refused for the quota, and its owner is told.
+        let mut charge = Charge::new(self.shard, &self.partition);
         for (n, message, prefix) in batch {
+            charge.add(self.account, octets(&message, &prefix), 1);
             let Gone { head, row, .. } = &self.plan[n].gone;
             ops.push(Op::Placed {
                 account,
@@ -599,6 +605,7 @@ impl Work<'_> {
             uid = uid.next().ok_or(StoreError::UidsUsedUp)?;
         }
         ops.extend(sources.into_iter().map(|id| self.marks.op(account, id)));
+        ops.extend(charge.marks());
         let class = Class::NewMail;
         let ticket = self
             .shard
@@ -638,9 +645,13 @@ impl Work<'_> {
         report.left_out = rows.len().saturating_sub(ROWS_MAX) as u64;
         rows.truncate(ROWS_MAX);
         report.rows = rows;
-        let (used, _) = self.partition.usage(self.account.account);
-        if let Some(limit) = self.account.quota.bytes {
-            report.over_quota = (used + report.bytes).saturating_sub(limit.0);
+        let (bytes, messages) = self.partition.usage(self.account.account);
+        let limits = self.shard.limits(self.account);
+        if let Some(limit) = limits.bytes {
+            report.over_quota = (bytes + report.bytes).saturating_sub(limit.0);
+        }
+        if let Some(limit) = limits.messages {
+            report.over_quota_messages = (messages + report.messages).saturating_sub(limit);
         }
         self.report
     }
