@@ -26,11 +26,11 @@ pub struct Restore {
     /// The address, or a bare name in the first domain
     user: String,
     /// Only what was there at this moment: a time or a day (UTC where it names no zone),
-    /// or how long ago (`2h`, `3d`)
+    /// or how long ago (`2h`, `3d`). Flags are not those of that moment, but the last ones
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Only from this folder and those below it. With --at the mailbox as it was, also what is
-    /// there still
+    /// Only from this folder and those below it, by its name now or an earlier one. With --at the
+    /// mailbox as it was: shows what is there still, too, and brings back what was moved elsewhere
     #[arg(long)]
     folder: Option<String>,
     /// Also messages that the user has in some folder
@@ -155,6 +155,13 @@ impl Restore {
                 "{} cannot be restored: kept no more, or not as it was",
                 counted(gone, "message")
             ));
+        }
+        if self.at.is_some() && (report.messages > 0 || report.restored > 0) {
+            say(
+                "flags and keywords are those that the messages had last; what they were at that \
+                 moment is not kept"
+                    .to_owned(),
+            );
         }
         if report.damaged > 0 {
             say(format!(
