@@ -185,11 +185,17 @@ impl fmt::Display for CliError {
                 "the log knows nothing of {id}; take the id from a `250 queued as ID`, a Received \
                  line or palomar log (log lines are kept for `log.keep_days`)"
             ),
-            CliError::Inbox { server, error } => write!(
-                f,
-                "{server}: {error}; look at the name of the server, the user and the password. A \
-                 certificate of its own is given with --ca FILE"
-            ),
+            CliError::Inbox { server, error } => {
+                let advice = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "look at the user and the password",
+                    // What rustls says of certificates.
+                    io::ErrorKind::InvalidData => {
+                        "a certificate that no public authority signed is given with --ca FILE"
+                    }
+                    _ => "look at the name of the server and the port",
+                };
+                write!(f, "{server}: {error}; {advice}")
+            }
             CliError::NoFolder { user, folder } => write!(
                 f,
                 "{user} has no folder {folder}; palomar mailbox list {user} shows all"

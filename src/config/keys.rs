@@ -121,7 +121,7 @@ section! {
         message_bytes_max: Option<ByteSize> = absent
             "`limits.message_bytes_max`" "25MB", Restart, "64KB" to "2GB";
         /// Lines that end in a bare LF or CR become CRLF for clients in the trusted networks of
-        /// this listener (printers, scanners). From everybody else they are refused always.
+        /// this listener (printers, scanners). From everybody else DATA with them is refused.
         normalise_bare_newlines: bool = "false", Restart;
     }
 }

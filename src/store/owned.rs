@@ -65,6 +65,8 @@ pub(super) struct Owned {
     pub told: RefCell<HashSet<ToldKey>>,
     pub trees: Trees,
     pub quota: Watch,
+    /// Dead room in caches is being given back.
+    pub compacting: Cell<bool>,
     /// Days for which removed messages are kept; 0 keeps none.
     pub keep_days: Cell<u32>,
     /// The disk is full and nothing kept is left to make room: what cannot be kept goes.
@@ -134,6 +136,7 @@ impl Owned {
             told: RefCell::default(),
             trees: Trees::default(),
             quota: Watch::default(),
+            compacting: Cell::new(false),
             keep_days: Cell::new(0),
             keeps_no_more: Cell::new(false),
             site_hooks: RefCell::default(),

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod archive;
+mod caches;
 mod catalogue;
 mod damage;
 mod failures;

@@ -41,6 +41,8 @@ const P1: PartitionId = PartitionId(1);
 
 /// What today's Palomar writes, as the number at the end of each file's name.
 const TODAY: u32 = 2;
+/// The same of catalogues.
+const CATALOGUE_TODAY: u32 = 3;
 
 /// The file as it was kept. One of today's version is written first where the environment asks
 /// for it; older ones stay as they were.
@@ -48,8 +50,12 @@ fn kept(name: &str, version: u32, today: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     let name = name.replace('#', &version.to_string());
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/format")
-        .join(name);
-    if version == TODAY && std::env::var_os("PALOMAR_WRITE_FORMATS").is_some() {
+        .join(&name);
+    let last = match name.starts_with("catalogue") {
+        true => CATALOGUE_TODAY,
+        false => TODAY,
+    };
+    if version == last && std::env::var_os("PALOMAR_WRITE_FORMATS").is_some() {
         std::fs::write(&path, today()).expect("writes");
     }
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -562,6 +568,12 @@ fn catalogue(version: u32) -> Catalogue {
         ..AccountState::default()
     };
     ana.cache.end = 2048;
+    ana.cache.dead = i64::MAX;
+    if version >= 3 {
+        ana.cache.dead = 700;
+        ana.cache.first = 512;
+        ana.cache.second = Some(1024);
+    }
     ana.values.insert(key(), Arc::from(&b"keep;"[..]));
     ana.insert(mailbox(3, "INBOX", None));
     ana.insert(mailbox(4, "Entwürfe/2026", Some(SpecialUse::Drafts)));
@@ -640,10 +652,13 @@ fn told(catalogue: &Catalogue) -> String {
     );
     for (id, account) in &catalogue.accounts {
         text += &format!(
-            "{id:?} {} {} {} {:?} {:?}\n",
+            "{id:?} {} {} {} {} {} {:?} {:?} {:?}\n",
             account.bytes,
             account.messages,
             account.cache.end,
+            account.cache.dead,
+            account.cache.first,
+            account.cache.second,
             account.subscriptions,
             account.values
         );
@@ -667,8 +682,9 @@ fn encoded(all: Catalogue) -> Vec<u8> {
 
 #[test]
 fn a_catalogue_of_each_version() {
-    for version in [1, 2] {
-        let bytes = kept("catalogue-#", version, || encoded(catalogue(2)));
+    for version in 1..=CATALOGUE_TODAY {
+        let today = || encoded(catalogue(CATALOGUE_TODAY));
+        let bytes = kept("catalogue-#", version, today);
         let found = Catalogue::decode(&bytes, P1, &layout());
         let found = found.unwrap_or_else(|_| panic!("does not decode"));
         assert_eq!(told(&found), told(&catalogue(version)));
