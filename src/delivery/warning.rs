@@ -28,28 +28,33 @@ const LOOKED_AT_ONCE: usize = 100;
 pub async fn watch_limits(remote: Remote, directory: Directory, gate: Gate) {
     let mut seen = directory.snapshot();
     let all = seen.accounts().filter(|account| account.removed.is_none());
-    let all: Vec<AccountRef> = all.map(|account| seen.reference(account)).collect();
-    look(&remote, all.into_iter().map(|account| (account, None))).await;
+    let mut due: Due = all.map(|account| (seen.reference(account), None)).collect();
     while !gate.is_closed() {
+        due = look(&remote, due).await;
         or(runtime::sleep(LOOK_EVERY), gate.closing()).await;
         let now = directory.snapshot();
         if !Arc::ptr_eq(&now, &seen) {
-            let changed = now.limits_changed(&seen).into_iter();
-            look(&remote, changed.map(|(account, was)| (account, Some(was)))).await;
+            due.extend(now.limits_changed(&seen));
             seen = now;
         }
     }
 }
 
-async fn look(remote: &Remote, accounts: impl Iterator<Item = (AccountRef, Option<Quota>)>) {
-    for (n, (account, before)) in accounts.enumerate() {
-        if remote.is_mine(account.partition) {
-            remote.look_at_quota(account, before);
+/// Accounts, with the limits that they had.
+type Due = Vec<(AccountRef, Option<Quota>)>;
+
+/// Answers those that have to be looked at again.
+async fn look(remote: &Remote, accounts: Due) -> Due {
+    let mut again = Vec::new();
+    for (n, (account, before)) in accounts.into_iter().enumerate() {
+        if remote.is_mine(account.partition) && !remote.look_at_quota(account, before) {
+            again.push((account, before));
         }
         if n % LOOKED_AT_ONCE == 0 {
             runtime::yield_if_needed().await;
         }
     }
+    again
 }
 
 /// Writes the warnings that are due, until the gate closes. One that cannot be placed now is still

@@ -184,29 +184,29 @@ impl Snapshot {
         (bytes, messages)
     }
 
-    /// Accounts whose limits are others than in an earlier snapshot, with what they were; the
-    /// postmaster's own, and an account that is new, are none.
+    /// Accounts whose limits are others than in an earlier snapshot, with what they were; `None` of
+    /// those that it did not have.
     #[must_use]
-    pub fn limits_changed(&self, before: &Snapshot) -> Vec<(AccountRef, Quota)> {
+    pub fn limits_changed(&self, before: &Snapshot) -> Vec<(AccountRef, Option<Quota>)> {
         let mut changed = Vec::new();
-        let mut compare = |now: &Arc<Account>, was: &Arc<Account>| {
-            let (now, was) = (self.reference(now), before.quota(was));
-            if now.quota != was {
+        let mut compare = |now: &Arc<Account>, was: Option<&Arc<Account>>| {
+            let was = was.map(|was| before.quota(was));
+            let is_there = now.removed.is_none();
+            let now = self.reference(now);
+            if is_there && was != Some(now.quota) {
                 changed.push((now, was));
             }
         };
         if Arc::ptr_eq(&self.site, &before.site) {
             let each = |_: &AccountId, was: Option<&Arc<Account>>, now: Option<&Arc<Account>>| {
-                if let (Some(was), Some(now)) = (was, now) {
+                if let Some(now) = now {
                     compare(now, was);
                 }
             };
             self.accounts.diff(&before.accounts, each);
         } else {
             for (id, now) in self.accounts.iter() {
-                if let Some(was) = before.accounts.get(id) {
-                    compare(now, was);
-                }
+                compare(now, before.accounts.get(id));
             }
         }
         changed

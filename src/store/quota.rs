@@ -440,19 +440,25 @@ impl Remote {
     }
 
     /// The limits of an account of this shard are others now; `before` is not known at a start.
-    /// What is used may be above a mark of the new ones.
-    pub fn look_at_quota(&self, account: AccountRef, before: Option<Quota>) {
-        let Ok(partition) = self.shard().partition(account.partition) else {
-            return;
+    /// What is used may be above a mark of the new ones. False where that cannot be noted now.
+    pub fn look_at_quota(&self, account: AccountRef, before: Option<Quota>) -> bool {
+        let shard = self.shard();
+        let Ok(partition) = shard.partition(account.partition) else {
+            return true;
         };
-        let after = partition.usage_of(account.account, account.quota);
+        let id = account.account;
+        if !partition.state.borrow().accounts.contains_key(&id) {
+            return true;
+        }
+        let after = partition.usage_of(id, shard.limits(account));
         let before = QuotaUsage {
-            limit: before.unwrap_or(account.quota),
+            limit: before.unwrap_or(after.limit),
             ..after
         };
-        let (warned, _) = partition.mark(account.account);
-        if let Some(mark) = crossed(warned, &before, &after) {
-            note(self.shard(), &partition, account.account, mark);
+        let (warned, _) = partition.mark(id);
+        match crossed(warned, &before, &after) {
+            Some(mark) => note(shard, &partition, id, mark),
+            None => true,
         }
     }
 

@@ -259,7 +259,7 @@ fn a_lowered_limit_is_told() {
         ] {
             let now = ana(limit, 0);
             let before = limits.replace(now.quota);
-            remote.look_at_quota(now, Some(before));
+            assert!(remote.look_at_quota(now, Some(before)));
             // Nobody waits for the record that notes it.
             remote
                 .account(who)
@@ -276,7 +276,7 @@ fn a_lowered_limit_is_told() {
             }
         }
         // At a start all are looked at, and what was told is not told again.
-        remote.look_at_quota(ana(100, 0), None);
+        assert!(remote.look_at_quota(ana(100, 0), None));
         assert_eq!(due(&remote).await, None);
     });
 }
