@@ -246,8 +246,8 @@ fn a_second_process_is_refused() {
     lock(home.path()).expect("is free again");
 }
 
-/// Cut, lengthened and changed messages were `NO [CORRUPTION]` to who read them, and nobody else was
-/// ever told: no counter, no line.
+/// Cut, lengthened and changed messages were `NO [CORRUPTION]` to who read them, and nobody else
+/// was ever told: no counter, no line.
 #[test]
 fn a_damaged_message_is_counted_once_whoever_finds_it() {
     let sim = SimDisk::new(4);

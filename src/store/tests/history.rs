@@ -233,8 +233,8 @@ fn a_mailbox_as_it_was_at_a_moment() {
     });
 }
 
-/// A message that was moved since was `there`, and not in the folder that was asked for; and a folder
-/// that was renamed since was not known by its name of then.
+/// A message that was moved since was `there`, and not in the folder that was asked for; and a
+/// folder that was renamed since was not known by its name of then.
 #[test]
 fn a_folder_as_it_was_has_what_was_moved_and_its_name_of_then() {
     use RestoreState::{Removed, There};
