@@ -122,7 +122,7 @@ fn a_damaged_message_has_no_response_and_is_named() {
         let world = World::start().await;
         let mut client = session(&world, "ana").await;
         client
-            .say(b"a APPEND INBOX {14+}\r\nSubject: x\r\n\r\n")
+            .say(b"a APPEND INBOX {14+}\r\nSubject: x\r\n\r\n\r\n")
             .await;
         client.until("a ").await;
         let file = loop {
@@ -136,7 +136,7 @@ fn a_damaged_message_has_no_response_and_is_named() {
             done.expect("cut");
         }
         client
-            .say(b"b APPEND INBOX {14+}\r\nSubject: y\r\n\r\n")
+            .say(b"b APPEND INBOX {14+}\r\nSubject: y\r\n\r\n\r\n")
             .await;
         client.until("b ").await;
         client.command("SELECT INBOX").await;
