@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::cidr::Networks;
 use super::declare::section;
 use super::value::{
-    AuthMode, ClassName, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal,
-    Timezone,
+    AuthMode, ClassName, Compression, DnssecMode, Domain, LogLevel, MailAddress, Protocol,
+    QuotaRefusal, Timezone,
 };
 use crate::base::{BATCH_BYTES_MAX, ByteSize, INLINE_BODY_BYTES_MAX, Span};
 
@@ -164,6 +164,17 @@ section! {
         /// Resolvers to ask.
         servers: Option<Vec<SocketAddr>> = absent
             "those of /etc/resolv.conf" "[\"127.0.0.1:53\"]", Restart;
+        /// Memory on each shard for what was looked up, and once more for what shards share.
+        cache_bytes_max: ByteSize = "8MiB", Restart, "64KiB" to "4GiB";
+        /// Whether signatures are checked: off; auto, where the server speaks DNSSEC; or on, and
+        /// a server that does not is of no use.
+        dnssec: DnssecMode = "auto", Restart;
+        /// DNSKEY records, in the form of a zone file, that are trusted in place of the root's.
+        trust_anchor_file: Option<PathBuf> = absent
+            "the root's keys, which come with the program" "/etc/palomar/root.key", Restart;
+        /// Domains of this site that the public root knows nothing of: signatures are not checked
+        /// in them, nor below (RFC 7646).
+        insecure_domains: Vec<Domain> = "[\"internal\", \"lan\", \"local\"]", Restart;
     }
 }
 
