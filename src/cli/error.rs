@@ -308,7 +308,8 @@ impl Left {
             (Left::Checks, things) => write!(f, "{things} things above must be mended first"),
             (Left::Damage, count) => write!(
                 f,
-                "{count} to be looked after; palomar repair USER shows what can be done"
+                "{count} to be looked after: a damaged message's file is restored from a backup, \
+                 under its name; for all else palomar repair USER shows what can be done"
             ),
             (Left::Files, count) => write!(
                 f,
