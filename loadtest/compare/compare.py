@@ -268,14 +268,14 @@ def fetch(stack, key, quick):
 SCENARIOS = {f.__name__: f for f in (delivery, login, idle, select, fetch)}
 
 
-def table(found):
+def table(found, peer_name="Postfix + Dovecot"):
     """Markdown: one row a figure, the ratio last."""
     rows = {}
     for row in found:
         for name, value in row["figures"].items():
             if value is not None:
                 rows.setdefault((row["scenario"], name), {})[row["stack"]] = value
-    lines = ["| | | Postfix + Dovecot | Palomar | Palomar to peer |", "|---|---|---|---|---|"]
+    lines = [f"| | | {peer_name} | Palomar | Palomar to peer |", "|---|---|---|---|---|"]
     for (scenario, name), values in rows.items():
         peer, ours = values.get("peer"), values.get("palomar")
         ratio = f"{ours / peer:.3g}" if peer and ours is not None else ""

@@ -155,8 +155,9 @@ scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 """
 
-# Dovecot 2.3's defaults, with limits raised to what 2000 connections need, and log-in processes
-# that serve many connections: its manual's choice for speed and small memory.
+# Dovecot 2.3's defaults, with limits raised to what 2000 connections and a mailbox of 1,000,000
+# need (256 MB do not list it without an index), and log-in processes that serve many connections:
+# its manual's choice for speed and small memory.
 DOVECOT = """
 base_dir = {folder}/run
 state_dir = {folder}/state
@@ -196,6 +197,7 @@ service imap-login {{
 }}
 service imap {{
   process_limit = 8000
+  vsz_limit = 4G
 }}
 service lmtp {{
   inet_listener lmtp {{

@@ -100,7 +100,7 @@ impl CheckInbox {
         match imap.command("GETQUOTAROOT INBOX") {
             Ok(lines) => lines.iter().for_each(|line| told.take(line)),
             // A server without quotas.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),
         }
         imap.command("LOGOUT")?;
@@ -201,7 +201,7 @@ impl Imap {
 fn refused(said: &str) -> io::Error {
     let said = super::print::shown(said.trim());
     io::Error::new(
-        io::ErrorKind::InvalidData,
+        io::ErrorKind::PermissionDenied,
         format!("the server said: {said}"),
     )
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::mpsc::SyncSender;
 
@@ -18,7 +19,7 @@ use super::writer::{self, Guard, Item, Line, LogTarget};
 #[derive(Debug)]
 pub enum LogError {
     /// The directory can not be made or the file not opened.
-    File(io::Error),
+    File(PathBuf, io::Error),
     /// The writer thread did not start.
     Thread(io::Error),
     /// The process has a log already.
@@ -103,7 +104,12 @@ impl<S: Subscriber> Layer<S> for LogLayer {
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LogError::File(error) => write!(f, "the log can not be opened: {error}"),
+            LogError::File(path, error) => write!(
+                f,
+                "the log can not be opened in {}: {error}; see that the server's user may write \
+                 there",
+                path.display()
+            ),
             LogError::Thread(error) => write!(f, "the log's thread did not start: {error}"),
             LogError::Twice => f.write_str("the log is set up already"),
         }

@@ -97,7 +97,8 @@ pub(super) fn start(target: LogTarget) -> Result<SyncSender<Item>, LogError> {
     let mut sink = match target {
         LogTarget::Terminal => None,
         LogTarget::File(file) | LogTarget::Both(file) => {
-            Some(FileSink::open(file).map_err(LogError::File)?)
+            let place = file.directory.clone();
+            Some(FileSink::open(file).map_err(|error| LogError::File(place, error))?)
         }
     };
     let (sender, lines) = mpsc::sync_channel(LINES_MAX);

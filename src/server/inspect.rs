@@ -291,6 +291,16 @@ fn message(view: &View, folder: &str, uid: Uid) -> Result<MessageRow, StoreError
     })
 }
 
+/// Where the header ends, without the empty line. Files of other programs have bare LFs.
+fn header_end(bytes: &[u8]) -> usize {
+    let mut ends = memchr::memchr_iter(b'\n', bytes);
+    let is_last = |end: &usize| {
+        let rest = &bytes[end + 1..];
+        rest.starts_with(b"\n") || rest.starts_with(b"\r\n")
+    };
+    ends.find(is_last).map_or(bytes.len(), |end| end + 1)
+}
+
 async fn piece(
     view: &View,
     uid: Uid,
@@ -302,8 +312,7 @@ async fn piece(
     let bytes = if headers {
         let mut bytes = body.read(0..HEADER_BYTES_MAX.min(body.len())).await?;
         // RFC 5322 2.1: the header ends with an empty line.
-        let end = memchr::memmem::find(&bytes, b"\r\n\r\n");
-        bytes.truncate(end.map_or(bytes.len(), |end| end + 2));
+        bytes.truncate(header_end(&bytes));
         bytes
     } else {
         body.read(from..from.saturating_add(most).min(body.len()))
@@ -318,4 +327,22 @@ async fn piece(
         total,
         data: BASE64.encode(&bytes),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_ends_at_the_first_empty_line() {
+        for (text, end) in [
+            ("A: b\r\nC: d\r\n\r\nE: f\r\n", 12),
+            ("A: b\nC: d\n\nE: f\n\r\n\r\n", 10),
+            ("A: b\r\n\nx", 6),
+            ("A: b\r\nC: d", 10),
+            ("", 0),
+        ] {
+            assert_eq!(header_end(text.as_bytes()), end, "{text:?}");
+        }
+    }
 }

@@ -16,11 +16,12 @@ use super::{ServerError, build, control, counters, reload};
 use crate::config::{Config, Protocol};
 use crate::delivery;
 use crate::directory::Directory;
+use crate::dns;
 use crate::net::{self, Address, Opened, Tls};
 use crate::observe::{self, LogFile, LogTarget, event, log_event};
 use crate::runtime::{self, Disk, Mesh, Plan, Pool, Stop};
 use crate::session::{self, Arrival};
-use crate::store::Store;
+use crate::store::{self, StartError, Store};
 
 /// Threads for what blocks: file metadata, syncs, look-ups.
 const POOL_THREADS: usize = 6;
@@ -67,6 +68,7 @@ pub fn serve(
         net::hand_over(user, &config.data_dir, &made)?;
         net::drop_privileges(user)?;
     }
+    let opened = opened.map_err(|error| in_use(&config).unwrap_or(error));
     let log = open_log(&config, log_terminal)?;
     let outcome = opened.and_then(|opened| run(config, path, opened, started));
     if let Err(error) = &outcome {
@@ -74,6 +76,14 @@ pub fn serve(
     }
     log.finish(LOG_SPAN);
     outcome
+}
+
+/// Where ports are taken since another process serves this data directory, that is what to tell.
+fn in_use(config: &Config) -> Option<ServerError> {
+    match store::lock(&config.data_dir) {
+        Err(error @ StartError::InUse { .. }) => Some(error.into()),
+        _ => None,
+    }
 }
 
 fn open_log(config: &Config, terminal: bool) -> Result<observe::Guard, ServerError> {
@@ -236,6 +246,7 @@ fn listening(config: &Config, opened: &[net::Opened]) -> Vec<(Protocol, SocketAd
 fn register_metrics() {
     let rooms = [
         &observe::METRICS,
+        &dns::METRICS,
         &delivery::METRICS,
         &session::smtp::METRICS,
         &session::pop3::METRICS,

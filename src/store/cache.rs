@@ -3,16 +3,30 @@
 //! `PALC`, u32 octets of the digest, u32 CRC32C of what follows, u16 partition, u64 pseq, u16 op
 //! (the placement that brought it), 16 octets email id, the digest. Version 1 has bare digests; a
 //! file may hold both.
+//!
+//! Places count on for ever, and none is given twice. A file holds those from its begin on; while
+//! entries that are still needed move out of the first one (`compact`), there are two.
 
+mod compact;
+mod read;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use memchr::memmem;
 
 use super::bytes::{Malformed, Reader, Writer};
-use super::mailbox::{CacheRef, NameId};
-use crate::base::{PSeq, PartitionId, crc32c};
+use super::mailbox::{CacheRef, NameId, align};
+use super::maildir::Layout;
+use crate::base::{AccountId, PSeq, PartitionId, crc32c};
 use crate::wire::mime::DigestView;
+
+pub(super) use compact::begin;
+#[cfg(test)]
+pub(super) use compact::pass;
+pub(super) use read::{Wanted, read};
 
 const MAGIC: &[u8; 4] = b"PALC";
 const HEAD_BYTES: usize = 4 + 4 + 4 + ID_BYTES;
@@ -20,6 +34,97 @@ const ID_BYTES: usize = 2 + 8 + 2 + 16;
 
 /// What whole entries say: whose, where, and the message's id.
 pub(super) type Known = HashMap<NameId, (CacheRef, [u8; 16])>;
+
+/// No digest has this place.
+pub(super) const NOT_CACHED: CacheRef = CacheRef { at: 0, len: 0 };
+
+/// Where an account's entries are, and those that are applied but not yet written.
+#[derive(Default)]
+pub(super) struct Cache {
+    /// The next entry's place.
+    pub end: u64,
+    /// Octets that no row names, of those from `first` on; a copy's row counts as if it had an entry
+    /// of its own.
+    pub dead: i64,
+    /// Where the first file begins.
+    pub first: u64,
+    /// Where the second one does, while what is needed of the first moves there.
+    pub second: Option<u64>,
+    /// A row came that names the first file although there is a second.
+    pub has_strays: bool,
+    pub waiting: VecDeque<(u64, Arc<[u8]>)>,
+}
+
+impl Cache {
+    /// Gives a digest its place.
+    pub fn push(&mut self, name: NameId, email_id: &[u8; 16], digest: &[u8]) -> CacheRef {
+        let entry = entry(name, email_id, digest);
+        let (at, len) = (self.end, entry.len() as u32);
+        self.end += u64::from(len);
+        self.waiting.push_back((at, entry));
+        CacheRef { at, len }
+    }
+
+    /// An entry that is not in a file yet.
+    pub fn waiting_at(&self, at: u64) -> Option<Arc<[u8]>> {
+        let n = self.waiting.binary_search_by_key(&at, |(at, _)| *at).ok()?;
+        Some(self.waiting[n].1.clone())
+    }
+
+    /// A row names this place no more.
+    pub fn bury(&mut self, len: u32) {
+        self.dead = self.dead.saturating_add(len.into());
+    }
+
+    /// A copy of a row names the same place.
+    pub fn share(&mut self, cache: CacheRef) {
+        self.dead = self.dead.saturating_sub(cache.len.into());
+        self.has_strays |= cache.len > 0 && self.second.is_some_and(|second| cache.at < second);
+    }
+
+    /// A mailbox went with `messages` of the `all` that there were: about that part is dead.
+    pub fn bury_share(&mut self, messages: u64, all: u64) {
+        let share = u128::from(self.used()) * u128::from(messages) / u128::from(all.max(1));
+        let share = i64::try_from(share).unwrap_or(i64::MAX);
+        self.dead = self.dead.saturating_add(share);
+    }
+
+    /// What comes after a checkpoint leaves the sectors alone that it makes durable.
+    pub fn seal(&mut self) {
+        let end = align(self.end);
+        self.bury((end - self.end) as u32);
+        self.end = end;
+    }
+
+    /// Octets of all places, in use or not.
+    pub fn used(&self) -> u64 {
+        self.end.saturating_sub(self.first)
+    }
+
+    /// Where the files begin.
+    pub fn begins(&self) -> impl Iterator<Item = u64> + use<> {
+        std::iter::once(self.first).chain(self.second)
+    }
+
+    /// The begin of the file with this place.
+    pub fn begin_of(&self, at: u64) -> u64 {
+        match self.second {
+            Some(second) if at >= second => second,
+            _ => self.first,
+        }
+    }
+
+    /// The files that there should be.
+    pub fn files(
+        &self,
+        layout: &Layout,
+        partition: PartitionId,
+        account: AccountId,
+    ) -> impl Iterator<Item = PathBuf> {
+        self.begins()
+            .map(move |begin| layout.cache(partition, account, begin))
+    }
+}
 
 /// A digest as the file has it.
 pub(super) fn entry(name: NameId, email_id: &[u8; 16], digest: &[u8]) -> Arc<[u8]> {

@@ -14,10 +14,11 @@ use hashbrown::HashMap;
 
 use super::body::{Accepted, Source};
 use super::bytes::{Malformed, Reader, Writer};
+use super::cache::Cache;
 use super::doom::Doomed;
 use super::history::History;
-use super::mailbox::{CacheRef, Mailbox, Meta, NameId, Weight};
-use super::{AccountRef, Flags, Quota, SpecialUse, Target, archive, cache, maildir};
+use super::mailbox::{Mailbox, Meta, Weight};
+use super::{AccountRef, Flags, Quota, SpecialUse, Target, archive, maildir};
 use crate::base::{
     AccountId, ByteSize, Crc32c, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UidValidity,
     UnixMs, crc32c,
@@ -27,8 +28,10 @@ pub(super) use cut::{Cut, Touched, cut};
 pub use file::CatalogueRepair;
 pub(super) use file::{Found, isolate, load, places, write};
 
-const MAGIC: &[u8; 8] = b"PALCAT02";
-/// Without history.
+const MAGIC: &[u8; 8] = b"PALCAT03";
+/// Without what is dead in caches, and of which files they are.
+const MAGIC_2: &[u8; 8] = b"PALCAT02";
+/// Nor with history.
 const MAGIC_1: &[u8; 8] = b"PALCAT01";
 
 #[derive(Default)]
@@ -56,31 +59,7 @@ pub(super) struct AccountState {
     pub values: BTreeMap<(String, Vec<u8>), Arc<[u8]>>,
     pub bytes: u64,
     pub messages: u64,
-    pub cache: CacheTail,
-}
-
-/// The end of an account's cache file: entries that are applied but not yet written.
-#[derive(Default)]
-pub(super) struct CacheTail {
-    pub end: u64,
-    pub waiting: VecDeque<(u64, Arc<[u8]>)>,
-}
-
-impl CacheTail {
-    /// Gives a digest its place.
-    pub fn push(&mut self, name: NameId, email_id: &[u8; 16], digest: &[u8]) -> CacheRef {
-        let entry = cache::entry(name, email_id, digest);
-        let (at, len) = (self.end, entry.len() as u32);
-        self.end += u64::from(len);
-        self.waiting.push_back((at, entry));
-        CacheRef { at, len }
-    }
-
-    /// An entry that is not in the file yet.
-    pub fn waiting_at(&self, at: u64) -> Option<Arc<[u8]>> {
-        let n = self.waiting.binary_search_by_key(&at, |(at, _)| *at).ok()?;
-        Some(self.waiting[n].1.clone())
-    }
+    pub cache: Cache,
 }
 
 impl AccountState {
@@ -138,7 +117,13 @@ impl Catalogue {
         }
         let mut r = Reader::new(body);
         let magic = r.take(8)?;
-        if (magic != MAGIC && magic != MAGIC_1) || r.u16()? != partition.0 {
+        let version = match magic {
+            m if m == MAGIC => 3,
+            m if m == MAGIC_2 => 2,
+            m if m == MAGIC_1 => 1,
+            _ => return Err(Malformed),
+        };
+        if r.u16()? != partition.0 {
             return Err(Malformed);
         }
         let mut catalogue = Catalogue {
@@ -149,7 +134,7 @@ impl Catalogue {
         };
         for _ in 0..r.count(8)? {
             let id = AccountId(r.u64()?);
-            let account = account(&mut r, partition, id, layout)?;
+            let account = account(&mut r, version, partition, id, layout)?;
             catalogue.accounts.insert(id, account);
         }
         catalogue.values = values(&mut r)?;
@@ -169,7 +154,7 @@ impl Catalogue {
             let pseq = PSeq(r.u64()?);
             catalogue.doomed.push_back((pseq, Doomed::decode(&mut r)?));
         }
-        if magic == MAGIC {
+        if version >= 2 {
             catalogue.history = History::decode(&mut r)?;
         }
         if r.is_empty() {
@@ -218,6 +203,7 @@ fn put_origins(w: &mut Writer, origins: &HashMap<PartitionId, BTreeSet<(PSeq, u1
 
 fn account(
     r: &mut Reader<'_>,
+    version: u8,
     partition: PartitionId,
     id: AccountId,
     layout: &maildir::Layout,
@@ -227,7 +213,7 @@ fn account(
         messages: r.u64()?,
         ..AccountState::default()
     };
-    account.cache.end = r.u64()?;
+    account.cache = cache(r, version)?;
     for _ in 0..r.count(8 + 4 + 4 + 4 + 8)? {
         let mailbox = MailboxId(r.u64()?);
         let meta = Meta {
@@ -262,6 +248,21 @@ fn account(
         archive::note(&account, namespace, key, true);
     }
     Ok(account)
+}
+
+fn cache(r: &mut Reader<'_>, version: u8) -> Result<Cache, Malformed> {
+    let mut cache = Cache {
+        end: r.u64()?,
+        // Nobody has counted: it is looked at once.
+        dead: i64::MAX,
+        ..Cache::default()
+    };
+    if version >= 3 {
+        cache.dead = r.i64()?;
+        cache.first = r.u64()?;
+        cache.second = Some(r.u64()?).filter(|&begin| begin > 0);
+    }
+    Ok(cache)
 }
 
 const USES: [SpecialUse; 5] = [

@@ -81,16 +81,14 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     // Looked up only now: a partition that came to be meanwhile has its records below `position`.
     let partitions = shard.owned.all();
     let mut cuts = Vec::new();
-    let mut cutting = Cutting(Vec::new());
+    let mut cutting = Cutting::default();
     let due = |p: &&Rc<Partition>| p.dirty.get() && !stuck.contains(&p.id);
     for partition in partitions.iter().filter(due) {
         cutting.begin(partition);
         cuts.push(catalogue::cut(partition).await);
     }
     let outcome = commit(&settler, &cuts).await;
-    if outcome.is_err() {
-        cuts.iter().for_each(|cut| cut.partition.dirty.set(true));
-    }
+    cutting.is_in_place = outcome.is_ok();
     if let Err(Fault::Sync(error)) = &outcome {
         // The kernel has dropped what it could not write: only a replay writes it again.
         tracing::error!(%error, "checkpoint not durable, no more acknowledgements");
@@ -141,19 +139,29 @@ fn release(
 }
 
 /// Partitions whose catalogues are on their way: what those name must stay until it is over.
-struct Cutting(Vec<Rc<Partition>>);
+#[derive(Default)]
+struct Cutting {
+    partitions: Vec<Rc<Partition>>,
+    is_in_place: bool,
+}
 
 impl Cutting {
     /// Before the walk: what is given up while it goes on may be in its slices already.
     fn begin(&mut self, partition: &Rc<Partition>) {
         partition.cutting.set(true);
-        self.0.push(partition.clone());
+        self.partitions.push(partition.clone());
     }
 }
 
 impl Drop for Cutting {
     fn drop(&mut self) {
-        self.0.iter().for_each(|partition| partition.end_cut());
+        for partition in &self.partitions {
+            if !self.is_in_place {
+                // Also where nobody waited for the end of it: the next one has it to do.
+                partition.dirty.set(true);
+            }
+            partition.end_cut();
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 
 use super::StoreError;
 use super::bytes::{Malformed, Reader, Writer};
+use super::catalogue::AccountState;
 use super::history::{self, Day, Head, Rows};
 use super::mailbox::Change;
 use super::maildir::{Layout, Settler, Task, file_name, parse};
@@ -122,7 +123,8 @@ impl Doomed {
             Doomed::Message { .. } | Doomed::Kept(_) => None,
             Doomed::File(path) => {
                 let path = root.join(path);
-                (!is_live_index(partition, &path)).then_some(Step::Unlink { path })
+                let is_live = is_live(owned, partition, &path);
+                (!is_live).then_some(Step::Unlink { path })
             }
             Doomed::Tree(path) => {
                 let path = root.join(path);
@@ -202,6 +204,8 @@ impl Partition {
             return;
         };
         let weight = mailbox.meta.borrow().weight;
+        let (gone, all) = (weight.messages.into(), of_account.messages);
+        of_account.cache.bury_share(gone, all.max(gone));
         // An archive counts in no quota, and its messages are in a file that stays.
         let is_archive = mailbox.archive.get();
         if !is_archive {
@@ -264,7 +268,9 @@ impl Partition {
         let day = Day::of(at);
         let keeps = owned.keep_days.get() > 0 && day != Day::UNKNOWN;
         let mut rows = Rows::default();
+        let mut uncached = Vec::new();
         let removed = target.apply_expunged(modseq, uids, &mut |index, at| {
+            uncached.push(index.cold(at).cache.len);
             if keeps {
                 rows.push(index, at);
             }
@@ -275,7 +281,10 @@ impl Partition {
             state.history.push(day, &entry);
         }
         let bytes: u64 = removed.iter().map(|r| r.size).sum();
-        let of_account = state.accounts.get_mut(&account);
+        let mut of_account = state.accounts.get_mut(&account);
+        if let Some(of_account) = &mut of_account {
+            uncached.iter().for_each(|&len| of_account.cache.bury(len));
+        }
         if let Some(of_account) = of_account.filter(|_| !target.archive.get()) {
             of_account.bytes = of_account.bytes.saturating_sub(bytes);
             of_account.messages = of_account.messages.saturating_sub(removed.len() as u64);
@@ -620,15 +629,19 @@ async fn remove_slowly(shard: &Shard, tree: &Path) -> Result<(), DiskError> {
 }
 
 /// Whether a doomed index file is a mailbox's own by now: one that took the name, and with it the
-/// folder, of the mailbox whose file it was.
-fn is_live_index(partition: &Partition, path: &Path) -> bool {
+/// folder, of the mailbox whose file it was. The same of the cache of an account that came back.
+fn is_live(owned: &Owned, partition: &Partition, path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     if !name.is_some_and(|name| name.starts_with("palomar.")) {
         return false;
     }
     let state = partition.state.borrow();
+    let is_cache = |(id, account): (&AccountId, &AccountState)| {
+        let mut files = account.cache.files(&owned.layout, partition.id, *id);
+        files.any(|file| file == path)
+    };
     let mut mailboxes = state.accounts.values().flat_map(|a| a.mailboxes.values());
-    mailboxes.any(|mailbox| mailbox.writes_to(path))
+    mailboxes.any(|mailbox| mailbox.writes_to(path)) || state.accounts.iter().any(is_cache)
 }
 
 /// A doomed message: its place in the list, its stem and its letters.

@@ -457,6 +457,7 @@ impl Partition {
                     return;
                 };
                 let (cold, extra, size, unsettled) = copy;
+                of_account.cache.share(cold.cache);
                 let cold = Cold {
                     name,
                     letters,

@@ -25,8 +25,8 @@ use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
 use super::{
-    AccountRef, MailboxRepair, RepairOrder, StoreConfig, StoreError, adopt, checkpoint, history,
-    outbox, repack, repair,
+    AccountRef, MailboxRepair, RepairOrder, StoreConfig, StoreError, adopt, cache, checkpoint,
+    history, outbox, repack, repair,
 };
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
@@ -289,6 +289,12 @@ impl Store {
         repack::pass(&self.shard).await
     }
 
+    /// Gives dead room in caches back now, where there is more of it than `dead_bytes_min`.
+    #[cfg(test)]
+    pub(super) async fn compact_caches(&self, dead_bytes_min: u64) -> Result<(), StoreError> {
+        cache::pass(&self.shard, dead_bytes_min).await
+    }
+
     /// Ends the background tasks, commits what is in flight and makes a last checkpoint; nothing is
     /// taken from then on. Whatever fails, what was acknowledged is in the journal. The last shard
     /// that comes to a clean end retires the journals: the next start has nothing to replay.
@@ -468,7 +474,7 @@ async fn checkpoint_loop(shard: Rc<Shard>) {
         }
         last = now();
         match checkpoint::checkpoint(&shard).await {
-            Ok(()) => {}
+            Ok(()) => cache::begin(&shard),
             Err(why) => {
                 tracing::warn!(?why, "checkpoint put off");
                 make_room(&shard, &why).await;

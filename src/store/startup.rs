@@ -30,7 +30,7 @@ use super::replay::Replay;
 use super::room::Common;
 use super::{StoreConfig, StoreError};
 use crate::base::{AccountId, Epoch, MailboxId, PSeq, PartitionId};
-use crate::runtime::{Disk, DiskError, DiskErrorKind, Inbox, Mesh, Step};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, DiskOp, Inbox, Mesh, Step};
 
 /// What every shard needs to open its part. Clones are handles to the same.
 #[derive(Clone)]
@@ -213,13 +213,8 @@ impl From<Fault> for StartError {
 pub fn lock(root: &Path) -> Result<OwnedFd, StartError> {
     use std::io::Write;
     let path = root.join("lock");
-    let trouble = |cause: std::io::Error| {
-        let by = format!("unknown ({cause})");
-        StartError::InUse {
-            lock: path.clone(),
-            by,
-        }
-    };
+    let trouble =
+        |cause: std::io::Error| StartError::Disk(DiskError::new(DiskOp::Open, &path, &cause));
     std::fs::create_dir_all(root).map_err(trouble)?;
     let mut options = std::fs::OpenOptions::new();
     let opened = options
@@ -249,7 +244,7 @@ pub fn lock(root: &Path) -> Result<OwnedFd, StartError> {
 }
 
 /// What this Palomar writes; it reads all before (`docs/STORE.md`, "Versions").
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The `format` file: made once, it says how many partitions there are, and raised by the first
 /// start of a Palomar that writes something newer, so that an older one refuses from then on.

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod archive;
+mod caches;
 mod catalogue;
 mod damage;
 mod failures;
@@ -13,6 +14,7 @@ mod import;
 mod large;
 mod orphans;
 mod outbox;
+mod packed;
 mod quota;
 mod regressions;
 mod room;

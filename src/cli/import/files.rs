@@ -233,7 +233,10 @@ pub(super) fn one(
         };
         if let Some(head) = head.take() {
             let text = &piece[..read.min(HEAD_BYTES)];
-            sender.begin(Origin::Known(head(text, modified)));
+            sender.begin(
+                Origin::Known(head(text, modified)),
+                path.display().to_string(),
+            );
         }
         if read == 0 {
             return sender.end();

@@ -64,6 +64,17 @@ impl Link {
         })
     }
 
+    /// To a thread of a test.
+    #[cfg(test)]
+    pub fn to(
+        config: Config,
+        jobs: flume::Sender<OfflineJob>,
+        thread: JoinHandle<Result<(), ServerError>>,
+    ) -> Link {
+        let offline = Some(Offline { jobs, thread });
+        Link { config, offline }
+    }
+
     /// Ends it; a stopped server's store is closed.
     pub fn close(self) -> Result<(), CliError> {
         let Link { config, offline } = self;
@@ -75,6 +86,11 @@ impl Link {
             Ok(closed) => closed.map_err(|error| admin::offline_error(&config, error)),
             Err(_) => Err(CliError::ImportBroken),
         }
+    }
+
+    /// The largest message that the server takes.
+    pub fn bytes_max(&self) -> u64 {
+        self.config.limits.message_bytes_max.0
     }
 
     fn silent(&self) -> CliError {

@@ -287,7 +287,7 @@ pub(super) fn read(
     };
     let dialect = judge(&input.held, input.last);
     sender.source(format!("{} ({})", path.display(), dialect.name()));
-    match split(&mut input, dialect, sender, bar) {
+    match split(path, &mut input, dialect, sender, bar) {
         Ok(()) => Ok(()),
         // What was read before is kept, and the report says that it is not all.
         Err(Stop::Unreadable(error)) => {
@@ -310,6 +310,7 @@ impl std::convert::From<io::Error> for Stop {
 }
 
 fn split(
+    path: &Path,
     input: &mut Input,
     dialect: Dialect,
     sender: &mut Sender<'_>,
@@ -318,11 +319,16 @@ fn split(
     let mut splitter = Splitter::new(dialect, 0);
     let mut unquote = Unquote::default();
     let mut text = Vec::new();
+    let mut number = 0u64;
     loop {
         let (used, step) = splitter.step(&input.held[input.used..], input.last);
         let grow = used == 0;
         match step {
-            Step::Begin(from) => sender.begin(Origin::Mbox(from)),
+            Step::Begin(from) => {
+                number += 1;
+                let place = format!("{}, message {number}", path.display());
+                sender.begin(Origin::Mbox(from), place);
+            }
             Step::Piece(piece) if dialect.quoted => {
                 text.clear();
                 unquote.feed(piece, &mut text);

@@ -39,6 +39,8 @@ pub(super) enum Origin {
 
 pub(super) struct Sender<'l> {
     link: &'l Link,
+    /// `limits.message_bytes_max`: what is larger is left out, and told.
+    bytes_max: u64,
     batch_head: Batch,
     /// What the folder held before, and was not met in the source yet.
     before: HashMap<[u8; 16], u32>,
@@ -53,6 +55,9 @@ pub(super) struct Sender<'l> {
 /// The message that comes in.
 struct Now {
     origin: Origin,
+    /// Where it is, for who is told of it.
+    place: String,
+    bytes: u64,
     hasher: blake3::Hasher,
     text: Vec<u8>,
     stage: Stage,
@@ -63,12 +68,15 @@ enum Stage {
     Large(Head, Stream),
     /// Nobody's mail: dropped to its end.
     Skipped,
+    /// The same of what is above the limit.
+    TooLarge,
 }
 
 impl<'l> Sender<'l> {
     pub fn new(link: &'l Link, user: &str, folder: &str) -> Result<Self, CliError> {
         let mut sender = Sender {
             link,
+            bytes_max: link.bytes_max(),
             batch_head: Batch {
                 user: user.to_owned(),
                 folder: folder.to_owned(),
@@ -113,9 +121,12 @@ impl<'l> Sender<'l> {
         self.report.unreadable.push(what);
     }
 
-    pub fn begin(&mut self, origin: Origin) {
+    /// A message at `place` begins.
+    pub fn begin(&mut self, origin: Origin, place: String) {
         self.now = Some(Now {
             origin,
+            place,
+            bytes: 0,
             hasher: blake3::Hasher::new(),
             text: Vec::new(),
             stage: Stage::Small,
@@ -134,8 +145,13 @@ impl<'l> Sender<'l> {
             return Ok(());
         };
         now.hasher.update(piece);
+        now.bytes += piece.len() as u64;
+        if now.bytes > self.bytes_max && matches!(now.stage, Stage::Large(..)) {
+            // A stream that is not ended leaves nothing behind.
+            now.stage = Stage::TooLarge;
+        }
         match &mut now.stage {
-            Stage::Skipped => {}
+            Stage::Skipped | Stage::TooLarge => {}
             Stage::Small => {
                 now.text.extend_from_slice(piece);
                 if now.text.len() > SMALL_BYTES_MAX {
@@ -172,11 +188,16 @@ impl<'l> Sender<'l> {
         let id = id_of(&now.hasher);
         match now.stage {
             Stage::Skipped => self.report.skipped += 1,
+            Stage::TooLarge => self.too_large(&now),
             Stage::Small => {
                 let Some(head) = now.origin.head(&now.text) else {
                     self.report.skipped += 1;
                     return Ok(());
                 };
+                if now.bytes > self.bytes_max {
+                    self.too_large(&now);
+                    return Ok(());
+                }
                 if !self.met(id, &head) {
                     put_json(&mut self.batch, MESSAGE, &head);
                     pieces(&now.text, |frames| self.batch.extend_from_slice(frames));
@@ -199,6 +220,13 @@ impl<'l> Sender<'l> {
             }
         }
         Ok(())
+    }
+
+    fn too_large(&mut self, now: &Now) {
+        let (place, bytes, most) = (&now.place, now.bytes, self.bytes_max);
+        self.unreadable(format!(
+            "{place}: left out: {bytes} octets, and limits.message_bytes_max is {most}"
+        ));
     }
 
     /// Takes the message into account; true where the folder has it from before.

@@ -5,10 +5,16 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use super::link::Link;
 use super::report::{Expected, Report};
+use super::send::Sender;
 use super::{below, files, maildir, mbox};
 use crate::base::UnixMs;
-use crate::web::import::Head;
+use crate::cli::error::CliError;
+use crate::config::Config;
+use crate::server::OfflineJob;
+use crate::web::import::{END, Head, ImportRow, ImportRows, MESSAGE, PIECE};
+use crate::web::{AdminError, AdminReply};
 
 fn make(root: &Path, dirs: &[&str], files: &[(&str, &str)]) {
     for dir in dirs {
@@ -210,4 +216,149 @@ fn a_truncated_mbox_is_read_as_far_as_it_goes() {
         assert!(is_one && held > text.len() / 4, "{held}");
         assert_eq!(why, Some(std::io::ErrorKind::UnexpectedEof));
     }
+}
+
+/// What a server has that takes all of a batch at its end, or nothing.
+#[derive(Default)]
+struct Fake {
+    rows: Vec<ImportRow>,
+    /// So many batches are taken, and who sent them is told that nobody knows.
+    late: u32,
+}
+
+impl Fake {
+    fn take(&mut self, batch: &[u8]) -> AdminReply {
+        let (mut rows, mut at, mut is_whole) = (Vec::new(), 0, false);
+        while let Some(head) = batch[at..].first_chunk::<5>() {
+            let len = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
+            let content = &batch[at + 5..at + 5 + len];
+            at += 5 + len;
+            match head[0] {
+                MESSAGE => rows.push((serde_json::from_slice(content).expect("a head"), vec![])),
+                PIECE => rows
+                    .last_mut()
+                    .expect("a message")
+                    .1
+                    .extend_from_slice(content),
+                END => is_whole = true,
+                _ => {}
+            }
+        }
+        if !is_whole {
+            return self.failed("the batch broke off");
+        }
+        for (head, text) in rows {
+            let row = ImportRow {
+                uid: self.rows.len() as u32 + 1,
+                hash: data_encoding::HEXLOWER.encode(&blake3::hash(&text).as_bytes()[..16]),
+                head,
+            };
+            self.rows.push(row);
+        }
+        if self.late > 0 {
+            self.late -= 1;
+            return self.failed("the server did not answer in time");
+        }
+        AdminReply::Done(serde_json::json!({}))
+    }
+
+    fn failed(&self, message: &str) -> AdminReply {
+        AdminReply::Failed(AdminError {
+            message: message.to_owned(),
+            temporary: false,
+        })
+    }
+
+    fn rows(&self) -> AdminReply {
+        let rows = ImportRows {
+            rows: self.rows.clone(),
+            more: false,
+        };
+        AdminReply::Done(serde_json::to_value(rows).expect("JSON"))
+    }
+}
+
+/// Imports what is in the directories, one run each; answers how each ended, and what is there.
+fn imported(late: u32, runs: &[&Path]) -> (Vec<Result<Report, CliError>>, usize) {
+    let text = "hostname = \"mx.example.org\"\ndomains = [\"example.org\"]\n\
+                [limits]\nmessage_bytes_max = \"64KB\"\n";
+    let config = Config::parse(text, "test").expect("a configuration");
+    let (jobs, work) = flume::bounded(1);
+    let (count, counted) = flume::bounded(1);
+    let thread = std::thread::spawn(move || {
+        let mut fake = Fake {
+            late,
+            ..Fake::default()
+        };
+        while let Ok(job) = work.recv() {
+            let (reply, to) = match job {
+                OfflineJob::Ask(_, to) => (fake.rows(), to),
+                OfflineJob::Take(pieces, to) => {
+                    let batch: Vec<u8> = pieces.iter().flatten().collect();
+                    (fake.take(&batch), to)
+                }
+            };
+            let _ = to.send(reply);
+        }
+        let _ = count.send(fake.rows.len());
+        Ok(())
+    });
+    let link = Link::to(config, jobs, thread);
+    let bar = indicatif::ProgressBar::hidden();
+    let run = |dir: &&Path| {
+        let mut sender = Sender::new(&link, "ana", "INBOX")?;
+        maildir::read(dir, &mut sender, &bar)?;
+        sender.flush()?;
+        sender.compare()
+    };
+    let reports = runs.iter().map(run).collect();
+    link.close().expect("closes");
+    (reports, counted.recv().expect("a count"))
+}
+
+/// Messages that no client could have sent came in by an import.
+#[test]
+fn what_is_above_the_limit_is_left_out_and_told() {
+    let root = tempfile::tempdir().expect("a directory");
+    let letter = |bytes: usize| format!("Subject: x\n\n{}", "b".repeat(bytes - 12));
+    let (fits, small, large) = (letter(64_000), letter(64_001), letter(700_000));
+    let files = [
+        ("cur/1.x:2,", fits.as_str()),
+        ("cur/2.x:2,", &small),
+        ("cur/3.x:2,S", &large),
+        ("cur/4.x:2,", "Subject: y\n\n"),
+    ];
+    make(root.path(), &["new", "tmp"], &files);
+    let (reports, there) = imported(0, &[root.path()]);
+    let report = reports[0].as_ref().expect("a report");
+    assert_eq!((report.messages, report.added, there), (2, 2, 2));
+    assert!(!report.is_equal(), "the command ends with 1");
+    let mut told = report.unreadable.clone();
+    told.sort();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("cur/2.x") && told[0].contains("64001 octets"));
+    assert!(told[1].contains("cur/3.x") && told[1].contains("700000 octets"));
+}
+
+/// A batch whose outcome nobody knew was sent again as it was, and was in twice.
+#[test]
+fn after_a_late_answer_the_next_run_brings_nothing_twice() {
+    let root = tempfile::tempdir().expect("a directory");
+    let texts: Vec<(String, String)> = (0..5)
+        .map(|n| (format!("cur/{n}.x:2,"), format!("Subject: {n}\n\nbody\n")))
+        .collect();
+    let files: Vec<(&str, &str)> = texts
+        .iter()
+        .map(|(n, t)| (n.as_str(), t.as_str()))
+        .collect();
+    make(root.path(), &["new", "tmp"], &files);
+    let (reports, there) = imported(1, &[root.path(), root.path()]);
+    assert!(
+        matches!(reports[0], Err(CliError::Refused(_))),
+        "{:?}",
+        reports[0]
+    );
+    let report = reports[1].as_ref().expect("a report");
+    assert_eq!((report.added, report.present, there), (0, 5, 5));
+    assert!(report.is_equal());
 }

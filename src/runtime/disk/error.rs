@@ -51,7 +51,8 @@ pub enum DiskOp {
 }
 
 impl DiskError {
-    pub(super) fn new(op: DiskOp, path: &Path, cause: &io::Error) -> Self {
+    #[must_use]
+    pub fn new(op: DiskOp, path: &Path, cause: &io::Error) -> Self {
         DiskError {
             op,
             path: path.into(),

@@ -559,12 +559,15 @@ fn put_sealed(partition: &Partition) -> impl Fn(&mut Writer, &MailboxId, &Rc<Mai
 }
 
 fn head_of(id: AccountId, account: &mut AccountState) -> Vec<u8> {
-    account.cache.end = align(account.cache.end);
+    account.cache.seal();
     let mut w = Writer::default();
     w.u64(id.0);
     w.u64(account.bytes);
     w.u64(account.messages);
     w.u64(account.cache.end);
+    w.i64(account.cache.dead);
+    w.u64(account.cache.first);
+    w.u64(account.cache.second.unwrap_or(0));
     w.out
 }
 

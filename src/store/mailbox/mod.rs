@@ -330,11 +330,29 @@ impl Mailbox {
         self.log(&LogOp::Cached(vec![(uid, cache, email_id)]));
     }
 
+    /// Digests have other places.
+    pub fn move_cached(&self, moved: Vec<(Uid, CacheRef, [u8; 16])>) {
+        if let Some(index) = self.index.borrow_mut().as_mut() {
+            for (uid, cache, email_id) in &moved {
+                if let Some(at) = index.position(*uid) {
+                    index.set_cached(at, *cache, *email_id);
+                }
+            }
+        }
+        self.log(&LogOp::Cached(moved));
+    }
+
     fn tell_keywords(&self, new: bool) {
         if new {
             self.keywords_stale.set(true);
             self.feed.tell(Change::KeywordsNew, self.views.get());
         }
+    }
+
+    /// Keeps the index loaded, if it is, as long as the answer lives.
+    pub fn pin(self: &Rc<Self>) -> Pin {
+        self.pins.set(self.pins.get() + 1);
+        Pin(self.clone())
     }
 
     /// Forgets the index if nobody needs it. What it held is in files and pending bytes.
@@ -352,6 +370,15 @@ impl Mailbox {
         assert!(self.pins.get() == 0 && self.flight.get() == 0, "in use");
         self.stale_names.borrow_mut().clear();
         *self.index.borrow_mut() = None;
+    }
+}
+
+/// Who needs a mailbox's index for a while.
+pub(super) struct Pin(Rc<Mailbox>);
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.0.pins.set(self.0.pins.get() - 1);
     }
 }
 

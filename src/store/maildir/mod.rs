@@ -17,7 +17,7 @@ pub(super) use names::{
     OwnName, canonical, file_name, flag_letters, flags_of, folder, is_good, keyword_letters,
     letter_keywords, letters_of, parse, placed_by, row_letters, stem,
 };
-pub(super) use settle::{Settler, Task, find_file, find_folders};
+pub(super) use settle::{Settler, Task, find_file, find_folders, list};
 pub(super) use uidlist::{Entry, NUMBER_MAX, UidList};
 
 /// Where everything lies below the data directory.
@@ -39,8 +39,13 @@ impl Layout {
         }
     }
 
-    pub fn cache(&self, partition: PartitionId, account: AccountId) -> PathBuf {
-        self.account(partition, account).join("palomar.cache")
+    /// The file of digests whose places begin there.
+    pub fn cache(&self, partition: PartitionId, account: AccountId, begin: u64) -> PathBuf {
+        let root = self.account(partition, account);
+        match begin {
+            0 => root.join(CACHE),
+            begin => root.join(format!("{CACHE}.{begin}")),
+        }
     }
 
     pub fn catalogue(&self, partition: PartitionId) -> PathBuf {
@@ -79,6 +84,9 @@ impl Layout {
         path.strip_prefix(&self.root).unwrap_or(path)
     }
 }
+
+/// What names of files with digests begin with.
+pub(super) const CACHE: &str = "palomar.cache";
 
 /// Says whose folder it is, whatever its name.
 pub(super) fn marker(id: MailboxId) -> String {

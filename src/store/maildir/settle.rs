@@ -417,6 +417,7 @@ impl Settler<'_> {
                 self.owned,
                 mailbox,
                 uid,
+                stem,
                 "it was damaged before it was a file",
             );
         }
@@ -531,12 +532,12 @@ impl Settler<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn flush_cache(
+    pub async fn flush_cache(
         &self,
         partition: &Partition,
         account: AccountId,
     ) -> Result<(), StoreError> {
-        let waiting: Vec<(u64, Arc<[u8]>)> = {
+        let waiting: Vec<(u64, u64, Arc<[u8]>)> = {
             let state = partition.state.borrow();
             let Some(of_account) = state.accounts.get(&account) else {
                 return Ok(());
@@ -549,22 +550,23 @@ impl Settler<'_> {
                 partition.caches.borrow_mut().insert(account);
                 return Ok(());
             }
-            of_account.cache.waiting.iter().cloned().collect()
+            let cache = &of_account.cache;
+            let placed =
+                |(at, digest): &(u64, Arc<[u8]>)| (*at, cache.begin_of(*at), digest.clone());
+            cache.waiting.iter().map(placed).collect()
         };
-        let path = self.owned.layout.cache(partition.id, account);
         let mut steps: Vec<Step> = Vec::new();
-        for (at, digest) in &waiting {
-            if let Some(Step::Append {
-                at: from, bytes, ..
-            }) = steps.last_mut()
-                && *from + bytes.len() as u64 == *at
-            {
+        let mut next = (0, 0);
+        for (at, begin, digest) in &waiting {
+            let goes_on = next == (*at, *begin);
+            next = (*at + digest.len() as u64, *begin);
+            if let Some(Step::Append { bytes, .. }) = steps.last_mut().filter(|_| goes_on) {
                 bytes.extend_from_slice(digest);
                 continue;
             }
             steps.push(Step::Append {
-                path: path.clone(),
-                at: *at,
+                path: self.owned.layout.cache(partition.id, account, *begin),
+                at: *at - begin,
                 bytes: digest.to_vec(),
             });
         }
@@ -573,7 +575,7 @@ impl Settler<'_> {
         if let Some(of_account) = state.accounts.get_mut(&account) {
             // Purged and come back meanwhile, it has others at the same places.
             let cache = &mut of_account.cache.waiting;
-            for (at, digest) in &waiting {
+            for (at, _, digest) in &waiting {
                 let is_written =
                     |front: &(u64, Arc<[u8]>)| front.0 == *at && Arc::ptr_eq(&front.1, digest);
                 if cache.front().is_some_and(is_written) {
@@ -585,7 +587,7 @@ impl Settler<'_> {
     }
 }
 
-pub(super) async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {
+pub(in crate::store) async fn list(disk: &Disk, dir: &Path) -> Result<Vec<String>, StoreError> {
     match disk.names(dir).await {
         Ok(names) => Ok(names
             .into_iter()

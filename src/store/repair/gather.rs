@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::base::{AccountId, PartitionId, Uid, UnixMs};
+use crate::base::{AccountId, Uid, UnixMs};
 use crate::runtime::{Disk, DiskErrorKind, Open, yield_if_needed};
 use crate::store::StoreError;
 use crate::store::cache::{self, Known};
@@ -74,7 +74,7 @@ pub(super) async fn gather(
     let by_stem: HashSet<String> = salvage.rows.values().map(row_stem).collect();
     let is_lost = files.iter().any(|f| !by_stem.contains(&f.stem));
     let cache = match is_lost {
-        true => scan_cache(disk, owned, partition.id, mailbox.account).await,
+        true => scan_cache(disk, owned, partition, mailbox.account).await,
         false => Known::new(),
     };
     Ok(Found {
@@ -208,28 +208,42 @@ fn uids_of(list: UidList, mailbox: &Mailbox) -> HashMap<String, Uid> {
 async fn scan_cache(
     disk: &Disk,
     owned: &Owned,
-    partition: PartitionId,
+    partition: &Partition,
     account: AccountId,
 ) -> Known {
+    let mut begins: Vec<u64> = {
+        let state = partition.state.borrow();
+        let of_account = state.accounts.get(&account);
+        of_account.map_or_else(Vec::new, |a| a.cache.begins().collect())
+    };
     let mut known = Known::new();
-    let path = owned.layout.cache(partition, account);
+    // Of two the second is the one that stays.
+    begins.reverse();
+    for begin in begins {
+        let path = owned.layout.cache(partition.id, account, begin);
+        scan_file(disk, &path, begin, &mut known).await;
+    }
+    known
+}
+
+async fn scan_file(disk: &Disk, path: &Path, begin: u64, known: &mut Known) {
     let how = Open {
         read: true,
         ..Open::default()
     };
-    let Ok(file) = disk.open(&path, how).await else {
-        return known;
+    let Ok(file) = disk.open(path, how).await else {
+        return;
     };
     let end = file.len().await.unwrap_or(0);
     let (mut at, mut len) = (0, CACHE_PIECE_BYTES);
     while at < end {
         let Ok(piece) = file.read_at(len, at).await else {
-            break;
+            return;
         };
         let is_end = at + piece.len() as u64 >= end || piece.is_empty();
-        let done = cache::scan(&piece, at, is_end, &mut known);
+        let done = cache::scan(&piece, begin + at, is_end, known);
         if is_end {
-            break;
+            return;
         }
         at += done as u64;
         // An entry that does not fit is read whole, once more.
@@ -240,5 +254,4 @@ async fn scan_cache(
         };
         yield_if_needed().await;
     }
-    known
 }

@@ -12,9 +12,9 @@ use super::{IndexRepair, provisional_id};
 use crate::base::{ModSeq, PSeq, PartitionId, Uid, UnixMs};
 use crate::runtime::unix_now;
 use crate::store::Flags;
+use crate::store::cache::NOT_CACHED;
 use crate::store::mailbox::{
-    CacheRef, Cold, Extra, Index, KEYWORD_LETTERS_MAX, LogOp, Mailbox, NameId, NewRow, Weight,
-    apply_entry,
+    Cold, Extra, Index, KEYWORD_LETTERS_MAX, LogOp, Mailbox, NameId, NewRow, Weight, apply_entry,
 };
 use crate::store::maildir::{OwnName, flags_of, keyword_letters, letters_of};
 use crate::store::owned::Owned;
@@ -304,9 +304,6 @@ impl Maker<'_> {
         }
     }
 }
-
-/// A digest that is to be made anew when it is asked for.
-const NOT_CACHED: CacheRef = CacheRef { at: 0, len: 0 };
 
 fn assemble(
     rows: &BTreeMap<Uid, &NewRow>,

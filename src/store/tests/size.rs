@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::base::Uid;
-use crate::runtime::{trace_id, unix_now, yield_now};
+use crate::runtime::{DiskOp, trace_id, unix_now, yield_now};
 use crate::store::{Access, FlagChange, FlagMode, Flags};
 use crate::store::{catalogue, checkpoint};
 
@@ -43,6 +43,46 @@ fn indexes_that_nobody_has_open_go_when_memory_is_short() {
         let inbox = ana.find("INBOX").expect("INBOX");
         let view = ana.select(inbox, Access::ReadOnly).await.expect("selects");
         assert!(view.row(Uid(1)).is_some());
+    });
+}
+
+/// Nothing of a mailbox is read for a start, for STATUS or for a delivery: each costs the same at
+/// ten messages and at a million.
+#[test]
+fn a_closed_mailbox_is_not_read() {
+    let sim = SimDisk::new(32);
+    life(&sim, |store| async move {
+        for n in 0..20 {
+            deliver(&store, target(n % 4, "INBOX"), n).await;
+        }
+        store.drain(soon()).await.expect("drains");
+    });
+    for what in ["palomar.index.", "palomar.log.", "palomar.cache"] {
+        sim.trouble(DiskOp::Read, what, 1_000, 5);
+        sim.trouble(DiskOp::Open, what, 1_000, 5);
+    }
+    life(&sim, |store| async move {
+        for n in 0..4 {
+            let status = |messages| {
+                let store = store.clone();
+                async move {
+                    let ana = store.remote().account(account(n)).await.expect("opens");
+                    let inbox = ana.find("INBOX").expect("INBOX");
+                    let status = ana.status(inbox).expect("is known");
+                    assert_eq!(status.messages, messages);
+                    assert!(status.size > 0 && status.uidnext == Uid(messages + 1));
+                    (ana, inbox)
+                }
+            };
+            status(5).await;
+            deliver(&store, target(n, "INBOX"), 20 + n).await;
+            let (ana, inbox) = status(6).await;
+            assert_eq!(store.stats().indexes_damaged, n);
+            // Who reads it meets the trouble, and has it made anew.
+            let view = ana.select(inbox, Access::ReadOnly).await.expect("selects");
+            assert_eq!(view.uids().len(), 6);
+            assert_eq!(store.stats().indexes_damaged, n + 1);
+        }
     });
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::View;
 use crate::base::Uid;
 use crate::observe::{event, log_event};
-use crate::runtime::{Open, yield_if_needed};
-use crate::store::mailbox::{CacheRef, disk_error};
+use crate::runtime::yield_if_needed;
+use crate::store::cache::Wanted;
 use crate::store::message::walk_limits;
 use crate::store::owned::count;
 use crate::store::{StoreError, cache, repair};
@@ -14,15 +14,6 @@ use crate::wire::mime::Walker;
 
 /// Read at once of a message.
 const PIECE_BYTES: u64 = 64 << 10;
-
-/// Where a digest is, and of how many octets of body.
-#[derive(Clone, Copy)]
-struct Wanted {
-    /// Its place in the caller's list.
-    n: usize,
-    cache: CacheRef,
-    bytes: u64,
-}
 
 type Outcome = Result<Arc<[u8]>, StoreError>;
 
@@ -46,7 +37,17 @@ impl View {
                 }),
             });
         }
-        if let Err(why) = self.read_cached(&mut cold, &mut out).await {
+        let (shard, account) = (&self.shard, self.account.account);
+        let found = |n: usize, digest: &[u8]| out[n] = Some(Ok(Arc::from(digest)));
+        let read = cache::read(
+            &shard.disk,
+            &shard.layout,
+            &self.partition,
+            account,
+            &mut cold,
+            found,
+        );
+        if let Err(why) = read.await {
             cold.iter().for_each(|w| out[w.n] = Some(Err(why.clone())));
         }
         let mut all = Vec::with_capacity(out.len());
@@ -81,53 +82,6 @@ impl View {
         Some(Ok(Arc::from(digest)))
     }
 
-    /// Reads from the cache file. What is not whole there stays open.
-    async fn read_cached(
-        &self,
-        cold: &mut [Wanted],
-        out: &mut [Option<Outcome>],
-    ) -> Result<(), StoreError> {
-        if cold.iter().all(|wanted| wanted.cache.len == 0) {
-            return Ok(());
-        }
-        let (partition, account) = (self.partition.id, self.account.account);
-        let path = self.shard.layout.cache(partition, account);
-        let how = Open {
-            read: true,
-            ..Open::default()
-        };
-        let file = match self.shard.disk.open(&path, how).await {
-            Ok(file) => file,
-            Err(error) => {
-                return match disk_error(&error) {
-                    StoreError::Damaged { .. } => Ok(()),
-                    why => Err(why),
-                };
-            }
-        };
-        cold.sort_by_key(|wanted| wanted.cache.at);
-        for run in cold.chunk_by(near) {
-            let (from, last) = (run[0].cache.at, run[run.len() - 1].cache);
-            let len = (last.at + u64::from(last.len)).saturating_sub(from);
-            if run
-                .iter()
-                .any(|w| w.cache.len as usize > cache::ENTRY_BYTES_MAX)
-            {
-                continue;
-            }
-            let Ok(bytes) = file.read_at(len as usize, from).await else {
-                continue;
-            };
-            for wanted in run {
-                let start = (wanted.cache.at - from) as usize;
-                let entry = bytes.get(start..start + wanted.cache.len as usize);
-                let digest = entry.and_then(|entry| cache::digest(entry, wanted.bytes));
-                out[wanted.n] = digest.map(|digest| Ok(Arc::from(digest)));
-            }
-        }
-        Ok(())
-    }
-
     /// Walks the message again, and puts the digest into the cache.
     async fn make_anew(&self, uid: Uid) -> Outcome {
         let Some(row) = self.row(uid) else {
@@ -139,9 +93,6 @@ impl View {
         let mut at = u64::from(row.prefix_bytes);
         while at < reader.len() {
             let piece = reader.read(at..at + PIECE_BYTES).await?;
-            if piece.is_empty() {
-                return Err(self.damaged());
-            }
             at += piece.len() as u64;
             walker.feed(&piece);
             hasher.update(&piece);
@@ -165,7 +116,8 @@ impl View {
         // Expunged meanwhile.
         let Some((cold, stem)) = known else { return };
         if cold.email_id != email_id && cold.email_id != repair::provisional_id(&stem) {
-            return repair::note_damaged(owned, &self.mailbox, uid, "its content is another");
+            let why = "its content is not what was taken in";
+            return repair::note_damaged(owned, &self.mailbox, uid, &stem, why);
         }
         if cold.cache.len > 0 {
             count(&owned.counters.digests_damaged);
@@ -183,6 +135,7 @@ impl View {
             let Some(of_account) = state.accounts.get_mut(&account) else {
                 return;
             };
+            of_account.cache.bury(cold.cache.len);
             of_account.cache.push(cold.name, &email_id, digest)
         };
         self.partition.caches.borrow_mut().insert(account);
@@ -190,19 +143,4 @@ impl View {
         self.partition.queue(&self.mailbox);
         self.partition.dirty.set(true);
     }
-
-    pub(in crate::store) fn damaged(&self) -> StoreError {
-        StoreError::Damaged {
-            partition: self.partition.id,
-            since: crate::runtime::unix_now(),
-        }
-    }
-}
-
-/// Read together: what lies between costs less than another trip.
-fn near(one: &Wanted, two: &Wanted) -> bool {
-    two.cache
-        .at
-        .saturating_sub(one.cache.at + u64::from(one.cache.len))
-        < 4096
 }

@@ -130,7 +130,10 @@ impl Solo {
             20 => self.set_values(life, &ana).await?,
             21 if self.mortal && self.random.below(3) == 0 => return self.purge(life).await,
             21 | 22 => life.home(self.number).checkpoint().await?,
-            _ => life.home(self.number).settle_all().await?,
+            _ => {
+                life.home(self.number).settle_all().await?;
+                life.home(self.number).compact_caches(256).await?;
+            }
         }
         check_quota(&ana);
         if self.random.below(3) == 0 {
