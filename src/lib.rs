@@ -12,6 +12,7 @@ pub mod net;
 pub mod dns;
 pub mod store;
 pub mod directory;
+pub mod queue;
 pub mod delivery;
 pub mod session;
 pub mod web;

@@ -119,11 +119,7 @@ impl Stream {
     }
 
     /// As [`connect`](Stream::connect), from an address of ours.
-    pub async fn connect_from(
-        source: IpAddr,
-        to: SocketAddr,
-        until: Deadline,
-    ) -> io::Result<Self> {
+    pub async fn connect_from(source: IpAddr, to: SocketAddr, until: Deadline) -> io::Result<Self> {
         let family = match to {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
@@ -147,7 +143,9 @@ impl Stream {
     /// Our end's address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let local = rustix::net::getsockname(self)?;
-        local.try_into().map_err(|_| io::ErrorKind::Unsupported.into())
+        local
+            .try_into()
+            .map_err(|_| io::ErrorKind::Unsupported.into())
     }
 
     /// Connects to a Unix socket; `TimedOut` where its queue stays full until the deadline.

@@ -14,9 +14,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
-use rustls::crypto::{
-    CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
@@ -115,7 +113,10 @@ impl OutgoingTls {
     fn verify(&self, chain: &[Vec<u8>], host: &str) -> Result<(), Distrust> {
         let name = host_name(host).ok_or(Distrust::NoName)?;
         let authorities = self.authorities.as_ref().ok_or(Distrust::NoAuthorities)?;
-        let chain: Vec<_> = chain.iter().map(|one| CertificateDer::from(&one[..])).collect();
+        let chain: Vec<_> = chain
+            .iter()
+            .map(|one| CertificateDer::from(&one[..]))
+            .collect();
         let none = || Distrust::Certificate(CertificateFault(Error::NoCertificatesPresented));
         let (own, others) = chain.split_first().ok_or_else(none)?;
         authorities
@@ -185,9 +186,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

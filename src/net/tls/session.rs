@@ -40,10 +40,8 @@ enum Side {
 trait Records {
     type Data;
 
-    fn process<'c, 'i>(
-        &'c mut self,
-        records: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8])
+    -> UnbufferedStatus<'c, 'i, Self::Data>;
 
     fn state(&self) -> &CommonState;
 }
