@@ -92,12 +92,16 @@ impl OutgoingTls {
         address: Option<IpAddr>,
     ) -> Result<Box<Session>, TlsFault> {
         let name = host_name(host);
-        let asked = name.is_some().then_some(host);
-        // An address is not sent (RFC 6066 3); something must stand there.
+        let asked = match &name {
+            Some(ServerName::DnsName(name)) => Some(name.as_ref().to_owned()),
+            // An address is not sent (RFC 6066 3).
+            _ => None,
+        };
+        // Without a name something must stand there all the same.
         let nobody = || ServerName::from(address.unwrap_or(IpAddr::from([0, 0, 0, 0])));
         let name = name.unwrap_or_else(nobody);
         let rustls = UnbufferedClientConnection::new(self.config.clone(), name)?;
-        Ok(Session::client(rustls, asked))
+        Ok(Session::client(rustls, asked.as_deref()))
     }
 
     /// What the certificates of a session that was made for `host` are worth.

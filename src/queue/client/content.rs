@@ -9,7 +9,7 @@ use crate::runtime::{Disk, DiskError, DiskFile, Open};
 use crate::store::{Body, Message};
 
 /// What is in memory of a content at once.
-pub const PIECE_BYTES: usize = 64 << 10;
+pub const PIECE_BYTES: usize = 32 << 10;
 
 /// A content that is read once, from its beginning.
 pub trait Content {

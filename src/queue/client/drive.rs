@@ -19,8 +19,9 @@ use crate::wire::smtp::{Offer, PEER_LINE_BYTES_MAX, PeerReply};
 
 /// What may pile up unread: more than any line.
 const UNREAD_BYTES_MAX: usize = 4 * PEER_LINE_BYTES_MAX;
-/// What is written at once; each block has a deadline of its own.
-const BLOCK_BYTES: usize = 32 << 10;
+/// What is written at once; each block has a deadline of its own. A piece of content, its dots
+/// doubled, is one block but in the strangest cases.
+const BLOCK_BYTES: usize = 2 * PIECE_BYTES;
 /// A hop that broke the connection may have said why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// QUIT and the end of the connection.
@@ -121,7 +122,7 @@ impl Client {
         match walked {
             Ok(()) => Ok(client),
             Err(trouble) => {
-                let facts = client.abandon().await;
+                let facts = client.abandon(&trouble).await;
                 Err(Box::new(Unopened { trouble, facts }))
             }
         }
@@ -177,12 +178,14 @@ impl Client {
         }
     }
 
-    /// As [`Client::quit`] for a connection that is of no use.
-    async fn abandon(self) -> Facts {
-        let Client { conn, facts, .. } = self;
-        conn.close(Deadline::after(runtime::now(), CLOSE_SPAN))
-            .await;
-        facts
+    /// Leaves a hop that does not want us, without waiting for anything.
+    async fn abandon(mut self, trouble: &Trouble) -> Facts {
+        let until = Deadline::after(runtime::now(), LAST_WORDS);
+        if matches!(trouble, Trouble::Refused { .. }) {
+            // RFC 5321 3.1 asks for it; whether it is heard is no matter.
+            let _ = self.conn.write(b"QUIT\r\n", until).await;
+        }
+        self.facts
     }
 
     async fn walk_open(&mut self, whole: Deadline, tls: &OutgoingTls) -> Result<(), Trouble> {

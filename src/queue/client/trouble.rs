@@ -102,7 +102,14 @@ impl fmt::Display for NoTls {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Net { phase, error } => write!(f, "the connection failed in {phase}: {error}"),
+            Trouble::Net { phase, error } => {
+                write!(f, "the connection failed in {phase}: ")?;
+                match error {
+                    // The phase says it better than what the socket was doing.
+                    NetError::Io(_, error) => error.fmt(f),
+                    error => error.fmt(f),
+                }
+            }
             Trouble::Late { phase } => write!(f, "no answer in time in {phase}"),
             Trouble::Overdue { phase } => write!(f, "the host was too slow, last in {phase}"),
             Trouble::Closed { phase } => write!(f, "the host closed the connection in {phase}"),

@@ -174,7 +174,8 @@ impl fmt::Display for PeerReply {
     /// On one line: the code, then the texts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;
-        self.lines().try_for_each(|line| write!(f, " {line}"))
+        let mut lines = self.lines().filter(|line| !line.is_empty());
+        lines.try_for_each(|line| write!(f, " {line}"))
     }
 }
 

@@ -93,7 +93,7 @@ impl Play {
         let (text, is_over) = match event {
             Event::Done(report) => {
                 let text = format!("report {}", told(&report));
-                (text, report.trouble.is_some())
+                (text, !self.machine.may_begin())
             }
             Event::Broken(trouble) => (format!("broken {trouble}"), true),
             other => panic!("{other:?}"),
@@ -165,7 +165,8 @@ impl Play {
     #[track_caller]
     pub fn play(&mut self, transcript: &str) {
         self.go();
-        let mut lines = transcript.trim().lines().map(str::trim).peekable();
+        let lines = transcript.lines().map(str::trim);
+        let mut lines = lines.filter(|line| !line.is_empty()).peekable();
         while let Some(line) = lines.next() {
             if let Some(text) = line.strip_prefix("S:") {
                 self.input.extend_from_slice(text.trim_start().as_bytes());

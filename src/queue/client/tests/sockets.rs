@@ -1,7 +1,7 @@
 //! The driver on real sockets, against a peer that does as a script says.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -154,7 +154,7 @@ fn check(terms: Terms, serve: impl FnMut(TcpStream) + Send + 'static, content: &
 #[test]
 fn a_letter_goes_through() {
     let (sender, letters) = channel();
-    let serve = move |mut stream| {
+    let serve = move |mut stream: TcpStream| {
         for letter in serve(&mut stream, "220 mx", GOOD) {
             sender.send(letter).expect("somebody listens");
         }
@@ -169,7 +169,7 @@ fn a_peer_that_leaves() {
         // One command at a time: what it closes upon unread would make a reset of the close.
         let mut answers = but(verb, "drop");
         answers.insert(1, ("EHLO", "250 mx"));
-        let serve = move |mut stream| _ = serve(&mut stream, "220 mx", &answers);
+        let serve = move |mut stream: TcpStream| _ = serve(&mut stream, "220 mx", &answers);
         check(terms(), serve, b"Hi\r\n", want);
     };
     drops("EHLO", "the host closed the connection in EHLO");
@@ -179,7 +179,7 @@ fn a_peer_that_leaves() {
     drops(".", &closed("unsure", "end of data"));
     check(
         terms(),
-        |stream| drop(stream),
+        drop,
         b"",
         "the host closed the connection in its greeting",
     );
@@ -207,7 +207,7 @@ fn the_source_address_is_chosen() {
         sender.send(address).expect("somebody listens");
         serve(&mut stream, "220 mx", GOOD);
     });
-    let source = Ipv4Addr::new(127, 0, 0, 7).into();
+    let source = IpAddr::from([127, 0, 0, 7]);
     let address = peer.address;
     let open = async move {
         let tls = OutgoingTls::load(None).expect("no file is named");
