@@ -13,8 +13,8 @@
 //! what a peer can make us hold is bounded: unread plaintext by the caller, ciphertext, output and
 //! lingering by constants in `stream`.
 //!
-//! - [`connect`] makes a connection to another host; [`Conn::start_tls_client`] secures it and tells
-//!   whom it found there. Whether that will do is for `queue` to judge.
+//! - [`connect`] makes a connection to another host; [`Conn::start_tls_client`] secures it and
+//!   tells whom it found there. Whether that will do is for `queue` to judge.
 //!
 //! Deliberately absent: line splitting (wire), what to say to whom (session).
 

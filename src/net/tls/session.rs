@@ -31,6 +31,10 @@ pub struct Session {
 }
 
 /// Which side we are. Most are servers, so the client's, which is larger, has a place of its own.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a session is boxed, and nearly all are the large one"
+)]
 enum Side {
     Server(UnbufferedServerConnection),
     Client(Box<UnbufferedClientConnection>),

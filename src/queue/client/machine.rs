@@ -199,7 +199,7 @@ impl Machine {
             return taken.err().map(|trouble| self.end(trouble));
         }
         if !rest.is_empty() {
-            // The answer to what was not asked yet (RFC 3207 6; CVE-2011-0411, the other way round).
+            // The answer to what was not asked yet (RFC 3207 6, CVE-2011-0411 reversed).
             return Some(self.end(Trouble::Unexpected { phase, reply }));
         }
         let taken = match self.state {

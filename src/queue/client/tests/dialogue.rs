@@ -2,8 +2,8 @@
 //!
 //! Lines with `S:` are the hop's, those with `C:` what the machine must have sent by then, to the
 //! letter. `*` lines are events: `* tls` a handshake with a verified host, `* tls stranger` with
-//! another, `* closed` the end of the connection, `* report` what became of a letter, `* broken` why
-//! there is no connection, `* ready` and `* done` whether another letter may follow.
+//! another, `* closed` the end of the connection, `* report` what became of a letter, `* broken`
+//! why there is no connection, `* ready` and `* done` whether another letter may follow.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

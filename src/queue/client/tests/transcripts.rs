@@ -371,15 +371,13 @@ fn a_group_has_a_window() {
     let line = |n: usize| format!("C: RCPT TO:{}\n", names[n]);
     (0..ahead).for_each(|n| transcript.push_str(&line(n)));
     transcript.push_str("S: 250 ok\n");
-    let mut next = ahead;
     // Each answer makes room for a line.
-    for _ in 0..250 {
+    for next in ahead..ahead + 250 {
         if next < 250 {
             transcript.push_str(&line(next));
         } else if next == 250 {
             transcript.push_str("C: DATA\n");
         }
-        next += 1;
         transcript.push_str("S: 250 ok\n");
     }
     transcript.push_str("S: 354 go\nC: Hi\nC: .\nS: 250 ok\n");
