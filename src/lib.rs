@@ -13,6 +13,7 @@ pub mod dns;
 pub mod store;
 pub mod queue;
 pub mod directory;
+pub mod queue;
 pub mod delivery;
 pub mod session;
 pub mod web;

@@ -30,6 +30,12 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "queue",
+        &[
+            "base", "observe", "config", "wire", "runtime", "net", "dns", "store",
+        ],
+    ),
+    (
         "delivery",
         &[
             "base",

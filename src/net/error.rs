@@ -10,6 +10,7 @@ use crate::runtime::Elapsed;
 /// What a connection was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doing {
+    Connect,
     Read,
     Write,
     Handshake,
@@ -68,6 +69,7 @@ impl NetError {
 impl fmt::Display for Doing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Doing::Connect => "connecting",
             Doing::Read => "reading",
             Doing::Write => "writing",
             Doing::Handshake => "the TLS handshake",

@@ -13,10 +13,13 @@
 //! what a peer can make us hold is bounded: unread plaintext by the caller, ciphertext, output and
 //! lingering by constants in `stream`.
 //!
-//! Deliberately absent: line splitting (wire), what to say to whom (session), TLS as a client
-//! (queue's affair, once there is one).
+//! - [`connect`] makes a connection to another host; [`Conn::start_tls_client`] secures it and
+//!   tells whom it found there. Whether that will do is for `queue` to judge.
+//!
+//! Deliberately absent: line splitting (wire), what to say to whom (session).
 
 mod accept;
+mod connect;
 mod counts;
 mod error;
 mod handover;
@@ -31,6 +34,7 @@ mod tests;
 mod tls;
 
 pub use accept::{ListenerCounters, Refusal, accept_loop};
+pub use connect::connect;
 pub use counts::AddressCounts;
 pub use error::{Doing, NetError};
 pub use handover::Parcel;
@@ -41,6 +45,6 @@ pub use privileges::{PrivilegeError, become_owner, drop_privileges, hand_over};
 pub use proxy::ProxyError;
 pub use stream::{Conn, Filled};
 pub use tls::{
-    CertFacts, CertPair, CertStore, ClientStream, DefaultCert, HandshakeFailures, Offered, Tls,
-    TlsConfig, TlsError, TlsFacts, TlsFault, self_signed,
+    CertFacts, CertPair, CertStore, ClientStream, DefaultCert, Distrust, HandshakeFailures,
+    Offered, OutgoingTls, Tls, TlsConfig, TlsError, TlsFacts, TlsFault, TlsPeer, self_signed,
 };

@@ -15,7 +15,7 @@ use super::accept::ListenerPass;
 use super::counts::AddressPass;
 use super::error::{Doing, NetError};
 use super::peer::Peer;
-use super::tls::{Driven, Session, TlsConfig, TlsFacts, TlsFault};
+use super::tls::{Driven, OutgoingTls, Session, TlsConfig, TlsFacts, TlsFault, TlsPeer};
 use crate::base::Deadline;
 use crate::runtime::{self, Stream};
 
@@ -233,10 +233,39 @@ impl Conn {
         self.handshake(config, until).await
     }
 
+    /// The client's handshake with a server that is called `host`: at once, or after its answer to
+    /// STARTTLS. All plaintext that was not consumed is dropped (RFC 3207 4.2). Whoever is there is
+    /// taken; whether it is `host` is told.
+    pub async fn start_tls_client(
+        &mut self,
+        tls: &OutgoingTls,
+        host: &str,
+        until: Deadline,
+    ) -> Result<TlsPeer, NetError> {
+        let session = tls.session(host, self.peer().address());
+        let session = session.map_err(|fault| NetError::Tls(Doing::Handshake, Box::new(fault)))?;
+        let state = &mut self.0.state;
+        state.unread = Vec::new();
+        state.consumed = 0;
+        // Nothing was read, and yet there is something to do: our side speaks first.
+        state.rest_is_new = true;
+        self.shake_hands(session, until).await?;
+        let session = self.0.state.tls.as_ref();
+        Ok(tls.judge(session.expect("a TLS connection"), host))
+    }
+
     async fn handshake(&mut self, config: &TlsConfig, until: Deadline) -> Result<(), NetError> {
-        assert!(self.0.state.tls.is_none(), "TLS within TLS");
         let session = Session::new(config)
             .map_err(|fault| NetError::Tls(Doing::Handshake, Box::new(fault)))?;
+        self.shake_hands(session, until).await
+    }
+
+    async fn shake_hands(
+        &mut self,
+        session: Box<Session>,
+        until: Deadline,
+    ) -> Result<(), NetError> {
+        assert!(self.0.state.tls.is_none(), "TLS within TLS");
         self.0.state.tls = Some(session);
         runtime::deadline(until, poll_fn(|cx| self.0.poll_handshake(cx)))
             .await

@@ -1,8 +1,22 @@
-//! The queue: mail that leaves (docs/QUEUE.md).
+//! Queue: mail that leaves. `docs/QUEUE.md` is its design; what is here of it so far is pure, or
+//! talks to one hop.
 //!
-//! [`desk`] says which message is tried next, [`notice`] what its sender is told. Runs on every shard; a destination has one shard.
+//! - [`desk`] says which message is tried next, and [`notice`] what its sender is told.
+//! - [`Client`] is one connection to one hop: it is opened (greeting, EHLO, TLS, log-in) and then
+//!   offered one [`Letter`] after the other, for each of which it tells what became of every
+//!   recipient. It runs on the shard of the destination and holds nothing durable: what it did not
+//!   report did not happen, but for the one answer that cannot be known ([`Fate::Unsure`]).
+//! - The content comes from a [`Content`], piece by piece, and is checked against what was taken in
+//!   before the hop is told that it is whole.
 //!
-//! Deliberately absent: entries and their records (store).
+//! Deliberately absent, since they come later: entries and schedule, routes and MX, policies for
+//! TLS of a destination.
 
+mod client;
 pub mod desk;
 pub mod notice;
+
+pub use client::{
+    Cause, Client, Content, ContentFault, Facts, Fate, Letter, MessageContent, Need, NoTls, Phase,
+    Protocol, Report, Security, Terms, Times, TlsState, Trouble, Unopened,
+};

@@ -7,7 +7,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::pin::Pin;
@@ -116,6 +116,36 @@ impl Stream {
         let socket = connect.map_err(timed_out)?.map_err(io_error)?;
         no_delay(socket_fd(&socket));
         Ok(Stream { socket })
+    }
+
+    /// As [`connect`](Stream::connect), from an address of ours.
+    pub async fn connect_from(source: IpAddr, to: SocketAddr, until: Deadline) -> io::Result<Self> {
+        let family = match to {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = socket_with(family, SocketType::STREAM, flags, None)?;
+        rustix::net::bind(&fd, &SocketAddr::new(source, 0))?;
+        match rustix::net::connect(&fd, &to) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        no_delay(&fd);
+        let mut stream = Self::from_fd(fd);
+        // Nothing is sent by this, but not before there is a connection (tcp(7)); where there will
+        // be none, it says why.
+        let connected = poll_fn(|cx| stream.poll_write(cx, &[]));
+        deadline(until, connected).await.map_err(timed_out)??;
+        Ok(stream)
+    }
+
+    /// Our end's address.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let local = rustix::net::getsockname(self)?;
+        local
+            .try_into()
+            .map_err(|_| io::ErrorKind::Unsupported.into())
     }
 
     /// Connects to a Unix socket; `TimedOut` where its queue stays full until the deadline.

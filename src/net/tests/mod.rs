@@ -2,6 +2,7 @@
 
 mod accept;
 mod handover;
+mod outgoing;
 mod tls;
 
 use std::future::Future;

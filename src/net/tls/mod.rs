@@ -1,9 +1,10 @@
-//! TLS: the server's credentials, and how one session is driven.
+//! TLS: the server's credentials, what we believe of others, and how one session is driven.
 //!
 //! [`Tls`] is made once and shared by all shards. What changes while the server lives, certificates
 //! and ticket keys, are immutable snapshots behind one atomic pointer each, so a reload touches no
 //! live connection and no shard ever waits. Reading files blocks: that is done before the shards
-//! start, or on the pool.
+//! start, or on the pool. [`OutgoingTls`] is the client's side of a shard; [`ClientStream`] that of
+//! commands.
 //!
 //! Deliberately absent: client certificates, early data (RFC 8446 2.3: it can be replayed), and
 //! everything that rustls leaves out (CBC, DHE, RSA key exchange, TLS 1.0 and 1.1).
@@ -13,6 +14,7 @@ mod client;
 mod error;
 mod failures;
 mod hello;
+mod outgoing;
 mod selfsigned;
 mod session;
 mod tickets;
@@ -34,6 +36,7 @@ pub use client::ClientStream;
 pub use error::{TlsError, TlsFault};
 pub use failures::HandshakeFailures;
 pub use hello::Offered;
+pub use outgoing::{Distrust, OutgoingTls, TlsPeer};
 pub use selfsigned::self_signed;
 pub use session::TlsFacts;
 pub(super) use session::{Driven, Session};

@@ -1,14 +1,16 @@
-//! SASL, the server's side: PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login), for SMTP,
-//! IMAP, POP3 and ManageSieve alike.
+//! SASL: PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login), for SMTP, IMAP, POP3 and
+//! ManageSieve alike; the server's side here, the client's in `client`.
 //!
 //! An exchange is a value that each answer consumes. Everything here is in base64 as it stands on
 //! the line; `+ `, `334 ` and the like are the protocol's. Whether the password is right is for
 //! `directory` to say.
 
+mod client;
 mod secret;
 #[cfg(test)]
 mod tests;
 
+pub use client::{Login, Response};
 pub use secret::Secret;
 
 /// A mechanism that is offered.

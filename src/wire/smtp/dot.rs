@@ -8,7 +8,7 @@
 //! In [`LineMode::Normalise`], for printers and scanners that an operator trusts, bare LF and bare
 //! CR become CRLF and NUL goes; the end is found by the same strict rule.
 
-use memchr::{memchr, memchr3};
+use memchr::memchr3;
 
 use super::reply::Reply;
 
@@ -211,42 +211,5 @@ impl DotReader {
 
     fn refuse(&mut self, fault: DataFault) {
         self.summary.fault.get_or_insert(fault);
-    }
-}
-
-/// Writes a message as DATA wants it. Its line ends must be CRLF.
-#[derive(Clone, Debug)]
-pub struct DotStuffer {
-    line_start: bool,
-}
-
-impl Default for DotStuffer {
-    fn default() -> Self {
-        DotStuffer { line_start: true }
-    }
-}
-
-impl DotStuffer {
-    /// Appends `chunk`, with a dot before each dot that begins a line.
-    pub fn feed(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
-        let mut rest = chunk;
-        while let Some(&first) = rest.first() {
-            if self.line_start && first == b'.' {
-                out.push(b'.');
-            }
-            let used = memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-            out.extend_from_slice(&rest[..used]);
-            self.line_start = rest[used - 1] == b'\n';
-            rest = &rest[used..];
-        }
-    }
-
-    /// Appends the end of data; a last line without line end gets one.
-    pub fn finish(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(if self.line_start {
-            b".\r\n"
-        } else {
-            b"\r\n.\r\n"
-        });
     }
 }

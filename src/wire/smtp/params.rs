@@ -40,7 +40,7 @@ pub struct Notify {
 pub struct OriginalRecipient {
     /// `rfc822` or `utf-8`, in lower case.
     pub kind: String,
-    /// Decoded from xtext.
+    /// Decoded from xtext, and a `utf-8` one from its `\x{...}` (RFC 6533 3).
     pub address: String,
 }
 
@@ -197,13 +197,42 @@ impl OriginalRecipient {
         if value.len() > ORIGINAL_BYTES_MAX || kind.is_empty() {
             return None;
         }
-        // RFC 6533 3: a utf-8 address may come in UTF-8 itself or with \x{...}, which is kept.
         let kind = kind.to_ascii_lowercase();
-        Some(OriginalRecipient {
-            kind,
-            address: xtext_decode(address)?,
-        })
+        let mut address = xtext_decode(address)?;
+        if kind == "utf-8" {
+            address = utf8_address_decode(&address);
+        }
+        Some(OriginalRecipient { kind, address })
     }
+}
+
+/// RFC 6533 3: a utf-8 address comes in UTF-8 itself or with `\x{...}` in it. What is no such
+/// character stays as it is.
+fn utf8_address_decode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\\x{") {
+        let (before, embedded) = rest.split_at(at);
+        out.push_str(before);
+        let known = embedded[3..].split_once('}').and_then(|(digits, after)| {
+            let fits = (2..=6).contains(&digits.len()) && !digits.contains('+');
+            let code = fits.then(|| u32::from_str_radix(digits, 16).ok())??;
+            let c = char::from_u32(code).filter(|c| !c.is_control())?;
+            Some((c, after))
+        });
+        match known {
+            Some((c, after)) => {
+                out.push(c);
+                rest = after;
+            }
+            None => {
+                out.push_str(&embedded[..3]);
+                rest = &embedded[3..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 /// The path after `FROM:` or `TO:`; blanks after the colon are wrong and common.

@@ -1,5 +1,8 @@
 //! Commands against tables; DATA in any cuts; smuggling attempts.
 
+mod client;
+mod corpus;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -288,7 +291,7 @@ proptest! {
     fn stuffing_is_undone(lines in prop::collection::vec("[.a ]{0,5}", 0..20), size in 1usize..9) {
         let message: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
         let mut stuffed = Vec::new();
-        let mut stuffer = DotStuffer::default();
+        let mut stuffer = ContentWriter::dotted();
         for chunk in message.as_bytes().chunks(size) {
             stuffer.feed(chunk, &mut stuffed);
         }
