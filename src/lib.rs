@@ -11,7 +11,6 @@ pub mod runtime;
 pub mod net;
 pub mod dns;
 pub mod store;
-pub mod queue;
 pub mod directory;
 pub mod queue;
 pub mod delivery;
