@@ -39,6 +39,7 @@ mod owned;
 mod packed;
 mod partition;
 mod progress;
+mod queue;
 mod quota;
 mod remote;
 mod repair;
@@ -69,6 +70,10 @@ pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use packed::Packing;
 pub use progress::{Progress, Stage, Watcher};
+pub use queue::{
+    EntryKey, LastTry, MailClass, NewNotice, Outbound, OutboundRecipient, QueueEntry,
+    RecipientState, Steering, Tried, TriedRecipient, cut_reply,
+};
 pub use quota::{FolderSize, Quota, QuotaBook, QuotaDue, QuotaUsage, Resource, Warned};
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
 pub use repair::{IndexRepair, IndexState, MailboxRepair, RepairOrder};

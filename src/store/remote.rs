@@ -15,12 +15,12 @@ use super::import;
 use super::journal::Class;
 use super::shard::Shard;
 use super::{
-    Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, RestoreReport,
-    RestoreRequest, StoreError, history, quota,
+    Account, AccountRef, Flags, Incoming, Message, Op, QuotaUsage, RestoreReport, RestoreRequest,
+    StoreError, history, quota,
 };
 use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, Uid, UnixMs};
 use crate::observe::{event, log_event};
-use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
+use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in};
 
 /// Octets from which on a body for owners in several partitions becomes a file that their records
 /// share, where otherwise each of them has it in the journal once more. Below, the blocks that
@@ -282,7 +282,6 @@ impl Remote {
         trace: TraceId,
         until: Deadline,
     ) -> Result<Delivered, StoreError> {
-        let home = self.shard.partition(PartitionId::queue(self.shard.id.0))?;
         let message = match message.size >= SHARED_BODY_BYTES_MIN {
             true => match deadline(until, self.shard.spools.spill(&message)).await {
                 Ok(spilled) => spilled?,
@@ -290,19 +289,8 @@ impl Remote {
             },
             false => message,
         };
-        let op = Op::Accepted {
-            body: BodyRef::New(0),
-            targets,
-            saved: unix_now(),
-            trace: Some(trace),
-        };
-        let bodies = vec![message.clone()];
-        let ticket = self.shard.submit(&home, vec![op], bodies, Class::NewMail)?;
-        self.shard.spools.given(&message);
-        match deadline(until, self.shard.commit(ticket)).await {
-            Ok(durable) => durable.map(|()| Delivered::Queued),
-            Err(_) => Err(StoreError::Late),
-        }
+        let sent = self.send(message, targets, None, trace, until).await;
+        sent.map(|_| Delivered::Queued)
     }
 
     /// Sets or removes generic values as one record; `account: None` in the system partition is

@@ -150,6 +150,7 @@ impl Store {
             drop(state);
             owned.quota.look_through(&loaded);
             owned.orphans.take_over(&loaded, &from.orphans);
+            owned.note_queued(&loaded);
             owned.partitions.borrow_mut().insert(*partition, loaded);
         }
         let ours = |r: &&CatalogueRepair| r.partition.owner(cfg.shards) == id;

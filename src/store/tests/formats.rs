@@ -28,10 +28,13 @@ use crate::store::mailbox::{
 use crate::store::maildir::Layout;
 use crate::store::partition::Partition;
 use crate::store::{
-    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Quota,
-    Record, SpecialUse, Target,
+    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, LastTry, MailClass, Message, Op,
+    Outbound, OutboundRecipient, OutboxKey, Quota, RecipientState, Record, SpecialUse, Steering,
+    Target, Tried, TriedRecipient,
 };
+use crate::wire::address::{Mailbox as Address, Path as Forward};
 use crate::wire::mime::{DigestView, Limits, Walker};
+use crate::wire::smtp::{BodyKind, DsnReturn, MailFrom, Notify, OriginalRecipient, RcptTo};
 
 const LETTER: &[u8] = b"From: Ana <ana@example.org>\r\nTo: bob@example.org\r\n\
     Subject: A letter\r\nDate: Mon, 2 Mar 2026 09:00:00 +0100\r\n\r\nBody.\r\n";
@@ -42,8 +45,8 @@ const P1: PartitionId = PartitionId(1);
 /// What today's Palomar writes, as the number at the end of each file's name.
 const TODAY: u32 = 2;
 /// The same of the journal and of catalogues.
-const JOURNAL_TODAY: u32 = 3;
-const CATALOGUE_TODAY: u32 = 3;
+const JOURNAL_TODAY: u32 = 4;
+const CATALOGUE_TODAY: u32 = 4;
 
 /// The file as it was kept. One of today's version is written first where the environment asks
 /// for it; older ones stay as they were.
@@ -182,7 +185,111 @@ fn ops(version: u32) -> Vec<Vec<Op>> {
             },
         ]);
     }
+    if version >= 4 {
+        ops.push(leaving());
+    }
     ops
+}
+
+/// What version 4 has for mail that leaves.
+fn leaving() -> Vec<Op> {
+    let result = |ordinal, state, status: &str, reply: &str| TriedRecipient {
+        ordinal,
+        state,
+        status: status.into(),
+        reply: reply.into(),
+    };
+    let steered = |steering| Op::Steered {
+        entry: PSeq(5),
+        at: UnixMs(1_772_438_700_000),
+        ordinals: vec![0, 2],
+        steering,
+    };
+    let due = UnixMs(1_772_440_000_000);
+    vec![
+        Op::Accepted {
+            body: BodyRef::New(0),
+            targets: Vec::new(),
+            outbound: Some(Box::new(outbound())),
+            saved: UnixMs(1_772_438_400_456),
+            trace: Some(trace()),
+        },
+        Op::Tried {
+            entry: PSeq(5),
+            tried: Tried {
+                at: UnixMs(1_772_438_600_000),
+                hop: "mx.example.net [192.0.2.1]:25".into(),
+                results: vec![
+                    result(0, RecipientState::Delivered, "2.1.5", "250 2.1.5 Ok"),
+                    result(1, RecipientState::Failed, "5.1.1", "550 5.1.1 Nobody"),
+                    result(
+                        2,
+                        RecipientState::Waiting { due },
+                        "4.2.0",
+                        "451 4.2.0 Later",
+                    ),
+                ],
+            },
+        },
+        steered(Steering::Hold),
+        steered(Steering::Due(due)),
+        steered(Steering::Remove),
+        steered(Steering::DelayTold),
+    ]
+}
+
+/// With every field, and recipients in every state.
+fn outbound() -> Outbound {
+    let at = UnixMs(1_772_438_500_000);
+    let states = [
+        RecipientState::Waiting { due: at },
+        RecipientState::Held { since: at },
+        RecipientState::Delivered,
+        RecipientState::Failed,
+        RecipientState::Expired,
+        RecipientState::Removed,
+    ];
+    let recipient = |(n, state): (usize, RecipientState)| OutboundRecipient {
+        rcpt: RcptTo {
+            path: Forward::Mailbox(Address::parse("bob@xn--bcher-kva.example").expect("parses")),
+            notify: (n > 0).then_some(Notify {
+                success: n % 2 == 0,
+                failure: true,
+                delay: n == 3,
+            }),
+            original: (n == 1).then(|| OriginalRecipient {
+                kind: "utf-8".into(),
+                address: "bücher@example.org".into(),
+            }),
+        },
+        destination: "xn--bcher-kva.example".into(),
+        state,
+        tries: n as u32,
+        last: (n == 2).then(|| LastTry {
+            at,
+            hop: "mx.example.net [2001:db8::1]:25".into(),
+            status: "4.4.1".into(),
+            reply: "no connection".into(),
+        }),
+        is_delay_told: n == 4,
+    };
+    Outbound {
+        mail: MailFrom {
+            path: Forward::Mailbox(Address::parse("ana@example.org").expect("parses")),
+            size: None,
+            body: BodyKind::EightBit,
+            smtputf8: true,
+            require_tls: false,
+            ret: Some(DsnReturn::Headers),
+            envelope_id: Some("QQ 314".into()),
+            auth: Some(String::new()),
+        },
+        class: MailClass::Bulk,
+        submitter: Some(ANA),
+        head: b"DKIM-Signature: v=1; a=ed25519-sha256\r\n".to_vec(),
+        expires: UnixMs(1_772_870_400_456),
+        recipients: states.into_iter().enumerate().map(recipient).collect(),
+    }
 }
 
 /// The kinds that version 1 had, with the fields that they have in `version`.
@@ -275,6 +382,7 @@ fn ops_of_1(version: u32) -> Vec<Vec<Op>> {
             Op::Accepted {
                 body: BodyRef::New(0),
                 targets: vec![bob()],
+                outbound: None,
                 saved: UnixMs(1_772_438_400_456),
                 trace: None,
             },
@@ -296,7 +404,7 @@ fn records(version: u32) -> Vec<Record> {
         bodies: match n {
             1 if version >= 3 => vec![inline(), spooled(), message(long())],
             1 => vec![inline(), spooled()],
-            4 => vec![inline()],
+            4 | 6 => vec![inline()],
             _ => Vec::new(),
         },
         ops,
@@ -369,6 +477,7 @@ fn a_journal_slot_of_each_version() {
     check_slot(1);
     check_slot(2);
     check_slot(3);
+    check_slot(4);
 }
 
 fn check_slot(version: u32) {
@@ -602,6 +711,7 @@ fn catalogue(version: u32) -> Catalogue {
         blake3: [0xb3; 32],
         digest: digest().into(),
         targets: vec![None, Some(bob())],
+        outbound: None,
         source,
         memory: None,
     };
@@ -619,6 +729,15 @@ fn catalogue(version: u32) -> Catalogue {
     all.accepted.insert(PSeq(38), accepted(file, Some(trace())));
     let spool = Source::Spool(layout().spool().join("1-0-7"));
     all.accepted.insert(PSeq(39), accepted(spool, None));
+    if version >= 4 {
+        let file = Source::File(layout().queue_file(P1, PSeq(40)));
+        let leaving = Accepted {
+            targets: Vec::new(),
+            outbound: Some(Box::new(outbound())),
+            ..accepted(file, Some(trace()))
+        };
+        all.accepted.insert(PSeq(40), leaving);
+    }
     let doomed = [
         Doomed::Message {
             account: ANA,
@@ -686,8 +805,8 @@ fn told(catalogue: &Catalogue) -> String {
     }
     for (pseq, a) in &catalogue.accepted {
         text += &format!(
-            "{pseq:?} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?}\n",
-            a.saved, a.trace, a.size, a.crc32c, a.blake3, a.digest, a.targets, a.source
+            "{pseq:?} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?}\n",
+            a.saved, a.trace, a.size, a.crc32c, a.blake3, a.digest, a.targets, a.source, a.outbound
         );
     }
     text

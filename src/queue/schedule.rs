@@ -1,0 +1,191 @@
+//! When a message is tried again, when it has taken too long, and who is told. Pure.
+
+use std::time::Duration;
+
+use super::desk::EntryKey;
+use super::notice::Action;
+use crate::base::UnixMs;
+use crate::config::Config;
+use crate::store::{MailClass, QueueEntry, RecipientState, Tried, TriedRecipient, cut_reply};
+
+/// The times of `[queue]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// From one attempt to the next; the last one is repeated.
+    pub retry: Vec<Duration>,
+    pub delay_notice_after: Duration,
+    pub expire_after: Duration,
+    pub expire_notices_after: Duration,
+}
+
+/// What an attempt came to for one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A host has it, and sends notices itself where it was asked for them.
+    Delivered { is_dsn_passed: bool },
+    Failed,
+    Deferred,
+}
+
+/// One recipient's part of an [`Outcome`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdicts {
+    pub ordinal: u16,
+    pub verdict: Verdict,
+    /// RFC 3463.
+    pub status: String,
+    pub reply: String,
+}
+
+/// What an attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub at: UnixMs,
+    /// Who was asked last: a host and its address.
+    pub hop: String,
+    pub verdicts: Vec<Verdicts>,
+    /// Not before then, whatever the back-off says.
+    pub not_before: Option<UnixMs>,
+}
+
+/// What is put on record, and who is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    pub tried: Tried,
+    /// Told in the same record: ends.
+    pub ends: Vec<(u16, Action)>,
+    /// Told in the next one: what takes longer.
+    pub delays: Vec<u16>,
+}
+
+/// Back-off is spread over this much of itself, to both sides.
+const JITTER_PERCENT: u64 = 20;
+
+impl Schedule {
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let queue = &config.queue;
+        let retry = [
+            queue.retry_first,
+            queue.retry_second,
+            queue.retry_third,
+            queue.retry_then,
+        ];
+        Schedule {
+            retry: retry.map(Duration::from).to_vec(),
+            delay_notice_after: queue.delay_notice_after.into(),
+            expire_after: queue.expire_after.into(),
+            expire_notices_after: queue.expire_notices_after.into(),
+        }
+    }
+
+    /// When a message that came at `saved` has taken too long.
+    #[must_use]
+    pub fn expires(&self, saved: UnixMs, class: MailClass) -> UnixMs {
+        let span = match class {
+            MailClass::Notice => self.expire_notices_after,
+            MailClass::Normal | MailClass::Bulk => self.expire_after,
+        };
+        later(saved, span)
+    }
+
+    /// After `tries` attempts, the last of them now. Entries of one mailshot do not come together.
+    #[must_use]
+    pub fn next(&self, entry: EntryKey, tries: u32, now: UnixMs) -> UnixMs {
+        let step = (tries.max(1) as usize - 1).min(self.retry.len().saturating_sub(1));
+        let span = self.retry.get(step).copied().unwrap_or_default();
+        let ms = span.as_millis() as u64;
+        let spread = ms / 100 * JITTER_PERCENT;
+        let seed = crate::base::crc32c(&[
+            &entry.pseq.0.to_le_bytes()[..],
+            &entry.partition.0.to_le_bytes(),
+            &tries.to_le_bytes(),
+        ]
+        .concat());
+        let jitter = u64::from(seed.0) % (2 * spread + 1);
+        UnixMs(now.0.saturating_add((ms - spread + jitter) as i64))
+    }
+
+    /// What an outcome means for the recipients of an entry as they are now.
+    #[must_use]
+    pub fn judge(&self, key: EntryKey, entry: &QueueEntry<'_>, outcome: &Outcome) -> Judged {
+        let now = outcome.at;
+        let mut judged = Judged {
+            tried: Tried {
+                at: now,
+                hop: outcome.hop.clone(),
+                results: Vec::new(),
+            },
+            ends: Vec::new(),
+            delays: Vec::new(),
+        };
+        let is_late = now >= later(entry.saved, self.delay_notice_after);
+        for one in &outcome.verdicts {
+            let recipients = &entry.outbound.recipients;
+            let Some(recipient) = recipients.get(usize::from(one.ordinal)) else {
+                continue;
+            };
+            // A person took it out meanwhile, or has it in hand.
+            if recipient.state.is_end() {
+                continue;
+            }
+            // RFC 3461 4.1: without NOTIFY failures are told, and delays may be.
+            let notify = recipient.rcpt.notify;
+            let wants = |want: fn(&crate::wire::smtp::Notify) -> bool| notify.as_ref().is_none_or(want);
+            let state = match one.verdict {
+                Verdict::Delivered { is_dsn_passed } => {
+                    if notify.is_some_and(|n| n.success) && !is_dsn_passed {
+                        judged.ends.push((one.ordinal, Action::Relayed));
+                    }
+                    RecipientState::Delivered
+                }
+                Verdict::Failed => {
+                    if wants(|n| n.failure) {
+                        judged.ends.push((one.ordinal, Action::Failed));
+                    }
+                    RecipientState::Failed
+                }
+                Verdict::Deferred if now >= entry.outbound.expires => {
+                    if wants(|n| n.failure) {
+                        judged.ends.push((one.ordinal, Action::Failed));
+                    }
+                    RecipientState::Expired
+                }
+                Verdict::Deferred => {
+                    if is_late && !recipient.is_delay_told && wants(|n| n.delay) {
+                        judged.delays.push(one.ordinal);
+                    }
+                    let due = self.next(key, recipient.tries + 1, now);
+                    let due = due.max(outcome.not_before.unwrap_or(due));
+                    RecipientState::Waiting {
+                        // The last attempt is made when it has to be, and not long before.
+                        due: due.min(entry.outbound.expires.max(now)),
+                    }
+                }
+            };
+            judged.tried.results.push(TriedRecipient {
+                ordinal: one.ordinal,
+                state,
+                status: one.status.clone(),
+                reply: cut_reply(&one.reply),
+            });
+        }
+        judged
+    }
+
+    /// Whether an entry that was not tried, since its destination is away, has taken too long for
+    /// that: somebody is to be told, or it is to end.
+    #[must_use]
+    pub fn is_overdue(&self, entry: &QueueEntry<'_>, due: &[u16], now: UnixMs) -> bool {
+        let is_late = now >= later(entry.saved, self.delay_notice_after);
+        let untold = |n: &u16| {
+            let recipient = entry.outbound.recipients.get(usize::from(*n));
+            recipient.is_some_and(|r| !r.is_delay_told && r.rcpt.notify.is_none_or(|n| n.delay))
+        };
+        now >= entry.outbound.expires || (is_late && due.iter().any(untold))
+    }
+}
+
+fn later(at: UnixMs, span: Duration) -> UnixMs {
+    UnixMs(at.0.saturating_add(span.as_millis() as i64))
+}
