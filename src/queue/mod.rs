@@ -12,11 +12,34 @@
 //! Deliberately absent, since they come later: entries and schedule, routes and MX, policies for
 //! TLS of a destination.
 
+mod attempt;
 mod client;
+mod counters;
 pub mod desk;
 pub mod notice;
+mod route;
+mod rows;
+mod schedule;
+mod service;
+mod tell;
 
 pub use client::{
     Cause, Client, Content, ContentFault, Facts, Fate, Letter, MessageContent, Need, NoTls, Phase,
     Protocol, Report, Security, Terms, Times, TlsState, Trouble, Unopened,
 };
+
+pub use route::{Router, Settings as RouteSettings, SettingsError as RouteError};
+pub use schedule::Schedule;
+pub use service::{Parts, Queue, Request, mesh};
+pub use tell::{Way, Ways};
+
+use crate::wire::address::{Domain, Mailbox, domain_key};
+
+/// Where mail for an address goes: its domain as A-labels, or its literal as it is.
+#[must_use]
+pub fn destination_of(address: &Mailbox) -> String {
+    match &address.domain {
+        Domain::Name(name) => domain_key(name).unwrap_or_else(|| name.to_ascii_lowercase()),
+        literal => literal.to_string().to_ascii_lowercase(),
+    }
+}

@@ -58,6 +58,8 @@ pub struct Judged {
     pub delays: Vec<u16>,
 }
 
+/// Where the list is empty.
+const RETRY_DEFAULT: Duration = Duration::from_secs(900);
 /// Back-off is spread over this much of itself, to both sides.
 const JITTER_PERCENT: u64 = 20;
 
@@ -65,17 +67,11 @@ impl Schedule {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let queue = &config.queue;
-        let retry = [
-            queue.retry_first,
-            queue.retry_second,
-            queue.retry_third,
-            queue.retry_then,
-        ];
         Schedule {
-            retry: retry.map(Duration::from).to_vec(),
-            delay_notice_after: queue.delay_notice_after.into(),
-            expire_after: queue.expire_after.into(),
-            expire_notices_after: queue.expire_notices_after.into(),
+            retry: queue.retry.iter().map(|span| span.0).collect(),
+            delay_notice_after: queue.delay_notice_after.0,
+            expire_after: queue.expire_after.0,
+            expire_notices_after: queue.expire_notices_after.0,
         }
     }
 
@@ -92,8 +88,9 @@ impl Schedule {
     /// After `tries` attempts, the last of them now. Entries of one mailshot do not come together.
     #[must_use]
     pub fn next(&self, entry: EntryKey, tries: u32, now: UnixMs) -> UnixMs {
-        let step = (tries.max(1) as usize - 1).min(self.retry.len().saturating_sub(1));
-        let span = self.retry.get(step).copied().unwrap_or_default();
+        let step = tries.max(1) as usize - 1;
+        let span = self.retry.get(step).or(self.retry.last()).copied();
+        let span = span.unwrap_or(RETRY_DEFAULT);
         let ms = span.as_millis() as u64;
         let spread = ms / 100 * JITTER_PERCENT;
         let seed = crate::base::crc32c(&[
