@@ -28,6 +28,7 @@ pub use client::{
     Protocol, Report, Security, Terms, Times, TlsState, Trouble, Unopened,
 };
 
+pub use counters::METRICS;
 pub use route::{Router, Settings as RouteSettings, SettingsError as RouteError};
 pub use schedule::Schedule;
 pub use service::{Parts, Queue, Request, mesh};

@@ -383,10 +383,18 @@ impl Shop {
         let now = runtime::unix_now();
         let found = self.remote.queue_entry(entry, |seen| {
             let due = seen.due(destination, now);
-            let of = |n: u16| (n, seen.outbound.recipients[usize::from(n)].rcpt.clone());
-            let recipients: Vec<_> = due.into_iter().map(of).collect();
-            let head = seen.outbound.head.clone();
-            (seen.trace, seen.outbound.mail.clone(), head, recipients)
+            let of = |n: &u16| &seen.outbound.recipients[usize::from(*n)];
+            // Copies that differ go one after the other.
+            let redirect = due.first().and_then(|n| of(n).redirect.clone());
+            let alike = due.iter().filter(|n| of(n).redirect == redirect);
+            let recipients: Vec<_> = alike.map(|n| (*n, of(n).rcpt.clone())).collect();
+            let (mut mail, mut head) = (seen.outbound.mail.clone(), Vec::new());
+            if let Some(redirect) = redirect {
+                mail.path = redirect.reverse;
+                head = redirect.head;
+            }
+            head.extend_from_slice(&seen.outbound.head);
+            (seen.trace, mail, head, recipients)
         });
         let found = found.filter(|(.., recipients)| !recipients.is_empty());
         let Some((trace, mail, head, recipients)) = found else {

@@ -246,6 +246,7 @@ impl Teller {
                 original: None,
             },
             destination: destination_of(to),
+            redirect: None,
             state: RecipientState::Waiting { due: now },
             tries: 0,
             last: None,

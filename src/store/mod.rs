@@ -72,7 +72,7 @@ pub use packed::Packing;
 pub use progress::{Progress, Stage, Watcher};
 pub use queue::{
     EntryKey, LastTry, MailClass, NewNotice, Outbound, OutboundRecipient, QueueEntry,
-    RecipientState, Steering, Tried, TriedRecipient, cut_reply,
+    RecipientState, Redirect, Steering, Tried, TriedRecipient, cut_reply,
 };
 pub use quota::{FolderSize, Quota, QuotaBook, QuotaDue, QuotaUsage, Resource, Warned};
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};

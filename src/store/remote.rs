@@ -25,7 +25,7 @@ use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in}
 /// Octets from which on a body for owners in several partitions becomes a file that their records
 /// share, where otherwise each of them has it in the journal once more. Below, the blocks that
 /// names and syncs cost are more than that saves.
-const SHARED_BODY_BYTES_MIN: u64 = 32 << 10;
+pub(super) const SHARED_BODY_BYTES_MIN: u64 = 32 << 10;
 
 /// Where one copy of a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,7 +229,8 @@ impl Remote {
         };
         let partition = first.account.partition;
         if targets.iter().any(|t| t.account.partition != partition) {
-            return self.queue(message, targets, trace, until).await;
+            let sent = self.send(message, targets, None, trace, until).await;
+            return sent.map(|_| Delivered::Queued);
         }
         let shared = Shared {
             message,
@@ -272,25 +273,6 @@ impl Remote {
             self.shard.spools.watch(&message);
         }
         outcome.map(Delivered::Placed)
-    }
-
-    /// Takes the message into this shard's queue partition, from where the outbox hands it on.
-    async fn queue(
-        &self,
-        message: Arc<Message>,
-        targets: Vec<Target>,
-        trace: TraceId,
-        until: Deadline,
-    ) -> Result<Delivered, StoreError> {
-        let message = match message.size >= SHARED_BODY_BYTES_MIN {
-            true => match deadline(until, self.shard.spools.spill(&message)).await {
-                Ok(spilled) => spilled?,
-                Err(_) => return Err(StoreError::Late),
-            },
-            false => message,
-        };
-        let sent = self.send(message, targets, None, trace, until).await;
-        sent.map(|_| Delivered::Queued)
     }
 
     /// Sets or removes generic values as one record; `account: None` in the system partition is

@@ -267,6 +267,13 @@ async fn refuse(mut conn: Conn, door: &Door, refusal: Option<Refusal>, reply: Op
     }
 }
 
+impl Session {
+    /// Who has logged in may send to other domains.
+    pub(super) fn may_relay(&self) -> bool {
+        self.account.is_some()
+    }
+}
+
 /// What a session never returns.
 pub(super) enum Never {}
 

@@ -5,7 +5,7 @@ use super::read::{Read, Reader};
 use super::write::{put_bytes, put_opt, put_varint, put_zigzag};
 use crate::base::{AccountId, UnixMs};
 use crate::store::{
-    LastTry, MailClass, Outbound, OutboundRecipient, RecipientState, Steering, Tried,
+    LastTry, MailClass, Outbound, OutboundRecipient, RecipientState, Redirect, Steering, Tried,
     TriedRecipient,
 };
 use crate::wire::address::{Path, parse_path};
@@ -49,6 +49,10 @@ fn put_recipient(out: &mut Vec<u8>, recipient: &OutboundRecipient) {
         put_text(out, &original.address);
     });
     put_text(out, &recipient.destination);
+    put_opt(out, recipient.redirect.as_deref(), |out, redirect| {
+        put_text(out, &redirect.reverse.to_string());
+        put_bytes(out, &redirect.head);
+    });
     put_state(out, recipient.state);
     put_varint(out, recipient.tries.into());
     put_opt(out, recipient.last.as_ref(), |out, last| {
@@ -167,6 +171,12 @@ impl Reader<'_> {
                 original,
             },
             destination: self.text()?,
+            redirect: self.opt(|r| {
+                Ok(Box::new(Redirect {
+                    reverse: r.path()?,
+                    head: r.bytes()?.to_vec(),
+                }))
+            })?,
             state: self.recipient_state()?,
             tries: self.narrow("tries")?,
             last: self.opt(|r| {

@@ -15,7 +15,7 @@ use crate::store::{
     AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Target,
 };
 use crate::store::{
-    LastTry, MailClass, Outbound, OutboundRecipient, Packing, Quota, RecipientState, Steering,
+    LastTry, MailClass, Outbound, OutboundRecipient, Packing, Quota, RecipientState, Redirect, Steering,
     Tried, TriedRecipient,
 };
 use crate::wire::address::{Mailbox, Path as Forward};
@@ -377,6 +377,12 @@ fn outbound_recipient() -> impl Strategy<Value = OutboundRecipient> {
                 }),
             },
             destination: "example.net".into(),
+            redirect: is_delay_told.then(|| {
+                Box::new(Redirect {
+                    reverse: Forward::Null,
+                    head: b"Delivered-To: a@example.org\r\n".to_vec(),
+                })
+            }),
             state,
             tries,
             last: last.map(|reply| LastTry {

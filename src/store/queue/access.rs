@@ -8,6 +8,7 @@ use crate::base::{Deadline, PartitionId, TraceId, UnixMs};
 use crate::runtime::{deadline, unix_now};
 use crate::store::journal::Class;
 use crate::store::outbox::body_of;
+use crate::store::remote::SHARED_BODY_BYTES_MIN;
 use crate::store::{BodyRef, Message, Op, Remote, StoreError, Target};
 
 /// An entry as it is now.
@@ -43,6 +44,13 @@ impl Remote {
     ) -> Result<EntryKey, StoreError> {
         let shard = self.shard();
         let home = shard.partition(PartitionId::queue(shard.id.0))?;
+        let message = match message.size >= SHARED_BODY_BYTES_MIN && targets.len() > 1 {
+            true => match deadline(until, shard.spools.spill(&message)).await {
+                Ok(spilled) => spilled?,
+                Err(_) => return Err(StoreError::Late),
+            },
+            false => message,
+        };
         let op = Op::Accepted {
             body: BodyRef::New(0),
             targets,

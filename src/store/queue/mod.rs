@@ -14,6 +14,7 @@ mod apply;
 pub use access::{NewNotice, QueueEntry};
 
 use crate::base::{AccountId, PSeq, PartitionId, UnixMs};
+use crate::wire::address::Path;
 use crate::wire::smtp::{MailFrom, RcptTo};
 
 /// An entry of a queue partition, anywhere in this process.
@@ -55,12 +56,23 @@ pub struct OutboundRecipient {
     pub rcpt: RcptTo,
     /// Where it goes: a domain as A-labels, or an address literal with its brackets.
     pub destination: String,
+    /// It was sent on from an address here.
+    pub redirect: Option<Box<Redirect>>,
     pub state: RecipientState,
     /// Attempts so far.
     pub tries: u32,
     pub last: Option<LastTry>,
     /// The sender was told that it takes longer.
     pub is_delay_told: bool,
+}
+
+/// What is different for a recipient that mail is sent on to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// In place of the envelope's.
+    pub reverse: Path,
+    /// Header lines of this copy alone: Delivered-To, by which a loop is seen.
+    pub head: Vec<u8>,
 }
 
 /// What becomes of a recipient (docs/QUEUE.md, "Words").

@@ -29,7 +29,7 @@ use crate::store::maildir::Layout;
 use crate::store::partition::Partition;
 use crate::store::{
     AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, LastTry, MailClass, Message, Op,
-    Outbound, OutboundRecipient, OutboxKey, Quota, RecipientState, Record, SpecialUse, Steering,
+    Outbound, OutboundRecipient, OutboxKey, Quota, RecipientState, Record, Redirect, SpecialUse, Steering,
     Target, Tried, TriedRecipient,
 };
 use crate::wire::address::{Mailbox as Address, Path as Forward};
@@ -263,6 +263,12 @@ fn outbound() -> Outbound {
             }),
         },
         destination: "xn--bcher-kva.example".into(),
+        redirect: (n == 5).then(|| {
+            Box::new(Redirect {
+                reverse: Forward::Null,
+                head: b"Delivered-To: list@example.org\r\n".to_vec(),
+            })
+        }),
         state,
         tries: n as u32,
         last: (n == 2).then(|| LastTry {
