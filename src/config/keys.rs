@@ -1,13 +1,14 @@
 //! The declaration of every key. To add one: a line here (`docs/howto/config-key.md`), and its use.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::cidr::Networks;
 use super::declare::section;
+use super::route::{NextHop, RouteDomain};
 use super::value::{
-    AuthMode, ClassName, Compression, DnssecMode, Domain, LogLevel, MailAddress, Protocol,
-    QuotaRefusal, Timezone,
+    AuthMode, ClassName, Compression, DnssecMode, Domain, HopProtocol, HopTls, LogLevel,
+    MailAddress, Protocol, QuotaRefusal, Timezone,
 };
 use crate::base::{BATCH_BYTES_MAX, ByteSize, INLINE_BODY_BYTES_MAX, Span};
 
@@ -54,6 +55,10 @@ section! {
         dns: Dns;
         /// Mail that leaves.
         queue: Queue;
+        /// Mail to other hosts.
+        smtp: Smtp;
+        /// Ways for some domains.
+        route: Vec<RouteKeys>;
         /// The log.
         log: Log;
         /// Journal and mailboxes.
@@ -206,6 +211,65 @@ section! {
         pause: Span = "1m", Restart, "1s" to "1h";
         /// The longest of those pauses.
         pause_max: Span = "30m", Restart, "1s" to "1d";
+    }
+}
+
+section! {
+    /// Mail to other hosts.
+    Smtp "smtp." "[smtp]" since "0.2" {
+        /// Addresses of this machine that it leaves from: the first of each family. What is not
+        /// named is for the machine to choose.
+        source_addresses: Vec<IpAddr> = "[]", Restart;
+    }
+    tables {
+        /// Where it goes.
+        relay: Relay;
+    }
+}
+
+section! {
+    /// Where mail to other hosts goes, but for domains that have a `[[route]]`.
+    Relay "smtp.relay." "[smtp.relay]" since "0.2" {
+        /// The host that takes all of it. "": the hosts that each domain names (MX).
+        smarthost: NextHop = "", Restart;
+        /// The name to log in there with.
+        user: Option<String> = absent "nobody logs in" "palomar", Restart;
+        /// The file with the password, alone or on its first line. It is sent over TLS only, but to
+        /// a smarthost on this machine.
+        password_file: Option<PathBuf> = absent
+            "goes with `user`" "/etc/palomar/smarthost.password", Restart;
+        /// What the smarthost is asked of TLS: none, opportunistic or verified. On port 465 TLS
+        /// comes first, else after STARTTLS.
+        tls: Option<HopTls> = absent
+            "verified where `user` is set and the smarthost is not this machine, else opportunistic"
+            "verified", Restart;
+        /// Give mail to loopback and private addresses that the DNS of a domain names. Off, so that
+        /// nobody's DNS makes this machine talk to those behind it.
+        local_addresses: bool = "false", Restart;
+    }
+}
+
+section! {
+    /// Another way for one domain, for all below one, or for all: its name wins over the longest
+    /// `.name`, and that over `*`.
+    RouteKeys "route." "[[route]]" since "0.2" {
+        /// The domain: "example.org", ".example.org" for all below it, "*" for all.
+        domain: RouteDomain = required "example.org", Restart;
+        /// The host that takes its mail. "": the hosts that the domain names (MX).
+        hop: NextHop = "", Restart;
+        /// What is spoken there.
+        transport: HopProtocol = "smtp", Restart;
+        /// What is asked of TLS: none, opportunistic or verified. Without `hop` it counts in place of
+        /// what the domain itself publishes (MTA-STS, DANE).
+        tls: Option<HopTls> = absent
+            "verified where `user` is set and the hop is not this machine, else opportunistic; \
+             without `hop` what the domain publishes" "verified", Restart;
+        /// The name to log in there with.
+        user: Option<String> = absent "nobody logs in" "palomar", Restart;
+        /// The file with the password, alone or on its first line. It is sent over TLS only, but to
+        /// a hop on this machine.
+        password_file: Option<PathBuf> = absent
+            "goes with `user`" "/etc/palomar/hop.password", Restart;
     }
 }
 

@@ -16,6 +16,7 @@ mod keys;
 mod listener;
 mod present;
 mod read;
+mod route;
 mod rules;
 mod value;
 
@@ -26,11 +27,13 @@ pub use cidr::{Cidr, CidrError, Networks};
 pub use declare::{Key, Need, Reload, Section};
 pub use error::{ConfigErrors, Fault};
 pub use keys::{
-    Admin, Auth, ClassKeys, Config, Dns, Limits, ListenerKeys, Log, Store, Tls, TlsPairKeys,
+    Admin, Auth, ClassKeys, Config, Dns, Limits, ListenerKeys, Log, Relay, RouteKeys, Smtp, Store,
+    Tls, TlsPairKeys,
 };
 pub use listener::{Listener, TlsPair};
 pub use present::{Change, Changes};
+pub use route::{Host, HostPort, NextHop, RouteDomain};
 pub use value::{
-    AuthMode, ClassName, Compression, DnssecMode, Domain, LogLevel, MailAddress, Protocol,
-    QuotaRefusal, Timezone,
+    AuthMode, ClassName, Compression, DnssecMode, Domain, HopProtocol, HopTls, LogLevel,
+    MailAddress, Protocol, QuotaRefusal, Timezone,
 };

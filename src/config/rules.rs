@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::keys::{ClassKeys, Config, ListenerKeys};
+use super::keys::{ClassKeys, Config, ListenerKeys, RouteKeys};
 use super::read::Book;
-use super::value::{AuthMode, Protocol};
+use super::route::HostPort;
+use super::value::{AuthMode, HopProtocol, HopTls, Protocol};
 
 pub(super) fn check(config: &Config, book: &mut Book) {
     if config.domains.is_empty() {
@@ -55,7 +56,103 @@ pub(super) fn check(config: &Config, book: &mut Book) {
     for (n, listener) in config.listener.iter().enumerate() {
         check_listener(config, n, listener, book);
     }
+    let relay = &config.smtp.relay;
+    let way = Way {
+        hop: relay.smarthost.0.as_ref(),
+        hop_key: "smarthost",
+        tls: relay.tls,
+        is_user: relay.user.is_some(),
+        is_password: relay.password_file.is_some(),
+    };
+    way.check("smtp.relay", book);
+    // Of MX nobody asks more or less than each domain does, but in a route of its own.
+    if relay.smarthost.0.is_none() && relay.tls.is_some() {
+        let remedy = "add `smarthost = \"host:port\"`, or use a [[route]] with `tls`";
+        let what = "`tls` of a smarthost without `smarthost`";
+        book.clash("smtp.relay.tls", &["smtp.relay.smarthost"], what, remedy);
+    }
+    for (n, route) in config.route.iter().enumerate() {
+        check_route(config, n, route, book);
+    }
 }
+
+fn check_route(config: &Config, n: usize, route: &RouteKeys, book: &mut Book) {
+    let table = format!("route[{n}]");
+    let domain = format!("{table}.domain");
+    let same = |other: &RouteKeys| other.domain == route.domain;
+    if let Some(first) = config.route[..n].iter().position(same) {
+        let what = format!("two [[route]] tables for {}", route.domain);
+        let involved = format!("route[{first}].domain");
+        book.clash(&domain, &[&involved], &what, "make one of both");
+    }
+    let way = Way {
+        hop: route.hop.0.as_ref(),
+        hop_key: "hop",
+        tls: route.tls,
+        is_user: route.user.is_some(),
+        is_password: route.password_file.is_some(),
+    };
+    way.check(&table, book);
+    let hop = format!("{table}.hop");
+    if route.transport == HopProtocol::Lmtp && route.hop.0.is_none() {
+        let remedy = "add `hop = \"host:port\"`";
+        let path = format!("{table}.transport");
+        book.clash(&path, &[&hop], "LMTP goes to one host alone", remedy);
+    }
+}
+
+/// What a smarthost and a route have in common.
+struct Way<'c> {
+    hop: Option<&'c HostPort>,
+    hop_key: &'static str,
+    tls: Option<HopTls>,
+    is_user: bool,
+    is_password: bool,
+}
+
+impl Way<'_> {
+    fn check(&self, table: &str, book: &mut Book) {
+        let at = |key: &str| format!("{table}.{key}");
+        let (user, password, hop) = (at("user"), at("password_file"), at(self.hop_key));
+        let lone = match (self.is_user, self.is_password) {
+            (true, false) => Some((&user, "`user` without `password_file`")),
+            (false, true) => Some((&password, "`password_file` without `user`")),
+            _ => None,
+        };
+        if let Some((path, what)) = lone {
+            let remedy = "name both, or neither";
+            book.clash(path, &[&user, &password], what, remedy);
+        }
+        let Some(to) = self.hop else {
+            if self.is_user {
+                let remedy = format!("add `{} = \"host:port\"`", self.hop_key);
+                book.clash(&user, &[&hop], "a log-in, and no host to log in to", remedy);
+            }
+            return;
+        };
+        if self.tls == Some(HopTls::None) && self.is_user && !to.is_loopback() {
+            let remedy = "write \"verified\", or remove the key";
+            book.clash(
+                &at("tls"),
+                &[&hop, &user],
+                "a password in the clear",
+                remedy,
+            );
+        }
+        if self.tls == Some(HopTls::None) && to.port == SMTPS_PORT {
+            let remedy = "remove the key, or name another port";
+            book.clash(
+                &at("tls"),
+                &[&hop],
+                "port 465 is TLS from the first byte",
+                remedy,
+            );
+        }
+    }
+}
+
+/// RFC 8314 3.3.
+const SMTPS_PORT: u16 = 465;
 
 fn check_listener(config: &Config, n: usize, listener: &ListenerKeys, book: &mut Book) {
     let table = format!("listener[{n}]");

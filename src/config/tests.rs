@@ -126,6 +126,20 @@ fn single_keys() {
         &[(4, "is no IP address with port")],
     );
     check("x = \n", &[(3, "must be quoted")]);
+    check("[smtp.relay]\nsmarthost = \"\"", &[]);
+    check(
+        "[smtp.relay]\nsmarthost = \"mx.example.net\"",
+        &[(4, "has no port; write \"mail.example.org:25\"")],
+    );
+    check(
+        "[smtp]\nsource_addresses = [\"mx.example.net\"]",
+        &[(4, "is no IP address")],
+    );
+    check("[[route]]\ndomain = \"*.a.b\"", &[(4, "for all below it")]);
+    check(
+        "[[route]]\nhop = \"a.b:25\"",
+        &[(3, "`route[0].domain` is missing")],
+    );
     check_whole(
         "",
         &[(1, "`hostname` is missing"), (1, "`domains` is missing")],
@@ -251,6 +265,37 @@ fn combinations() {
         &listener("lmtp", "0.0.0.0:24", "trusted_networks = [\"10.0.0.0/8\"]"),
         &[],
     );
+}
+
+#[test]
+fn ways_out() {
+    let route = |rest: &str| format!("[[route]]\ndomain = \"b.org\"\n{rest}\n");
+    let relay = |rest: &str| format!("[smtp.relay]\n{rest}\n");
+    let user = "user = \"me\"\npassword_file = \"/p\"\n";
+    check(&route("tls = \"verified\""), &[]);
+    check(&route("hop = \"127.0.0.1:24\"\ntransport = \"lmtp\""), &[]);
+    check(&route("transport = \"lmtp\""), &[(5, "to one host alone")]);
+    check(
+        &(route("") + &route("")),
+        &[(7, "two [[route]] tables for b.org")],
+    );
+    check(&(route("") + "[[route]]\ndomain = \".b.org\""), &[]);
+    check(&route(user), &[(5, "no host to log in to")]);
+    check(&relay(user), &[(4, "no host to log in to")]);
+    check(&relay(&format!("smarthost = \"a.b:25\"\n{user}")), &[]);
+    check(
+        &relay("smarthost = \"a.b:25\"\nuser = \"me\""),
+        &[(5, "without `password_file`")],
+    );
+    check(
+        &relay("smarthost = \"a.b:25\"\npassword_file = \"/p\""),
+        &[(5, "without `user`")],
+    );
+    let clear = |hop: &str| relay(&format!("smarthost = \"{hop}\"\ntls = \"none\"\n{user}"));
+    check(&clear("a.b:25"), &[(5, "a password in the clear")]);
+    check(&clear("[::1]:25"), &[]);
+    check(&clear("localhost:465"), &[(5, "port 465 is TLS")]);
+    check(&relay("tls = \"none\""), &[(4, "without `smarthost`")]);
 }
 
 #[test]
@@ -398,10 +443,10 @@ fn every_key_is_declared_with_what_loads() {
             );
             let explained = minimal().explain(key.path).expect("declared");
             assert!(explained.contains(key.kind), "{explained}");
-            if let Need::Absent(_, example) = key.need
-                && !section.header.starts_with("[[")
-                && !section.header.starts_with("[tls")
-            {
+            // In these an example may need others beside it.
+            let together = ["[[", "[tls", "[smtp.relay"];
+            let is_together = together.iter().any(|t| section.header.starts_with(t));
+            if let (Need::Absent(_, example), false) = (key.need, is_together) {
                 let line = format!("{} = {}", key.name, read::literal(example));
                 check(&format!("{}\n{line}", section.header), &[]);
             }

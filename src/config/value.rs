@@ -1,7 +1,7 @@
 //! Types of keys: how each is written, read and checked by itself.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,6 +9,7 @@ use std::str::FromStr;
 use toml::de::DeValue;
 
 use super::cidr::{Cidr, CidrError, Networks};
+use super::route::{NextHop, RouteDomain};
 use crate::base::{ByteSize, Span, UnitError};
 
 /// A type that a key can have.
@@ -140,7 +141,7 @@ macro_rules! text_values {
                 text.parse().map_err(|what| Wrong::new(what, $remedy))
             }
             fn write(&self) -> Option<String> {
-                quoted(&self.0)
+                quoted(&self.to_string())
             }
         }
     )*};
@@ -153,6 +154,10 @@ text_values! {
     Timezone: "a time zone such as \"Europe/Madrid\"",
         "write a name from /usr/share/zoneinfo, such as \"Europe/Madrid\" \
          (package tzdata has them)";
+    RouteDomain: "a name such as \"example.org\", \".example.org\" for all below it, or \"*\"",
+        "write a name such as \"example.org\", \".example.org\" for all below it, or \"*\"";
+    NextHop: "a host with port such as \"mail.example.org:25\" or \"[2001:db8::1]:25\"",
+        "write \"mail.example.org:25\" or, for an address, \"192.0.2.1:25\" or \"[2001:db8::1]:25\"";
 }
 
 impl FromStr for Timezone {
@@ -259,6 +264,23 @@ impl Value for SocketAddr {
                 "write \"0.0.0.0:25\", or \"[::]:25\" with brackets for IPv6",
             )
         })
+    }
+    fn write(&self) -> Option<String> {
+        quoted(&self.to_string())
+    }
+}
+
+impl Value for IpAddr {
+    const KIND: &'static str = "an IP address such as \"192.0.2.1\"";
+    fn placeholder() -> Self {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    }
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let text = value
+            .as_str()
+            .ok_or_else(|| Wrong::kind(value, Self::KIND))?;
+        let wrong = |_| Wrong::new("is no IP address", "write \"192.0.2.1\" or \"2001:db8::1\"");
+        text.parse().map_err(wrong)
     }
     fn write(&self) -> Option<String> {
         quoted(&self.to_string())
@@ -408,6 +430,7 @@ lists! {
     Domain: "a list of names such as [\"example.org\"]";
     SocketAddr: "a list of addresses such as [\"127.0.0.1:53\"]";
     Span: "a list of times such as [\"5m\", \"1h\"]";
+    IpAddr: "a list of IP addresses such as [\"192.0.2.1\", \"2001:db8::1\"]";
 }
 
 macro_rules! choices {
@@ -515,6 +538,23 @@ choices! {
         Auto = "auto",
         /// Checked always.
         On = "on",
+    }
+    /// What is spoken to a hop.
+    HopProtocol: "one of smtp, lmtp" {
+        /// RFC 5321.
+        Smtp = "smtp",
+        /// RFC 2033: a mailbox server of the site.
+        Lmtp = "lmtp",
+    }
+    /// What a hop is asked of TLS.
+    HopTls: "one of none, opportunistic, verified" {
+        /// It is not tried.
+        None = "none",
+        /// Where it is offered, with whoever is there (RFC 7435).
+        Opportunistic = "opportunistic",
+        /// With a certificate for the host from an authority that this machine trusts, or with
+        /// one that DNSSEC vouches for (RFC 7672).
+        Verified = "verified",
     }
     /// The least important lines that are logged.
     LogLevel: "one of error, warn, info, debug, trace" {

@@ -25,6 +25,8 @@ mod exchange;
 mod flights;
 mod message;
 mod resolver;
+#[cfg(test)]
+mod script;
 mod servers;
 #[cfg(test)]
 mod sim;
@@ -37,5 +39,7 @@ pub use answer::{Answer, DnsError, Kind, Outcome, Rdata, Security};
 pub use cache::SharedCache;
 pub use counters::METRICS;
 pub use resolver::{Resolver, Settings, SettingsError};
+#[cfg(test)]
+pub(crate) use script::Script;
 pub use servers::ServersError;
 pub use validate::{Anchors, AnchorsError};

@@ -15,6 +15,8 @@ use super::counters::{Found, JUDGED, Judged, LOOKUPS};
 use super::exchange::{Exchange, Reply};
 use super::flights::Flights;
 use super::message::{self, Question, Step, parse_name, plain};
+#[cfg(test)]
+use super::script::Script;
 use super::servers::{ServersError, system_servers};
 use super::transport::Transport;
 use super::validate::{Anchors, AnchorsError, Verdict, validate};
@@ -95,6 +97,8 @@ struct Inner {
     anchors: Anchors,
     insecure: Vec<Name>,
     gate: Gate,
+    #[cfg(test)]
+    script: Option<Script>,
 }
 
 impl Resolver {
@@ -124,13 +128,35 @@ impl Resolver {
                 anchors: settings.anchors.clone(),
                 insecure: insecure.collect(),
                 gate,
+                #[cfg(test)]
+                script: None,
             }),
         }
+    }
+
+    /// One that says what `script` says, for tests of those who ask.
+    #[cfg(test)]
+    pub(crate) fn scripted(script: Script) -> Self {
+        let settings = Settings {
+            servers: Vec::new(),
+            cache_bytes_max: 0,
+            dnssec: DnssecMode::Off,
+            anchors: Anchors::built_in(),
+            insecure_domains: Vec::new(),
+        };
+        let mut resolver = Self::new(&settings, Arc::default());
+        let inner = Rc::get_mut(&mut resolver.inner).expect("just made");
+        inner.script = Some(script);
+        resolver
     }
 
     /// The records of this kind that `name`, or what it is an alias of, has; or that there are
     /// none. Names outside ASCII are looked up as A-labels.
     pub async fn lookup(&self, name: &str, kind: Kind) -> Result<Answer, DnsError> {
+        #[cfg(test)]
+        if let Some(script) = &self.inner.script {
+            return script.answer(name, kind);
+        }
         self.inner.follow(parse_name(name)?, kind).await
     }
 

@@ -39,7 +39,7 @@ pub(super) struct Means {
 
 /// What is to be delivered.
 #[derive(Debug)]
-pub(super) struct Work {
+pub struct Work {
     pub trace: Option<TraceId>,
     pub mail: MailFrom,
     /// Before the message.

@@ -31,9 +31,9 @@ metrics! {
     /// Messages that were sent whole without an answer: they may arrive twice.
     counter UNSURE = "palomar_queue_unsure_total";
     /// Rows: a message for one destination, due or not.
-    gauge ROWS = "palomar_queue_rows";
+    shard_gauge ROWS = "palomar_queue_rows";
     /// Of them, what is offered to a destination or under way.
-    gauge OUT = "palomar_queue_rows_out";
+    shard_gauge OUT = "palomar_queue_rows_out";
     /// One hop: from the first packet to its last answer.
     histogram ATTEMPT(Seconds) = "palomar_queue_attempt_seconds";
 }

@@ -6,22 +6,22 @@
 //!   offered one [`Letter`] after the other, for each of which it tells what became of every
 //!   recipient. It runs on the shard of the destination and holds nothing durable: what it did not
 //!   report did not happen, but for the one answer that cannot be known ([`Fate::Unsure`]).
+//! - [`route`] says where a destination's mail goes: its hops, and what each is asked of TLS.
 //! - The content comes from a [`Content`], piece by piece, and is checked against what was taken in
 //!   before the hop is told that it is whole.
 //!
-//! Deliberately absent, since they come later: entries and schedule, routes and MX, policies for
-//! TLS of a destination.
+//! Deliberately absent, since they come later: entries and schedule.
 
 mod attempt;
 mod client;
 mod counters;
 pub mod desk;
 pub mod notice;
-mod route;
 mod rows;
 mod schedule;
 mod service;
 mod tell;
+pub mod route;
 
 pub use client::{
     Cause, Client, Content, ContentFault, Facts, Fate, Letter, MessageContent, Need, NoTls, Phase,

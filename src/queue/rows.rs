@@ -63,7 +63,7 @@ impl Rows {
         let gone: Vec<Destination> = self
             .of(entry)
             .filter(|(name, standing)| {
-                *standing != Standing::Out && wanted.iter().all(|(w, _)| w != name)
+                *standing != Standing::Out && wanted.iter().all(|(w, _)| w != *name)
             })
             .map(|(name, _)| name.clone())
             .collect();
@@ -165,10 +165,6 @@ impl Rows {
         }
     }
 
-    /// The row of an entry that is done while it was out.
-    pub fn forget(&mut self, entry: EntryKey, name: &Destination) {
-        self.remove(entry, name);
-    }
 }
 
 #[cfg(test)]

@@ -260,7 +260,7 @@ impl Shop {
         let wanted = wanted.unwrap_or_default().into_iter();
         let wanted: Vec<_> = wanted.map(|(name, due)| (rows.name(&name), due)).collect();
         rows.set(entry, &wanted);
-        counters::ROWS.set(rows.len() as i64);
+        counters::ROWS.set(rows.len() as u64);
         drop(rows);
         self.rows_told.notify_all();
     }
@@ -323,7 +323,7 @@ impl Shop {
                 Err(Unasked::NoAnswer) => {}
             }
         }
-        counters::OUT.set(self.rows.borrow().out() as i64);
+        counters::OUT.set(self.rows.borrow().out() as u64);
     }
 
     fn note_full(&self, entry: EntryKey, destination: &str) {

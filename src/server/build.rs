@@ -267,7 +267,7 @@ pub fn outward(
 ) -> Result<(Outward, Vec<Inbox<queue::Request>>), ServerError> {
     let (mesh, inboxes) = queue::mesh(shards);
     let dns = dns::Settings::load(config)?;
-    let cache = dns::SharedCache::new(dns.cache_bytes_max);
+    let cache = dns::SharedCache::default();
     let outward = Outward {
         mesh,
         routes: Arc::new(queue::RouteSettings::load(config, &own_addresses())?),

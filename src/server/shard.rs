@@ -171,7 +171,7 @@ async fn live(id: ShardId, shared: &Shared, part: Part) -> Result<(), ServerErro
         );
     }
     heed_quotas(&store, &shared.directory, &gates);
-    let queue = send(id, shared, &store, disk, queue, &gates);
+    let _queue = send(id, shared, &store, disk, queue, &gates);
     let services = services(id, shared, &store, &roster, &gates);
     let arrive = receive(
         arrivals,
