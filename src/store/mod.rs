@@ -65,6 +65,7 @@ pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
 pub use history::{RestoreReport, RestoreRequest, RestoreRow, RestoreState};
 pub use import::ROWS_MAX;
+pub use maildir::KeywordLetters;
 pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use packed::Packing;

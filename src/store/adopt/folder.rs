@@ -14,7 +14,7 @@ use super::{AdoptError, UidlFormat};
 use crate::base::{ModSeq, Uid, UidValidity, UnixMs};
 use crate::runtime::{Disk, DiskError, DiskErrorKind};
 use crate::store::maildir::{
-    Entry, Foreign, UidList, file_name, flags_of, keyword_names, letter_keywords, read_name,
+    Entry, Foreign, KeywordLetters, UidList, file_name, flags_of, letter_keywords, read_name,
 };
 use crate::store::{AdoptedPlace, AdoptedRow};
 
@@ -32,8 +32,7 @@ const BYTES_MAX: u64 = 8 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     pub uids: Option<UidList>,
-    /// By letter.
-    pub keywords: Vec<Option<String>>,
+    pub keywords: KeywordLetters,
 }
 
 impl Lists {
@@ -57,7 +56,7 @@ impl Lists {
     pub fn of(uids: &[u8], keywords: &[u8]) -> Lists {
         Lists {
             uids: UidList::parse(uids).map(UidList::sane),
-            keywords: keyword_names(keywords),
+            keywords: KeywordLetters::of(keywords),
         }
     }
 }

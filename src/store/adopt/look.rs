@@ -45,7 +45,8 @@ impl Adoption<'_> {
                 numbered: found.files.iter().filter(new).count() as u64,
                 renamed: found.files.iter().filter(odd).count() as u64,
                 missing: u64::from(found.missing),
-                keywords_full: lists.keywords.iter().all(Option::is_some),
+                keywords_full: lists.keywords.names.iter().all(Option::is_some),
+                keywords_odd: lists.keywords.odd_names(),
                 ..FolderReport::default()
             });
         }

@@ -118,6 +118,9 @@ pub struct FolderReport {
     pub unreadable: u64,
     /// All 26 letters are in use: the other program may know more keywords than its files say.
     pub keywords_full: bool,
+    /// Names in its list of keywords that no keyword can have (RFC 9051 9): left out.
+    #[serde(default)]
+    pub keywords_odd: Vec<String>,
     /// Files whose flags, date, size or hash differ from what is in the store; `None` where they
     /// were not compared.
     pub differing: Option<u64>,

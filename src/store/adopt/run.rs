@@ -315,7 +315,8 @@ impl Adoption<'_> {
         let mut report = FolderReport {
             mailbox: name.to_owned(),
             uidvalidity: mailbox.meta.borrow().uidvalidity.0,
-            keywords_full: lists.keywords.iter().all(Option::is_some),
+            keywords_full: lists.keywords.names.iter().all(Option::is_some),
+            keywords_odd: lists.keywords.odd_names(),
             ..FolderReport::default()
         };
         let (known, last) = self.known(&mailbox).await?;
@@ -325,7 +326,7 @@ impl Adoption<'_> {
         self.progress.done += known.len() as u64;
         self.rename(&path, &mut found.files, &mut report).await?;
         let common = Common {
-            keywords: &lists.keywords,
+            keywords: &lists.keywords.names,
             uidvalidity: mailbox.meta.borrow().uidvalidity,
             uidl: (name == "INBOX").then_some(&plan.uidl),
             saved: None,
