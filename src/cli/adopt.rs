@@ -257,6 +257,11 @@ fn tell(outcomes: &[Outcome], dry_run: bool) -> Result<(), CliError> {
             text.push('\n');
         }
         for folder in outcome.report.iter().flat_map(|r| &r.folders) {
+            if let Some(former) = &folder.former_name {
+                let changed = format!("called otherwise: {former:?} is {:?} here", folder.mailbox);
+                text.push_str(&shown(&changed));
+                text.push('\n');
+            }
             for name in &folder.keywords_odd {
                 let name = format!(
                     "{}: not taken over: {name:?} can be no keyword",

@@ -38,6 +38,7 @@ impl Adoption<'_> {
             let uids = lists.uids.as_ref();
             self.report.folders.push(FolderReport {
                 mailbox: planned.mailbox.clone(),
+                former_name: planned.former_name(&plan.naming),
                 uidvalidity: uids.map_or(0, |l| l.uidvalidity),
                 uidnext: uids.map_or(1, |l| l.uidnext),
                 messages: found.files.len() as u64,

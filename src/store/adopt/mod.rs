@@ -105,6 +105,9 @@ pub struct AdoptReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FolderReport {
     pub mailbox: String,
+    /// What the other program called it, where it cannot be called so here.
+    #[serde(default)]
+    pub former_name: Option<String>,
     pub uidvalidity: u32,
     pub uidnext: u32,
     pub messages: u64,

@@ -119,7 +119,8 @@ impl Adoption<'_> {
         }
         self.count(&plan).await?;
         for planned in &plan.folders {
-            let report = self.adopt_folder(&plan, &planned.mailbox).await?;
+            let mut report = self.adopt_folder(&plan, &planned.mailbox).await?;
+            report.former_name = planned.former_name(&plan.naming);
             self.report.folders.push(report);
         }
         if request.verify {

@@ -49,17 +49,29 @@ impl Naming {
     }
 
     fn level(&self, level: &str) -> String {
+        let plain = |c: char| match c {
+            c if c.is_control() || c == '/' => '_',
+            c => c,
+        };
+        self.read(level).chars().map(plain).collect()
+    }
+
+    fn read(&self, level: &str) -> String {
         // Modified UTF-7 is ASCII: whoever has more wrote UTF-8 (Dovecot's `UTF-8` in
         // mail_location), at this level. What has not its form either is what it looks like.
         let decoded = match level.is_ascii() {
             true => decode_utf7(level.as_bytes()).unwrap_or(level.into()),
             false => level.into(),
         };
-        let plain = |c: char| match c {
-            c if c.is_control() || matches!(c, '*' | '%' | '/') => '_',
-            c => c,
-        };
-        self.unescaped(&decoded).chars().map(plain).collect()
+        self.unescaped(&decoded)
+    }
+
+    /// What the other program calls the mailbox of a folder, also where we cannot.
+    pub fn as_named(&self, folder: &OsStr) -> String {
+        let text = folder.to_string_lossy();
+        let levels = text.strip_prefix('.').unwrap_or(&text).split('.');
+        let levels: Vec<String> = levels.map(|level| self.read(level)).collect();
+        levels.join("/")
     }
 
     fn unescaped(&self, level: &str) -> String {
@@ -256,7 +268,8 @@ mod tests {
         check(DOVECOT, ".Entw&APw-rfe", "Entwürfe");
         check(DOVECOT, ".R&D", "R&D");
         check(DOVECOT, ".a\\zz", "a\\zz");
-        check(DOVECOT, ".a*b%c", "a_b_c");
+        check(DOVECOT, ".a*b%c", "a*b%c");
+        check(DOVECOT, ".50% off", "50% off");
         check(DOVECOT, "..x..y.", "x/y");
         check(DOVECOT, "...", "_");
         check(DOVECOT, ".a\\2fb", "a_b");
