@@ -9,6 +9,7 @@ mod failures;
 mod faults;
 mod files;
 mod formats;
+mod grown;
 mod history;
 mod import;
 mod large;

@@ -235,7 +235,7 @@ def rescan(palomar):
     words = ("mailbox", "rescan", USER, "--folder", "inbox", "--json")
     for count in (1, 0):
         told = json.loads(palomar.run(*words).stdout)
-        assert told == [{"name": "INBOX", "files": count, "taken_in": count}], told
+        assert told == [{"name": "INBOX", "files": count, "taken_in": count, "grown": 0}], told
 
 
 def mutt(folder, home):

@@ -13,6 +13,7 @@
 mod arrive;
 mod check;
 mod folder;
+mod grown;
 mod leave;
 mod look;
 mod place;
@@ -31,6 +32,7 @@ use super::catalogue::AccountState;
 use crate::runtime::{DiskError, DiskErrorKind};
 
 pub(super) use arrive::{is_own, look};
+pub(super) use grown::{grown, take_grown};
 pub(super) use leave::write_lists;
 pub use rescan::Rescanned;
 pub(super) use rescan::rescan;

@@ -268,7 +268,11 @@ mod tests {
             .filter_map(|f| Some((f.former_name(&naming)?, f.mailbox.as_str())))
             .collect();
         changed.sort_unstable();
-        let want = [("INBOX", "INBOX (2)"), ("R&D", "R&D (2)"), ("inbox", "INBOX (3)")];
+        let want = [
+            ("INBOX", "INBOX (2)"),
+            ("R&D", "R&D (2)"),
+            ("inbox", "INBOX (3)"),
+        ];
         assert_eq!(changed, want.map(|(old, new)| (old.to_owned(), new)));
         assert_eq!(Plan::decode(&plan.encode()), Ok(plan.clone()));
         assert_eq!(Plan::decode(&plan.encode()[..9]), Err(Malformed));
