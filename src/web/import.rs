@@ -388,6 +388,10 @@ fn refusal(error: &StoreError, user: &str, folder: &str) -> AdminError {
             &format!("{folder} is an archive, which takes no mail"),
             false,
         ),
+        E::ArchivesOnly => failed(
+            &format!("{folder}: Archives has the folders of store.archives alone; choose another"),
+            false,
+        ),
         E::NoMailbox | E::MailboxExists | E::MailboxGone => {
             failed(&format!("{folder} was removed meanwhile"), true)
         }
