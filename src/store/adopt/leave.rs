@@ -1,17 +1,20 @@
 //! The way back: Dovecot's own lists, so that it gives each message the UID that it has here.
 //!
 //! Written when everything is settled on request, and never read by us but when the tree is
-//! adopted again.
+//! adopted again. Only what differs is written: of a mailbox that is as it was, whose list is the
+//! file that was written or read then, nothing is even read.
 
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::future::zip;
+
 use super::{is_under_way, plan};
-use crate::base::{AccountId, Deadline};
+use crate::base::{AccountId, Deadline, ModSeq, Uid, UidValidity, UnixMs};
 use crate::runtime::{DiskErrorKind, Step, now, yield_if_needed};
 use crate::store::StoreError;
-use crate::store::mailbox::{Mailbox, disk_error};
+use crate::store::mailbox::{Mailbox, Meta, Weight, disk_error};
 use crate::store::maildir::{Entry, UidList, folder};
 use crate::store::own_uidl;
 use crate::store::partition::Partition;
@@ -23,6 +26,36 @@ const UIDLIST: &str = "dovecot-uidlist";
 const SUBSCRIPTIONS: &str = "subscriptions";
 /// File too large.
 const EFBIG: i32 = 27;
+
+/// A mailbox when its list was written, and the file that this became.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Left {
+    of: Present,
+    len: u64,
+    modified: UnixMs,
+}
+
+/// All that a list is made of changes one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Present {
+    uidvalidity: UidValidity,
+    uidnext: Uid,
+    highest: ModSeq,
+    weight: Weight,
+    is_inbox: bool,
+}
+
+impl Present {
+    fn of(meta: &Meta) -> Self {
+        Present {
+            uidvalidity: meta.uidvalidity,
+            uidnext: meta.uidnext,
+            highest: meta.highest,
+            weight: meta.weight,
+            is_inbox: meta.name == "INBOX",
+        }
+    }
+}
 
 /// Writes the lists of every account of this shard. What settles must have run before.
 pub(in crate::store) async fn write_lists(shard: &Shard) -> Result<(), StoreError> {
@@ -60,6 +93,10 @@ async fn write_uidlist(
     if mailbox.deleted.get() || !mailbox.made.get() {
         return Ok(());
     }
+    let path = mailbox.path();
+    if is_left(shard, mailbox, &path.join(UIDLIST)).await {
+        return Ok(());
+    }
     shard.owned.load(mailbox, &shard.disk).await?;
     let is_stale = !mailbox.stale_names.borrow().is_empty() || mailbox.keywords_stale.get();
     if is_stale {
@@ -67,10 +104,9 @@ async fn write_uidlist(
         partition.queue(mailbox);
         shard.settler().letters(partition).await?;
     }
-    let path = mailbox.path();
     let former = read(shard, &path.join(UIDLIST)).await?;
-    let former = former.and_then(|bytes| UidList::parse(&bytes));
-    let list = {
+    let listed = former.as_deref().and_then(UidList::parse);
+    let (list, of) = {
         let meta = mailbox.meta.borrow();
         let index = mailbox.index.borrow();
         let Some(index) = index.as_ref() else {
@@ -91,17 +127,39 @@ async fn write_uidlist(
                 base: index.stem(at),
             })
         };
-        let kept = former.filter(|f| f.uidvalidity == meta.uidvalidity.0);
-        UidList {
+        let kept = listed.filter(|f| f.uidvalidity == meta.uidvalidity.0);
+        let list = UidList {
             uidvalidity: meta.uidvalidity.0,
             uidnext: meta.uidnext.0,
             kept: kept.map_or(Vec::new(), |f| f.kept),
             entries: (0..index.len()).filter_map(entry).collect(),
             unread: 0,
-        }
+        };
+        (list.encode(), Present::of(&meta))
     };
     mailbox.unload();
-    replace(shard, &path, UIDLIST, list.encode()).await
+    let len = list.len() as u64;
+    if former.as_ref() != Some(&list) {
+        replace(shard, &path, UIDLIST, list).await?;
+    }
+    let modified = shard.disk.modified(&path.join(UIDLIST)).await;
+    let left = modified.ok().map(|modified| Left { of, len, modified });
+    mailbox.left.set(left);
+    Ok(())
+}
+
+/// Whether the list is what it would become. Flags that wait for their letters change the modseq.
+async fn is_left(shard: &Shard, mailbox: &Mailbox, path: &Path) -> bool {
+    let Some(left) = mailbox.left.get() else {
+        return false;
+    };
+    let is_stale = !mailbox.stale_names.borrow().is_empty() || mailbox.keywords_stale.get();
+    if is_stale || left.of != Present::of(&mailbox.meta.borrow()) {
+        return false;
+    }
+    let (len, modified) = zip(shard.disk.file_len(path), shard.disk.modified(path)).await;
+    let is_same = len.is_ok_and(|len| len == left.len);
+    is_same && modified.is_ok_and(|modified| modified == left.modified)
 }
 
 /// In the version in which the file is there; else in Dovecot's present one.
@@ -119,7 +177,9 @@ async fn write_subscriptions(
     };
     let root = shard.layout.account(partition.id, account);
     let former = read(shard, &root.join(SUBSCRIPTIONS)).await?;
-    let is_two = former.is_none_or(|bytes| bytes.is_empty() || bytes.starts_with(b"V\t2"));
+    let is_two = former
+        .as_ref()
+        .is_none_or(|bytes| bytes.is_empty() || bytes.starts_with(b"V\t2"));
     let mut text = String::new();
     if is_two {
         text.push_str("V\t2\n\n");
@@ -132,7 +192,10 @@ async fn write_subscriptions(
         }
         text.push('\n');
     }
-    replace(shard, &root, SUBSCRIPTIONS, text.into_bytes()).await
+    match former.is_some_and(|former| former == text.as_bytes()) {
+        true => Ok(()),
+        false => replace(shard, &root, SUBSCRIPTIONS, text.into_bytes()).await,
+    }
 }
 
 async fn read(shard: &Shard, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
