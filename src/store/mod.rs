@@ -56,8 +56,8 @@ mod view;
 
 pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, Recount, Status};
 pub use adopt::{
-    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, Rescanned,
-    UidlFormat,
+    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, KeywordsApart, NotAFormat,
+    Rescanned, UidlFormat,
 };
 pub use catalogue::CatalogueRepair;
 pub use config::StoreConfig;

@@ -9,12 +9,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future::zip;
+use hashbrown::HashSet;
 
 use super::{is_under_way, plan};
 use crate::base::{AccountId, Deadline, ModSeq, Uid, UidValidity, UnixMs};
 use crate::runtime::{DiskErrorKind, Step, now, yield_if_needed};
 use crate::store::StoreError;
-use crate::store::mailbox::{Mailbox, Meta, Weight, disk_error};
+use crate::store::mailbox::{Index, KEYWORD_LETTERS_MAX, Mailbox, Meta, Weight, disk_error};
 use crate::store::maildir::{Entry, UidList, folder};
 use crate::store::own_uidl;
 use crate::store::partition::Partition;
@@ -33,7 +34,20 @@ pub(in crate::store) struct Left {
     of: Present,
     len: u64,
     modified: UnixMs,
+    keywords_apart: u32,
 }
+
+/// Keywords of a mailbox that no file's name tells, so that they stay behind: those in use beyond
+/// the letters that there are.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct KeywordsApart {
+    pub account: AccountId,
+    pub mailbox: String,
+    pub keywords: u32,
+}
+
+/// Mailboxes that are told of.
+const APART_MAX: usize = 1_000;
 
 /// All that a list is made of changes one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +71,10 @@ impl Present {
     }
 }
 
-/// Writes the lists of every account of this shard. What settles must have run before.
-pub(in crate::store) async fn write_lists(shard: &Shard) -> Result<(), StoreError> {
+/// Writes the lists of every account of this shard. What settles must have run before. Answers
+/// what of it no list and no name can say.
+pub(in crate::store) async fn write_lists(shard: &Shard) -> Result<Vec<KeywordsApart>, StoreError> {
+    let mut apart = Vec::new();
     for partition in shard.owned.all() {
         let accounts: Vec<AccountId> = {
             let state = partition.state.borrow();
@@ -72,30 +88,56 @@ pub(in crate::store) async fn write_lists(shard: &Shard) -> Result<(), StoreErro
                 of_account.map_or(Vec::new(), |a| a.mailboxes.values().cloned().collect())
             };
             for mailbox in mailboxes {
-                write_uidlist(shard, &partition, &mailbox).await?;
+                let keywords = write_uidlist(shard, &partition, &mailbox).await?;
+                if keywords > 0 && apart.len() < APART_MAX {
+                    let mailbox = mailbox.meta.borrow().name.clone();
+                    apart.push(KeywordsApart {
+                        account,
+                        mailbox,
+                        keywords,
+                    });
+                }
                 yield_if_needed().await;
             }
             write_subscriptions(shard, &partition, account).await?;
         }
     }
-    Ok(())
+    Ok(apart)
+}
+
+/// Keywords in use that have no letter.
+fn keywords_apart(index: &Index) -> u32 {
+    if index.keyword_names().len() <= KEYWORD_LETTERS_MAX {
+        return 0;
+    }
+    let ids = (0..index.len()).flat_map(|at| index.keyword_ids(at));
+    let apart: HashSet<u32> = ids.copied().filter(|id| !has_letter(index, *id)).collect();
+    apart.len() as u32
+}
+
+fn has_letter(index: &Index, id: u32) -> bool {
+    let id = id as usize;
+    // RFC 5788: that is what Maildir's letter P says.
+    id < KEYWORD_LETTERS_MAX || index.keyword_names()[id].eq_ignore_ascii_case("$Forwarded")
 }
 
 async fn write_uidlist(
     shard: &Shard,
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
-) -> Result<(), StoreError> {
+) -> Result<u32, StoreError> {
     // One settles at a time: names of files change here.
     let until = Deadline::after(now(), TURN_WAIT);
     let settling = shard.settling.acquire(1, until).await;
     let _settling = settling.map_err(|_| StoreError::Late)?;
     if mailbox.deleted.get() || !mailbox.made.get() {
-        return Ok(());
+        return Ok(0);
     }
+    // Before anything is looked at: what changes meanwhile is looked at again the next time.
+    let of = Present::of(&mailbox.meta.borrow());
     let path = mailbox.path();
-    if is_left(shard, mailbox, &path.join(UIDLIST)).await {
-        return Ok(());
+    if let Some(left) = left(shard, mailbox, &path.join(UIDLIST)).await {
+        return Ok(left.keywords_apart);
     }
     shard.owned.load(mailbox, &shard.disk).await?;
     let is_stale = !mailbox.stale_names.borrow().is_empty() || mailbox.keywords_stale.get();
@@ -106,11 +148,11 @@ async fn write_uidlist(
     }
     let former = read(shard, &path.join(UIDLIST)).await?;
     let listed = former.as_deref().and_then(UidList::parse);
-    let (list, of) = {
+    let (list, keywords_apart) = {
         let meta = mailbox.meta.borrow();
         let index = mailbox.index.borrow();
         let Some(index) = index.as_ref() else {
-            return Ok(());
+            return Ok(0);
         };
         let is_inbox = meta.name == "INBOX";
         let entry = |at: usize| {
@@ -135,7 +177,7 @@ async fn write_uidlist(
             entries: (0..index.len()).filter_map(entry).collect(),
             unread: 0,
         };
-        (list.encode(), Present::of(&meta))
+        (list.encode(), keywords_apart(index))
     };
     mailbox.unload();
     let len = list.len() as u64;
@@ -143,23 +185,26 @@ async fn write_uidlist(
         replace(shard, &path, UIDLIST, list).await?;
     }
     let modified = shard.disk.modified(&path.join(UIDLIST)).await;
-    let left = modified.ok().map(|modified| Left { of, len, modified });
-    mailbox.left.set(left);
-    Ok(())
+    mailbox.left.set(modified.ok().map(|modified| Left {
+        of,
+        len,
+        modified,
+        keywords_apart,
+    }));
+    Ok(keywords_apart)
 }
 
-/// Whether the list is what it would become. Flags that wait for their letters change the modseq.
-async fn is_left(shard: &Shard, mailbox: &Mailbox, path: &Path) -> bool {
-    let Some(left) = mailbox.left.get() else {
-        return false;
-    };
+/// What was left, where the list is what it would become. Flags that wait for their letters change
+/// the modseq.
+async fn left(shard: &Shard, mailbox: &Mailbox, path: &Path) -> Option<Left> {
+    let left = mailbox.left.get()?;
     let is_stale = !mailbox.stale_names.borrow().is_empty() || mailbox.keywords_stale.get();
     if is_stale || left.of != Present::of(&mailbox.meta.borrow()) {
-        return false;
+        return None;
     }
     let (len, modified) = zip(shard.disk.file_len(path), shard.disk.modified(path)).await;
     let is_same = len.is_ok_and(|len| len == left.len);
-    is_same && modified.is_ok_and(|modified| modified == left.modified)
+    (is_same && modified.is_ok_and(|modified| modified == left.modified)).then_some(left)
 }
 
 /// In the version in which the file is there; else in Dovecot's present one.

@@ -33,6 +33,7 @@ use crate::runtime::{DiskError, DiskErrorKind};
 
 pub(super) use arrive::{is_own, look};
 pub(super) use grown::{grown, take_grown};
+pub use leave::KeywordsApart;
 pub(super) use leave::{Left, write_lists};
 pub use rescan::Rescanned;
 pub(super) use rescan::rescan;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::{letter, life, message, soon, target};
+use super::{account, letter, life, message, soon, target};
 use crate::base::UnixMs;
 use crate::runtime::{Disk, DiskOp, SimDisk, Step, trace_id, unix_now};
-use crate::store::Store;
+use crate::store::{Flags, KeywordsApart, NewMessage, Store};
 
 const EIO: i32 = 5;
 const LIST: &str = "/data/mail/2/2/dovecot-uidlist";
@@ -80,6 +80,36 @@ fn settling_everything_again_writes_nothing() {
         refuse(&now_sim, DiskOp::Write, &["mail/"]);
         store.settle_all().await.expect("nothing to do");
         now_sim.calm();
+        store.drain(soon()).await.expect("drains");
+    });
+}
+
+#[test]
+fn keywords_beyond_the_letters_are_told() {
+    life(&SimDisk::new(7), async |store: Store| {
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        let inbox = ana.find("INBOX").expect("is there");
+        let new = async |keywords: std::ops::Range<u32>| NewMessage {
+            message: message(&store.remote(), &letter(1)).await,
+            flags: Flags::NONE,
+            keywords: keywords.map(|n| format!("k{n}")).collect(),
+            internal_date: None,
+            trace: None,
+        };
+        let few = new(0..26).await;
+        ana.append(inbox, vec![few]).await.expect("taken");
+        assert_eq!(store.settle_all().await, Ok(Vec::new()));
+        let more = new(20..29).await;
+        ana.append(inbox, vec![more]).await.expect("taken");
+        let apart = KeywordsApart {
+            account: ana.id(),
+            mailbox: "INBOX".to_owned(),
+            keywords: 3,
+        };
+        // Also where nothing has to be written.
+        for _ in 0..2 {
+            assert_eq!(store.settle_all().await, Ok(vec![apart.clone()]));
+        }
         store.drain(soon()).await.expect("drains");
     });
 }
