@@ -214,6 +214,10 @@ section! {
         /// How far a reader of the journal (a spare, a backup) may be behind before it loses its place
         /// and has to begin anew; at most half of all slots.
         journal_reader_bytes_max: ByteSize = "128MiB", Restart, "0B" to "2TiB";
+        /// How messages of 2 to 16 KiB are written to the journal: none or zstd, where that makes
+        /// them shorter by an eighth at least. Mail of 10 KB then writes about a sixth less to the
+        /// disk, for 30 us of processor time or more a message.
+        journal_compression: Compression = "zstd", Restart;
         /// Memory on each shard for mailbox indexes. Those of idle sessions are given up first.
         index_memory_bytes_max: ByteSize = "256MiB", Restart, "16MiB" to "1TiB";
         /// Mailbox size of users for whom neither they nor their class have one. "0B": unlimited.

@@ -380,7 +380,7 @@ impl BodyReader {
             let read = match (&source, &memory) {
                 // What comes from a slot is checked as a whole: it is small.
                 (Source::Journal(at), None) => {
-                    let size = u64::from(at.len);
+                    let size = u64::from(at.size);
                     let whole = bodies.whole(&source, None, size, sum).await;
                     whole.and_then(|(bytes, is_whole)| match is_whole {
                         true => {
