@@ -309,7 +309,7 @@ mod tests {
         check("", false);
         check("/a", false);
         check("a//b", false);
-        check("a*", false);
+        check("a*/50%", true);
         check("a\u{1}", false);
         check(&"x".repeat(300), false);
     }

@@ -45,12 +45,15 @@ async fn inbox(ana: &Account) -> Vec<(u32, u8, Result<String, ()>)> {
     let view = ana.select(id, Access::ReadOnly).await.expect("selects");
     let mut all = Vec::new();
     for &uid in view.uids() {
-        let text = match view.body(uid).await {
-            Ok(body) => Ok(body.read(0..body.len()).await.expect("reads")),
+        let read = async {
+            let body = view.body(uid).await?;
+            body.read(0..body.len()).await
+        };
+        let text = match read.await {
+            Ok(text) => Ok(String::from_utf8(text).expect("text")),
             Err(StoreError::Damaged { .. }) => Err(()),
             Err(why) => panic!("{why:?}"),
         };
-        let text = text.map(|text| String::from_utf8(text).expect("text"));
         all.push((uid.0, view.row(uid).expect("a row").flags.0, text));
     }
     all
