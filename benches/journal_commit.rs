@@ -1,5 +1,6 @@
 //! Group commit on the disk under the target directory: 4 KB records by 1, 20 and 100 appenders
-//! that each wait for their own record. Prints fdatasyncs a record beside criterion's figures.
+//! that each wait for their own record, and records of 4, 10 and 50 KB of prose, plain and packed.
+//! Prints fdatasyncs, processor time and octets a record beside criterion's figures.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -15,7 +16,7 @@ use palomar::runtime::{Disk, Pool, block_on, spawn};
 use palomar::store::journal::{
     Apply, Class, Committed, Journal, JournalConfig, Stats, recover, retire,
 };
-use palomar::store::{Body, BodyRef, Flags, Message, Op, Record};
+use palomar::store::{Body, BodyRef, Flags, Message, Op, Packing, Record};
 
 struct Discard;
 
@@ -47,8 +48,25 @@ fn delivery(pseq: u64, message: &Arc<Message>) -> Record {
     }
 }
 
-fn message(bytes: usize) -> Arc<Message> {
-    let body: Vec<u8> = (0..bytes).map(|n| (n % 251) as u8).collect();
+/// What letters are cut from.
+const PROSE: [&[u8]; 3] = [
+    include_bytes!("../docs/STORE.md"),
+    include_bytes!("../docs/JOURNAL.md"),
+    include_bytes!("../docs/CONFIG.md"),
+];
+/// Messages that are sent in turn, so that no compressor has seen the one at hand just before.
+const MESSAGES: usize = 64;
+
+fn messages(bytes: usize) -> Vec<Arc<Message>> {
+    let prose = PROSE.concat();
+    let begin = |n: usize| n * (prose.len() - bytes) / MESSAGES;
+    (0..MESSAGES)
+        .map(|n| message(&prose[begin(n)..begin(n) + bytes]))
+        .collect()
+}
+
+fn message(body: &[u8]) -> Arc<Message> {
+    let body = body.to_vec();
     Arc::new(Message {
         digest: Arc::from(vec![1; 300]),
         size: body.len() as u64,
@@ -58,10 +76,24 @@ fn message(bytes: usize) -> Arc<Message> {
     })
 }
 
-/// Records in one iteration.
-const RECORDS: u64 = 2_000;
-/// Records before the clock starts: the ring has its files by then, and recycles them.
-const WARM_RECORDS: u64 = 12_000;
+/// Octets of bodies in one iteration.
+const BODIES_BYTES: usize = 8 << 20;
+/// And before the clock starts: the ring has its files by then, and recycles them.
+const WARM_BYTES: usize = 96 << 20;
+
+/// What one figure is of.
+#[derive(Clone, Copy)]
+struct Load {
+    appenders: u64,
+    body_bytes: usize,
+    packing: Packing,
+}
+
+impl Load {
+    fn records(&self) -> u64 {
+        (BODIES_BYTES / self.body_bytes) as u64
+    }
+}
 
 /// What the shard's thread has used of the processor.
 fn cpu() -> Duration {
@@ -69,15 +101,16 @@ fn cpu() -> Duration {
     Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec as u32)
 }
 
-/// `records` records by `appenders` tasks; how long they took, on the clock and on the processor,
-/// and what the journal did.
-async fn run(appenders: u64, records: u64) -> (Duration, Duration, Stats) {
+/// So many records; how long they took, on the clock and on the processor, and what the journal
+/// did.
+async fn run(load: Load, records: u64) -> (Duration, Duration, Stats) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
     let disk = Disk::real(Pool::start(2, 64));
     let cfg = JournalConfig {
         slot_bytes: 16 << 20,
         slots_max: 8,
         reader_slots_max: 1,
+        packing: load.packing,
         ..JournalConfig::new(PathBuf::from(dir.path()), 1)
     };
     let recovered = recover(&cfg, &disk).await.expect("recovers");
@@ -85,16 +118,11 @@ async fn run(appenders: u64, records: u64) -> (Duration, Duration, Stats) {
     let journal = Journal::create(&cfg, disk, 0, Rc::new(Discard))
         .await
         .expect("creates");
-    let message = message(4096);
-    append(100, 0..WARM_RECORDS, &journal, &message).await;
+    let messages = messages(load.body_bytes);
+    let warm = (WARM_BYTES / load.body_bytes) as u64;
+    append(100, 0..warm, &journal, &messages).await;
     let (before, start, cpu_start) = (journal.stats(), Instant::now(), cpu());
-    append(
-        appenders,
-        WARM_RECORDS..WARM_RECORDS + records,
-        &journal,
-        &message,
-    )
-    .await;
+    append(load.appenders, warm..warm + records, &journal, &messages).await;
     let (span, cpu, mut stats) = (start.elapsed(), cpu() - cpu_start, journal.stats());
     stats.records -= before.records;
     stats.fdatasyncs -= before.fdatasyncs;
@@ -102,17 +130,18 @@ async fn run(appenders: u64, records: u64) -> (Duration, Duration, Stats) {
     (span, cpu, stats)
 }
 
-async fn append(appenders: u64, pseqs: Range<u64>, journal: &Journal, message: &Arc<Message>) {
+async fn append(appenders: u64, pseqs: Range<u64>, journal: &Journal, messages: &[Arc<Message>]) {
     let next = Rc::new(Cell::new(pseqs.start));
     let running = Rc::new(Cell::new(appenders));
     let ended = Notify::new();
     for _ in 0..appenders {
-        let (journal, message) = (journal.clone(), message.clone());
+        let (journal, messages) = (journal.clone(), messages.to_vec());
         let (next, running, ended) = (next.clone(), running.clone(), ended.clone());
         spawn("appender", async move {
             while next.get() < pseqs.end {
                 next.set(next.get() + 1);
-                let record = delivery(next.get(), &message);
+                let message = &messages[next.get() as usize % MESSAGES];
+                let record = delivery(next.get(), message);
                 let ticket = journal.append(record, Class::Completion).expect("room");
                 journal.committed(ticket).await.expect("commits");
                 if journal.fill_permille() > 300 {
@@ -129,31 +158,48 @@ async fn append(appenders: u64, pseqs: Range<u64>, journal: &Journal, message: &
 }
 
 fn journal_commit(c: &mut Criterion) {
+    let load = |appenders, body_bytes, packing| Load {
+        appenders,
+        body_bytes,
+        packing,
+    };
+    for appenders in [1, 20, 100] {
+        let name = format!("{appenders} appenders");
+        measure(c, &name, load(appenders, 4096, Packing::Plain));
+    }
+    for body_bytes in [4096, 10_240, 51_200] {
+        for packing in [Packing::Plain, Packing::Zstd] {
+            let name = format!("{body_bytes} octets, {packing:?}");
+            measure(c, &name, load(20, body_bytes, packing));
+        }
+    }
+}
+
+fn measure(c: &mut Criterion, name: &str, load: Load) {
     let mut group = c.benchmark_group("journal_commit");
     group
         .sample_size(10)
         .sampling_mode(SamplingMode::Flat)
-        .throughput(Throughput::Elements(RECORDS));
-    for appenders in [1, 20, 100] {
-        let last = Rc::new(Cell::new((Duration::ZERO, Stats::default())));
-        group.bench_function(format!("{appenders} appenders"), |b| {
-            b.iter_custom(|iterations| {
-                let (span, cpu, stats) =
-                    block_on(run(appenders, iterations * RECORDS)).expect("an executor");
-                last.set((cpu, stats));
-                span
-            });
+        .throughput(Throughput::Elements(load.records()));
+    let last = Rc::new(Cell::new((Duration::ZERO, Stats::default())));
+    group.bench_function(name, |b| {
+        b.iter_custom(|iterations| {
+            let (span, cpu, stats) =
+                block_on(run(load, iterations * load.records())).expect("an executor");
+            last.set((cpu, stats));
+            span
         });
-        let (cpu, stats) = last.get();
-        let records = stats.records.max(1) as f64;
-        println!(
-            "journal_commit/{appenders} appenders: {:.3} fdatasyncs a record, {:.1} us CPU of the \
-             shard a record, {:.1} KB a batch",
-            stats.fdatasyncs as f64 / records,
-            cpu.as_secs_f64() * 1e6 / records,
-            stats.bytes as f64 / stats.fdatasyncs.max(1) as f64 / 1000.0
-        );
-    }
+    });
+    let (cpu, stats) = last.get();
+    let records = stats.records.max(1) as f64;
+    println!(
+        "journal_commit/{name}: {:.3} fdatasyncs a record, {:.1} us CPU of the shard a record, \
+         {:.1} KB a batch, {:.1} KB a record",
+        stats.fdatasyncs as f64 / records,
+        cpu.as_secs_f64() * 1e6 / records,
+        stats.bytes as f64 / stats.fdatasyncs.max(1) as f64 / 1000.0,
+        stats.bytes as f64 / records / 1000.0
+    );
     group.finish();
 }
 

@@ -26,6 +26,7 @@ import argparse
 import json
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -37,7 +38,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from base64 import encodebytes
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -48,13 +50,16 @@ from stacks import DOMAIN, PASSWORD, STACKS, USERS, free_ports, user
 
 DRIVER = "target/release/palomar-load"
 SECONDS_MAX = 600
+# Of messages, and how many of them, where octets are counted.
+SIZES = ((4096, 20000), (10240, 10000), (51200, 4000))
 
 
-def roundtrip(stack, sessions, count, size=4096, owners=1):
+def roundtrip(stack, sessions, count, size=4096, owners=1, text=None):
     command = [DRIVER, "roundtrip", "--json", "--password", PASSWORD, "--domain", DOMAIN]
     command += ["--smtp", f"127.0.0.1:{stack.smtp}", "--imap", f"127.0.0.1:{stack.imap}"]
     command += ["--users", str(USERS), "--sessions", str(sessions), "--count", str(count)]
     command += ["--size", str(size)] + (["--owners", str(owners)] if owners > 1 else [])
+    command += ["--text", text] if text else []
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX)
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
@@ -251,24 +256,38 @@ def written(stack, disk):
     return total
 
 
+@contextmanager
+def contents():
+    """What letters are cut from, by name: this project's prose, and what an attachment looks like."""
+    with tempfile.TemporaryDirectory(prefix="palomar-text-") as folder:
+        prose, base64 = Path(folder, "prose"), Path(folder, "base64")
+        prose.write_bytes(b"\n".join(p.read_bytes() for p in sorted(Path("docs").rglob("*.md"))))
+        base64.write_bytes(encodebytes(random.Random(1).randbytes(1 << 20)))
+        yield {"prose": str(prose), "base64": str(base64)}
+
+
 def writing(start, key, quick):
     """With the journal's slots made before: making one writes zeros, once in its life."""
-    slots = 'journal_slot_bytes = "32MiB"\n'
-    for size, count in ((4096, 20000), (10240, 10000), (51200, 4000)):
-        for owners in (1, 3):
-            with start(f"[store]\n{slots}" if key == "palomar" else "") as stack:
-                roundtrip(stack, 20, 12000, 51200)
-                time.sleep(15)
-                before = written(stack, start.disk)
-                roundtrip(stack, 20, count, size, owners)
-                time.sleep(15)
-                after = written(stack, start.disk)
-                owned = f" to {owners} owners" if owners > 1 else ""
-                mail = count * size
-                yield f"{count} messages of {size}{owned}", {
-                    "octets written a received octet": round((after - before) / mail, 2),
-                    "octets written a stored octet": round((after - before) / mail / owners, 2),
-                }
+    cases = [("prose", size, count, owners) for size, count in SIZES for owners in (1, 3)]
+    cases += [("base64", size, count, 1) for size, count in SIZES]
+    slots = '[store]\njournal_slot_bytes = "32MiB"\n'
+    with contents() as texts, start(slots if key == "palomar" else "") as stack:
+        roundtrip(stack, 20, 12000, 51200, text=texts["base64"])
+        time.sleep(15)
+        for content, size, count, owners in cases:
+            count = count // 4 if quick else count
+            before, cpu = written(stack, start.disk), stack.group.cpu_seconds()
+            done = roundtrip(stack, 20, count, size, owners, texts[content])
+            time.sleep(15)
+            after, cpu = written(stack, start.disk), stack.group.cpu_seconds() - cpu
+            owned = f" to {owners} owners" if owners > 1 else ""
+            mail = count * size
+            yield f"{count} messages of {size} of {content}{owned}", {
+                "octets written a received octet": round((after - before) / mail, 2),
+                "octets written a stored octet": round((after - before) / mail / owners, 2),
+                "messages/s": round(done["visible_per_s"]),
+                "CPU ms/message": round(1000 * cpu / count, 3),
+            }
 
 
 def replay(start, key, quick):

@@ -5,6 +5,7 @@
 //! opened before the clock starts: log-ins are no part of what is measured.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,6 +38,10 @@ pub struct Options {
     /// Octets a message.
     #[arg(long, default_value_t = 4096)]
     size: usize,
+    /// Cut the text of each message from this file, from another place each time; otherwise one
+    /// line is repeated, which anything compresses to nothing.
+    #[arg(long)]
+    text: Option<PathBuf>,
     /// Account names: `{}` becomes 0000, 0001, ...
     #[arg(long, default_value = "user{}")]
     user: String,
@@ -74,7 +79,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         return Err("--sessions, --users and --owners start at 1".to_owned());
     }
     let mut watched = watch(options)?;
-    let body = body(options.size);
+    let letters = Letters::new(options)?;
     let latencies = Mutex::new(histogram()?);
     let errors = Mutex::new(Vec::new());
     if options.hold {
@@ -87,9 +92,9 @@ pub fn run(options: &Options) -> Result<(), String> {
     let began = Instant::now();
     thread::scope(|scope| {
         for session in 0..options.sessions {
-            let (body, latencies, errors) = (&body, &latencies, &errors);
+            let (letters, latencies, errors) = (&letters, &latencies, &errors);
             scope.spawn(move || {
-                if let Err(error) = session_of(options, session, body, latencies) {
+                if let Err(error) = session_of(options, session, letters, latencies) {
                     locked(errors).push(error);
                 }
             });
@@ -153,7 +158,7 @@ fn histogram() -> Result<Histogram<u64>, String> {
 fn session_of(
     options: &Options,
     session: usize,
-    body: &[u8],
+    letters: &Letters,
     latencies: &Mutex<Histogram<u64>>,
 ) -> Result<(), String> {
     let says = |error: std::io::Error| format!("session {session}: {error}");
@@ -168,9 +173,10 @@ fn session_of(
         let to: Vec<String> = (0..options.owners)
             .map(|more| options.address((n + more) % options.users))
             .collect();
+        let body = letters.letter(n);
         let sent = Instant::now();
         client
-            .send(&format!("load@{}", options.domain), &to, body)
+            .send(&format!("load@{}", options.domain), &to, &body)
             .map_err(says)?;
         own.saturating_record(sent.elapsed().as_micros() as u64);
     }
@@ -226,13 +232,67 @@ fn watch(options: &Options) -> Result<Vec<Watched>, String> {
         .collect()
 }
 
-fn body(size: usize) -> Vec<u8> {
-    let mut text = String::from(
-        "From: Load <load@bench.test>\r\nTo: somebody@bench.test\r\nSubject: a load test letter\r\n\
-         Date: Sat, 21 Nov 2026 12:00:00 +0000\r\nMessage-ID: <load@bench.test>\r\n\r\n",
-    );
-    while text.len() < size {
-        text.push_str("All work and no play makes Jack a dull boy, says the load test.\r\n");
+/// What is sent.
+struct Letters {
+    size: usize,
+    /// Whole lines, as often as it takes for a letter to begin anywhere in the first of them.
+    text: Vec<u8>,
+    /// Where letters may begin.
+    lines: Vec<usize>,
+}
+
+const HEADER: &str = "From: Load <load@bench.test>\r\nTo: somebody@bench.test\r\n\
+    Subject: a load test letter\r\nDate: Sat, 21 Nov 2026 12:00:00 +0000\r\n\
+    Message-ID: <load@bench.test>\r\n\r\n";
+
+impl Letters {
+    fn new(options: &Options) -> Result<Letters, String> {
+        let lines = match &options.text {
+            None => "All work and no play makes Jack a dull boy, says the load test.".to_owned(),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?,
+        };
+        let (mut text, mut starts) = (Vec::new(), Vec::new());
+        for line in lines.lines() {
+            starts.push(text.len());
+            // Seven bits, and no line that would have to be stuffed (RFC 5321 4.5.2).
+            let octet = |c: char| {
+                if c.is_ascii() && c != '\r' {
+                    c as u8
+                } else {
+                    b'?'
+                }
+            };
+            text.extend(
+                line.replacen('.', ",", usize::from(line.starts_with('.')))
+                    .chars()
+                    .map(octet),
+            );
+            text.extend_from_slice(b"\r\n");
+        }
+        if text.is_empty() {
+            return Err("the text is empty".to_owned());
+        }
+        let once = text.clone();
+        while text.len() < once.len() + options.size {
+            text.extend_from_slice(&once);
+        }
+        Ok(Letters {
+            size: options.size,
+            text,
+            lines: starts,
+        })
     }
-    text.into_bytes()
+
+    fn letter(&self, n: usize) -> Vec<u8> {
+        let mut letter = HEADER.as_bytes().to_vec();
+        let start = self.lines[n.wrapping_mul(7919) % self.lines.len()];
+        let length = self.size.saturating_sub(HEADER.len() + 2);
+        letter.extend_from_slice(&self.text[start..start + length]);
+        if letter.ends_with(b"\r") {
+            letter.pop();
+        }
+        letter.extend_from_slice(b"\r\n");
+        letter
+    }
 }

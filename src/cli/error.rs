@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::ConfigErrors;
+use crate::dns::{DnsError, SettingsError};
 use crate::runtime::RuntimeError;
 use crate::server::ServerError;
 use crate::store::journal::JournalError;
@@ -61,6 +62,13 @@ pub enum CliError {
         folder: String,
     },
     Journal(JournalError),
+    Resolver(SettingsError),
+    Dns {
+        name: String,
+        error: DnsError,
+    },
+    /// The look-up ended with this: no such name, or no such record.
+    Absent(String),
     /// What would be lost has been told; the last word is missing.
     NotConfirmed,
     Demo(super::demo::DemoError),
@@ -124,6 +132,7 @@ impl CliError {
                 why: Unanswered::Held { .. } | Unanswered::Silent { .. },
                 ..
             } => 75,
+            CliError::Dns { error, .. } if error.is_temporary() => 75,
             _ => 1,
         }
     }
@@ -202,11 +211,35 @@ impl fmt::Display for CliError {
             ),
             CliError::NotDone => f.write_str("nothing was changed; to do this, add --yes"),
             CliError::Journal(error) => error.fmt(f),
+            CliError::Resolver(error) => error.fmt(f),
+            CliError::Dns { name, error } => write!(f, "{name}: {error}; {}", next(error)),
+            CliError::Absent(what) => f.write_str(what),
             CliError::NotConfirmed => {
                 f.write_str("nothing was changed; to lose what is listed, add --yes")
             }
             CliError::Demo(error) => error.fmt(f),
         }
+    }
+}
+
+/// What to do about a failed look-up.
+fn next(error: &DnsError) -> &'static str {
+    match error {
+        DnsError::BadName => "look at how it is written",
+        DnsError::Loop(_) | DnsError::Chain => "the zone's owner has to mend it",
+        DnsError::Bogus(_) => {
+            "the zone's owner has to sign it anew, unless the clock here is wrong, the servers of \
+             [dns] leave signatures out (dnssec = \"off\" there shows it), or it is a name of this \
+             site alone, which belongs into insecure_domains"
+        }
+        DnsError::ServFail => "the name servers of the zone are broken or out of reach",
+        DnsError::Refused | DnsError::Malformed => {
+            "set [dns] servers to resolvers that answer this machine"
+        }
+        DnsError::Timeout | DnsError::Unreachable(_) => {
+            "see whether the servers of [dns], or of /etc/resolv.conf, are running and reachable"
+        }
+        DnsError::Busy => "try again",
     }
 }
 
@@ -275,7 +308,8 @@ impl Left {
             (Left::Checks, things) => write!(f, "{things} things above must be mended first"),
             (Left::Damage, count) => write!(
                 f,
-                "{count} to be looked after; palomar repair USER shows what can be done"
+                "{count} to be looked after: a damaged message's file is restored from a backup, \
+                 under its name; for all else palomar repair USER shows what can be done"
             ),
             (Left::Files, count) => write!(
                 f,

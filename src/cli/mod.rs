@@ -17,6 +17,7 @@ mod check;
 mod check_inbox;
 mod config;
 mod demo;
+mod dns;
 mod domain;
 mod error;
 mod explain;
@@ -86,6 +87,9 @@ enum Command {
     /// Take mail over from Maildirs, mbox files or single files, and compare it afterwards
     #[command(subcommand)]
     Import(import::Import),
+    /// What the resolver that mail is sent with finds
+    #[command(subcommand)]
+    Dns(dns::Dns),
     /// List who is connected
     Who(who::Who),
     /// End every session of a user
@@ -162,6 +166,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Domain(domain) => domain.run(&site),
         Command::Alias(alias) => alias.run(&site),
         Command::Import(import) => import.run(&site),
+        Command::Dns(dns) => dns.run(&site),
         Command::Who(who) => who.run(&site),
         Command::Kick(kick) => kick.run(&site),
         Command::Log(log) => log.run(&site),

@@ -26,11 +26,11 @@ pub struct Restore {
     /// The address, or a bare name in the first domain
     user: String,
     /// Only what was there at this moment: a time or a day (UTC where it names no zone),
-    /// or how long ago (`2h`, `3d`)
+    /// or how long ago (`2h`, `3d`). Flags are not those of that moment, but the last ones
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Only from this folder and those below it. With --at the mailbox as it was, also what is
-    /// there still
+    /// Only from this folder and those below it, by its name now or an earlier one. With --at the
+    /// mailbox as it was: shows what is there still, too, and brings back what was moved elsewhere
     #[arg(long)]
     folder: Option<String>,
     /// Also messages that the user has in some folder
@@ -156,6 +156,13 @@ impl Restore {
                 counted(gone, "message")
             ));
         }
+        if self.at.is_some() && (report.messages > 0 || report.restored > 0) {
+            say(
+                "flags and keywords are those that the messages had last; what they were at that \
+                 moment is not kept"
+                    .to_owned(),
+            );
+        }
         if report.damaged > 0 {
             say(format!(
                 "{} of the history cannot be read; what they tell of is not shown",
@@ -168,11 +175,19 @@ impl Restore {
                 counted(report.left_out, "more message")
             ));
         }
-        if report.over_quota > 0 {
+        let above: Vec<String> = [
+            (report.over_quota > 0).then(|| ByteSize(report.over_quota).to_string()),
+            (report.over_quota_messages > 0)
+                .then(|| counted(report.over_quota_messages, "message")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !above.is_empty() {
             say(format!(
                 "the mailbox {} {} above its quota: no new mail comes in until that ends",
                 if self.yes { "is" } else { "would be" },
-                ByteSize(report.over_quota)
+                above.join(" and ")
             ));
         }
         if self.yes {

@@ -39,6 +39,8 @@ fn command_lines_of_the_contract_parse() {
         "palomar demo --json --data here --ports 20000",
         "palomar demo --pull-the-plug --seconds 5",
         "palomar check --no-dns --config a.toml",
+        "palomar dns lookup example.org",
+        "palomar dns lookup _25._tcp.example.org tlsa --json",
         "palomar user add ana@example.org --password-stdin --quota 1GB",
         "palomar user import users.csv",
         "palomar user list --json",
@@ -90,6 +92,8 @@ fn command_lines_of_the_contract_parse() {
         "palomar demo --ports 80",
         "palomar demo --seconds 5",
         "palomar queue list",
+        "palomar dns lookup",
+        "palomar dns lookup example.org SPAM",
         "palomar journal cut --stream 0 --slot 7",
     ] {
         check(line, false);

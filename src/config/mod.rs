@@ -31,6 +31,6 @@ pub use keys::{
 pub use listener::{Listener, TlsPair};
 pub use present::{Change, Changes};
 pub use value::{
-    AuthMode, ClassName, Compression, Domain, LogLevel, MailAddress, Protocol, QuotaRefusal,
-    Timezone,
+    AuthMode, ClassName, Compression, DnssecMode, Domain, LogLevel, MailAddress, Protocol,
+    QuotaRefusal, Timezone,
 };

@@ -506,6 +506,15 @@ choices! {
         /// RFC 8878, as Dovecot's mail_compress reads it too.
         Zstd = "zstd",
     }
+    /// Whether DNSSEC signatures are checked.
+    DnssecMode: "one of off, auto, on" {
+        /// Nothing is checked, and nothing is known to be secure.
+        Off = "off",
+        /// Checked where the server speaks DNSSEC.
+        Auto = "auto",
+        /// Checked always.
+        On = "on",
+    }
     /// The least important lines that are logged.
     LogLevel: "one of error, warn, info, debug, trace" {
         Error = "error",

@@ -180,6 +180,10 @@ impl Body {
                 self.weigh(&mut copies, bytes).await;
                 self.deliver(&message, &copies).await
             }
+            // Refused for good is refused for all, some of whom may have room for it.
+            Err(why) if why.exceeds_quota() && copies.len() > 1 => {
+                return Err(MessageRefusal::OverQuota);
+            }
             delivered => delivered,
         };
         let uids = match delivered? {

@@ -28,6 +28,8 @@ pub enum RecipientRefusal {
     /// The message has as many recipients as it may (RFC 5321 4.5.3.1.10).
     TooMany,
     OverQuota,
+    /// The message is larger than all that the mailbox may hold.
+    ExceedsQuota,
     Store(StoreError),
 }
 
@@ -41,12 +43,15 @@ pub enum MessageRefusal {
     /// It has been delivered to this recipient before.
     Loop,
     OverQuota,
+    /// It is larger than all that the mailbox may hold.
+    ExceedsQuota,
     Store(StoreError),
 }
 
 impl From<StoreError> for RecipientRefusal {
     fn from(error: StoreError) -> Self {
         match error {
+            error if error.exceeds_quota() => RecipientRefusal::ExceedsQuota,
             StoreError::OverQuota { .. } => RecipientRefusal::OverQuota,
             error => RecipientRefusal::Store(error),
         }
@@ -56,6 +61,7 @@ impl From<StoreError> for RecipientRefusal {
 impl From<StoreError> for MessageRefusal {
     fn from(error: StoreError) -> Self {
         match error {
+            error if error.exceeds_quota() => MessageRefusal::ExceedsQuota,
             StoreError::OverQuota { .. } => MessageRefusal::OverQuota,
             error => MessageRefusal::Store(error),
         }
@@ -70,7 +76,7 @@ impl RecipientRefusal {
             R::NoSuchUser | R::NoMailbox => RecipientCause::Unknown,
             R::AliasOutside | R::AliasLoop => RecipientCause::Alias,
             R::TooMany => RecipientCause::TooMany,
-            R::OverQuota => RecipientCause::Quota,
+            R::OverQuota | R::ExceedsQuota => RecipientCause::Quota,
             R::Store(_) => RecipientCause::Store,
         }
     }
@@ -82,7 +88,7 @@ impl MessageRefusal {
             MessageRefusal::Content(DataFault::TooLarge) => MessageCause::Size,
             MessageRefusal::Content(_) => MessageCause::Content,
             MessageRefusal::TooManyHops | MessageRefusal::Loop => MessageCause::Loop,
-            MessageRefusal::OverQuota => MessageCause::Quota,
+            MessageRefusal::OverQuota | MessageRefusal::ExceedsQuota => MessageCause::Quota,
             MessageRefusal::Store(_) => MessageCause::Store,
         }
     }
@@ -100,6 +106,7 @@ impl fmt::Display for RecipientRefusal {
             R::AliasLoop => "alias loop",
             R::TooMany => "too many recipients",
             R::OverQuota => "over quota",
+            R::ExceedsQuota => "larger than the quota",
             R::Store(error) => return write!(f, "store: {error:?}"),
         })
     }
@@ -116,6 +123,7 @@ impl fmt::Display for MessageRefusal {
             MessageRefusal::TooManyHops => "too many hops",
             MessageRefusal::Loop => "delivered here before",
             MessageRefusal::OverQuota => "over quota",
+            MessageRefusal::ExceedsQuota => "larger than the quota",
             MessageRefusal::Store(error) => return write!(f, "store: {error:?}"),
         })
     }

@@ -31,4 +31,4 @@ pub use counters::METRICS;
 pub use error::{MailRefusal, MessageRefusal, RecipientRefusal};
 pub use origin::{Origin, Way};
 pub use transaction::{Bounds, Intake, Transaction};
-pub use warning::warn_of_quotas;
+pub use warning::{warn_of_quotas, watch_limits};

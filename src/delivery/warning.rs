@@ -12,11 +12,50 @@ use crate::base::{ByteSize, TraceId, UnixMs};
 use crate::directory::{Account, Directory};
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Gate};
-use crate::store::{Message, QuotaDue, Remote, StoreError};
+use crate::store::{AccountRef, Message, Quota, QuotaDue, Remote, StoreError, Warned};
 use crate::wire::dates::{DateTime, format_date};
 
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Between looks whether limits are others than they were.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Accounts looked at before others have their turn.
+const LOOKED_AT_ONCE: usize = 100;
+
+/// Looks at accounts of this shard whose limits changed, until the gate closes: what is used may be
+/// above a mark of the new ones. At the start at all of them, for changes that nobody saw.
+pub async fn watch_limits(remote: Remote, directory: Directory, gate: Gate) {
+    let mut seen = directory.snapshot();
+    let all = seen.accounts().filter(|account| account.removed.is_none());
+    let mut due: Due = all.map(|account| (seen.reference(account), None)).collect();
+    while !gate.is_closed() {
+        due = look(&remote, due).await;
+        or(runtime::sleep(LOOK_EVERY), gate.closing()).await;
+        let now = directory.snapshot();
+        if !Arc::ptr_eq(&now, &seen) {
+            due.extend(now.limits_changed(&seen));
+            seen = now;
+        }
+    }
+}
+
+/// Accounts, with the limits that they had.
+type Due = Vec<(AccountRef, Option<Quota>)>;
+
+/// Answers those that have to be looked at again.
+async fn look(remote: &Remote, accounts: Due) -> Due {
+    let mut again = Vec::new();
+    for (n, (account, before)) in accounts.into_iter().enumerate() {
+        if remote.is_mine(account.partition) && !remote.look_at_quota(account, before) {
+            again.push((account, before));
+        }
+        if n % LOOKED_AT_ONCE == 0 {
+            runtime::yield_if_needed().await;
+        }
+    }
+    again
+}
 
 /// Writes the warnings that are due, until the gate closes. One that cannot be placed now is still
 /// due: then, or after the next start.
@@ -57,20 +96,27 @@ pub async fn warn_of_quotas(remote: Remote, directory: Directory, gate: Gate) {
 
 async fn warn(remote: &Remote, owner: &Account, due: &QuotaDue) -> Result<(), StoreError> {
     let trace = runtime::trace_id();
-    let text = compose(owner, due, runtime::unix_now(), trace);
-    let mut incoming = remote.incoming();
-    incoming.write(text.as_bytes()).await?;
-    let message: Arc<Message> = incoming.finish().await?;
-    if remote.warn_of_quota(due, message).await? {
-        log_event!(
-            INFO,
-            event::QUOTA_CROSSED,
-            message = %trace,
-            account = %due.account,
-            user = owner.address.as_str(),
-            percent = u64::from(due.percent)
-        );
+    let mut due = due.clone();
+    // A warning takes room, too: one that crosses a mark itself tells of that one.
+    loop {
+        let text = compose(owner, &due, runtime::unix_now(), trace);
+        let mut incoming = remote.incoming();
+        incoming.write(text.as_bytes()).await?;
+        let message: Arc<Message> = incoming.finish().await?;
+        match remote.warn_of_quota(&due, message).await? {
+            Warned::Told => break,
+            Warned::Superseded => return Ok(()),
+            Warned::Crosses(usage) => (due.percent, due.usage) = (usage.mark(), usage),
+        }
     }
+    log_event!(
+        INFO,
+        event::QUOTA_CROSSED,
+        message = %trace,
+        account = %due.account,
+        user = owner.address.as_str(),
+        percent = u64::from(due.percent)
+    );
     Ok(())
 }
 
@@ -79,6 +125,8 @@ struct Words {
     language: &'static str,
     subject: &'static str,
     full: &'static str,
+    /// `{}` is how large a message was, in brackets and behind a blank, or nothing.
+    refused: &'static str,
     filling: &'static str,
     of: &'static str,
     messages: &'static str,
@@ -92,6 +140,7 @@ const LANGUAGES: [Words; 5] = [
         language: "en",
         subject: "Your mailbox is {} % full",
         full: "Your mailbox is full. New mail for you is refused until there is room again.",
+        refused: "A message{} for you was refused, since your mailbox has no room for it.",
         filling: "Your mailbox is filling up. When it is full, new mail for you is refused.",
         of: "of",
         messages: "messages",
@@ -103,6 +152,7 @@ const LANGUAGES: [Words; 5] = [
         language: "es",
         subject: "Su correo ocupa el {} % de su cuota",
         full: "Su buzón está lleno. El correo nuevo se rechaza hasta que vuelva a haber sitio.",
+        refused: "Se ha rechazado un mensaje{} para usted, porque no cabe en su buzón.",
         filling: "Su buzón se está llenando. Cuando esté lleno, se rechazará el correo nuevo.",
         of: "de",
         messages: "mensajes",
@@ -114,6 +164,7 @@ const LANGUAGES: [Words; 5] = [
         language: "ca",
         subject: "El seu correu ocupa el {} % de la seva quota",
         full: "La seva bústia és plena. El correu nou es rebutja fins que torni a haver-hi lloc.",
+        refused: "S'ha rebutjat un missatge{} per a vostè, perquè no cap a la seva bústia.",
         filling: "La seva bústia s'està omplint. Quan sigui plena, es rebutjarà el correu nou.",
         of: "de",
         messages: "missatges",
@@ -125,6 +176,8 @@ const LANGUAGES: [Words; 5] = [
         language: "de",
         subject: "Ihr Postfach ist zu {} % belegt",
         full: "Ihr Postfach ist voll. Neue Post wird abgewiesen, bis wieder Platz ist.",
+        refused: "Eine Nachricht{} an Sie wurde abgewiesen, weil Ihr Postfach keinen Platz für sie \
+                  hat.",
         filling: "Ihr Postfach füllt sich. Wenn es voll ist, wird neue Post abgewiesen.",
         of: "von",
         messages: "Nachrichten",
@@ -137,6 +190,8 @@ const LANGUAGES: [Words; 5] = [
         subject: "Votre messagerie occupe {} % de son quota",
         full: "Votre messagerie est pleine. Les nouveaux messages sont refusés tant qu'il n'y a \
                pas de place.",
+        refused: "Un message{} pour vous a été refusé : il n'y a pas de place pour lui dans votre \
+                  messagerie.",
         filling: "Votre messagerie se remplit. Quand elle sera pleine, les nouveaux messages \
                   seront refusés.",
         of: "sur",
@@ -164,7 +219,9 @@ fn compose(owner: &Account, due: &QuotaDue, now: UnixMs, trace: TraceId) -> Stri
         .address
         .rsplit_once('@')
         .map_or("localhost", |at| at.1);
-    let percent = usage.percent().max(due.percent.into()).min(100).to_string();
+    // 100 is also told where a message was refused and there is some room left.
+    let is_full = usage.percent() >= 100;
+    let percent = usage.percent().min(100).to_string();
     let date = format_date(DateTime {
         at: now,
         zone_minutes: 0,
@@ -178,14 +235,11 @@ fn compose(owner: &Account, due: &QuotaDue, now: UnixMs, trace: TraceId) -> Stri
         words.subject.replace("{}", &percent),
         words.language,
     );
-    paragraph(
-        &mut text,
-        if due.percent >= 100 {
-            words.full
-        } else {
-            words.filling
-        },
-    );
+    match due.percent {
+        100.. if is_full => paragraph(&mut text, words.full),
+        100.. => paragraph(&mut text, &refused(words, due.refused)),
+        _ => paragraph(&mut text, words.filling),
+    }
     text.push_str("\r\n");
     if let Some(limit) = limit.bytes {
         let used = ByteSize(usage.bytes).rounded();
@@ -207,6 +261,15 @@ fn compose(owner: &Account, due: &QuotaDue, now: UnixMs, trace: TraceId) -> Stri
     text.push_str("\r\n");
     paragraph(&mut text, words.advice);
     text
+}
+
+/// Where no size was announced, none is told.
+fn refused(words: &Words, bytes: Option<u64>) -> String {
+    let size = bytes.filter(|bytes| *bytes > 1);
+    let size = size.map_or(String::new(), |bytes| {
+        format!(" ({})", ByteSize(bytes).rounded())
+    });
+    words.refused.replace("{}", &size)
 }
 
 /// A folder's name on one line (RFC 5322 2.1.1 allows 998 octets).
@@ -253,6 +316,8 @@ mod tests {
             account: AccountId(1),
             partition: PartitionId(0),
             percent,
+            mark: percent,
+            refused: (percent == 100).then_some(300_000_000),
             usage: QuotaUsage {
                 bytes: 1_520_000_000,
                 messages: 90,
@@ -288,7 +353,19 @@ mod tests {
         ] {
             assert!(text.lines().any(|is| is == line), "{line} in\n{text}");
         }
-        assert!(written(None, 100).contains("Your mailbox is full. New mail"));
+        // Refused at 90 %: it is not full, and nothing says so.
+        let text = written(None, 100);
+        assert!(
+            text.contains("Subject: Your mailbox is 90 % full"),
+            "{text}"
+        );
+        assert!(text.contains("A message (300 MB) for you was refused, since"));
+        assert!(!text.contains("is full."), "{text}");
+        let mut full = due(100);
+        full.usage.messages = 101;
+        let id = TraceId::new(UnixMs(0), 7);
+        let text = compose(&account(None), &full, UnixMs(0), id);
+        assert!(text.contains("Your mailbox is full. New mail"));
     }
 
     #[test]

@@ -184,6 +184,34 @@ impl Snapshot {
         (bytes, messages)
     }
 
+    /// Accounts whose limits are others than in an earlier snapshot, with what they were; `None` of
+    /// those that it did not have.
+    #[must_use]
+    pub fn limits_changed(&self, before: &Snapshot) -> Vec<(AccountRef, Option<Quota>)> {
+        let mut changed = Vec::new();
+        let mut compare = |now: &Arc<Account>, was: Option<&Arc<Account>>| {
+            let was = was.map(|was| before.quota(was));
+            let is_there = now.removed.is_none();
+            let now = self.reference(now);
+            if is_there && was != Some(now.quota) {
+                changed.push((now, was));
+            }
+        };
+        if Arc::ptr_eq(&self.site, &before.site) {
+            let each = |_: &AccountId, was: Option<&Arc<Account>>, now: Option<&Arc<Account>>| {
+                if let Some(now) = now {
+                    compare(now, was);
+                }
+            };
+            self.accounts.diff(&before.accounts, each);
+        } else {
+            for (id, now) in self.accounts.iter() {
+                compare(now, before.accounts.get(id));
+            }
+        }
+        changed
+    }
+
     /// Every account, removed ones included, in no order.
     pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.accounts.iter().map(|(_, account)| account)

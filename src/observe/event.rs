@@ -20,6 +20,8 @@ events! {
     CERTIFICATE_LOADED = "certificate.loaded", "A certificate is in use.";
     CERTIFICATE_MADE = "certificate.made", "A self-signed certificate was made.";
     CONNECTION_REFUSED = "connection.refused", "A limit or rule refused a connection.";
+    NAMESERVER_LOST = "nameserver.lost", "A name server is silent or refuses; others are asked.";
+    NAMESERVER_BACK = "nameserver.back", "A name server answers again.";
     SESSION_OPENED = "session.opened", "A client connected.";
     SESSION_MOVED = "session.moved", "A session went to the shard that owns its user.";
     SESSION_CLOSED = "session.closed", "A session ended, with why.";

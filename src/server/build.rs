@@ -206,10 +206,12 @@ pub fn store_config(config: &Config, shards: u16) -> StoreConfig {
     store.free_bytes_min = config.store.free_bytes_min.0;
     store.journal.free_bytes_min = store.free_bytes_min;
     store.undelete_days = config.store.undelete_days;
-    store.packing = match config.store.compression {
+    let packing = |of| match of {
         Compression::None => Packing::Plain,
         Compression::Zstd => Packing::Zstd,
     };
+    store.packing = packing(config.store.compression);
+    store.journal.packing = packing(config.store.journal_compression);
     store.pack_old = config.store.compress_old;
     let every = config.store.scrub_every.0;
     store.scrub_every = (!every.is_zero()).then_some(every);

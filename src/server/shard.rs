@@ -224,7 +224,10 @@ fn heed_quotas(store: &Store, directory: &Directory, gates: &Gates) {
             .account(account)
             .map(|account| snapshot.quota(account))
     }));
-    let warn = delivery::warn_of_quotas(remote, directory.clone(), gates.background.clone());
+    let gate = || gates.background.clone();
+    let watch = delivery::watch_limits(remote.clone(), directory.clone(), gate());
+    runtime::spawn_in(&gates.background, "delivery.limits", watch);
+    let warn = delivery::warn_of_quotas(remote, directory.clone(), gate());
     runtime::spawn_in(&gates.background, "delivery.warnings", warn);
 }
 

@@ -16,6 +16,7 @@ use super::{ServerError, build, control, counters, reload};
 use crate::config::{Config, Protocol};
 use crate::delivery;
 use crate::directory::Directory;
+use crate::dns;
 use crate::net::{self, Address, Opened, Tls};
 use crate::observe::{self, LogFile, LogTarget, event, log_event};
 use crate::runtime::{self, Disk, Mesh, Plan, Pool, Stop};
@@ -245,6 +246,7 @@ fn listening(config: &Config, opened: &[net::Opened]) -> Vec<(Protocol, SocketAd
 fn register_metrics() {
     let rooms = [
         &observe::METRICS,
+        &dns::METRICS,
         &delivery::METRICS,
         &session::smtp::METRICS,
         &session::pop3::METRICS,

@@ -30,7 +30,7 @@ impl Bodies {
     ) -> Result<u64, StoreError> {
         match (memory, source) {
             (Some(message), _) => Ok(message.size),
-            (None, Source::Journal(at)) => Ok(u64::from(at.len)),
+            (None, Source::Journal(at)) => Ok(u64::from(at.size)),
             (None, Source::Spool(path) | Source::File(path)) => {
                 self.disk.file_len(path).await.map_err(|e| disk_error(&e))
             }

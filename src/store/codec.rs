@@ -1,15 +1,17 @@
 //! Records as bytes: the tables of `docs/JOURNAL.md`, and nothing else.
 //!
-//! Encoding appends to a batch buffer, so that a body is copied once. Decoding leaves bodies where
-//! they are and answers their ranges. No bytes make it panic or use memory beyond their size and
+//! Encoding appends to a batch buffer, so that a body is copied or packed once. Decoding leaves
+//! bodies where they are, packed or not, and answers their ranges. No bytes make it panic or use memory beyond their size and
 //! [`UIDS_PER_RECORD_MAX`].
 
+mod pack;
 mod read;
 mod write;
 
 use std::ops::Range;
 use std::path::Path;
 
+pub use pack::{Packer, unpack, unpack_part};
 use read::Reader;
 
 use super::{Record, SpecialUse};
@@ -21,7 +23,8 @@ pub const FRAME_BYTES: usize = 8;
 /// UIDs that the operations of one record name at most; runs make them cheap on disk, not here.
 pub const UIDS_PER_RECORD_MAX: usize = 2 << 20;
 
-const RECORD_VERSION: u8 = 1;
+/// What is written; all before are read. Version 1 had no packed bodies.
+const RECORD_VERSION: u8 = 2;
 
 mod kind {
     pub const MAILBOX_CREATED: u8 = 1;
@@ -69,6 +72,7 @@ pub enum CodecError {
 }
 
 /// For each body of a record its bytes within a buffer, or `None` where they are in a spool file.
+/// Fewer bytes than the message has are its frame, which [`unpack`] reads.
 pub type BodyRanges = Vec<Option<Range<usize>>>;
 
 /// A record read back. Inline bodies are [`Body::InJournal`]; their bytes are at the ranges.
@@ -81,10 +85,15 @@ pub struct Decoded {
 
 /// Appends `record` as one frame to `out`. Answers where in `out` the inline bodies stand. On an
 /// error `out` is as before. Spool paths are kept relative to `root`, so that it may be moved.
-pub fn encode(record: &Record, root: &Path, out: &mut Vec<u8>) -> Result<BodyRanges, CodecError> {
+pub fn encode(
+    record: &Record,
+    root: &Path,
+    packer: &mut Packer,
+    out: &mut Vec<u8>,
+) -> Result<BodyRanges, CodecError> {
     let start = out.len();
     out.extend_from_slice(&[0; FRAME_BYTES]);
-    let bodies = match write::put_record(record, root, out) {
+    let bodies = match write::put_record(record, root, packer, out) {
         Ok(bodies) => bodies,
         Err(why) => {
             out.truncate(start);
@@ -119,15 +128,15 @@ pub fn frame(bytes: &[u8]) -> Result<&[u8], CodecError> {
 /// Reads a frame that [`frame`] answered: the CRC is not checked again.
 pub fn decode(frame: &[u8], root: &Path) -> Result<Decoded, CodecError> {
     let mut from = Reader::new(frame, FRAME_BYTES);
-    match from.octet()? {
-        RECORD_VERSION => {}
-        version => return Err(CodecError::UnknownVersion { version }),
+    let version = from.octet()?;
+    if !(1..=RECORD_VERSION).contains(&version) {
+        return Err(CodecError::UnknownVersion { version });
     }
     let partition = PartitionId(u16::from_le_bytes(from.array()?));
     let epoch = Epoch(u32::from_le_bytes(from.array()?));
     let pseq = PSeq(u64::from_le_bytes(from.array()?));
     let ops = from.list(Reader::op)?;
-    let (bodies, ranges) = from.list(|r| r.body(root))?.into_iter().unzip();
+    let (bodies, ranges) = from.list(|r| r.body(root, version))?.into_iter().unzip();
     if !from.is_empty() {
         return Err(CodecError::Length);
     }

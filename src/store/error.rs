@@ -9,8 +9,14 @@ pub enum StoreError {
     /// The file system is full, or the journal ring is past its mark for this kind of change.
     /// Not the client's fault; try later. SMTP 452 4.3.1, IMAP `NO [UNAVAILABLE]`.
     Full,
-    /// The account would exceed its quota. SMTP 452 4.2.2, IMAP `NO [OVERQUOTA]`.
-    OverQuota { of: Resource, used: u64, limit: u64 },
+    /// The account would exceed its quota. SMTP 452 4.2.2, IMAP `NO [OVERQUOTA]`; and where what
+    /// comes exceeds it by itself ([`StoreError::exceeds_quota`]) it never fits: SMTP 552 5.2.3.
+    OverQuota {
+        of: Resource,
+        used: u64,
+        more: u64,
+        limit: u64,
+    },
     /// A disk operation failed; the process stops acknowledging and exits. Try later.
     Poisoned,
     /// A wait ended without a result: the change may or may not be made.
@@ -44,4 +50,13 @@ pub enum StoreError {
     },
     /// This shard does not own the partition: a bug, or a request that outlived a move.
     NotOwner(PartitionId),
+}
+
+impl StoreError {
+    /// The message is larger than the whole quota: no deleting makes room for it.
+    #[must_use]
+    pub fn exceeds_quota(&self) -> bool {
+        matches!(self, StoreError::OverQuota { of: Resource::Storage, more, limit, .. }
+            if more > limit)
+    }
 }

@@ -13,6 +13,7 @@ use super::mailbox::{Mailbox, NameId, disk_error};
 use super::maildir::{file_name, find_file};
 use super::packed::{Stored, Unreadable};
 use super::partition::Partition;
+use super::repair;
 use super::shard::Shard;
 use super::spool::{SpoolFile, Spools};
 use crate::base::{Crc32c, Uid, crc32c_append};
@@ -223,8 +224,19 @@ impl BodyReader {
     }
 
     /// The bytes of `range`; cut at the end of the message. Callers keep ranges <= 256 KiB or so.
+    /// Empty only beyond the end. Who meets damage here has told of it.
     pub async fn read(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         let range = range.start.min(self.len)..range.end.min(self.len);
+        let is_asked = !range.is_empty();
+        match self.read_all(range).await {
+            Ok(bytes) if bytes.is_empty() && is_asked => Err(self.damaged("it ends too soon")),
+            // Told of already where more is known.
+            Err(StoreError::Damaged { .. }) => Err(self.damaged("the disk does not read it")),
+            outcome => outcome,
+        }
+    }
+
+    async fn read_all(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         let head = self.apart.len() as u64;
         let mut out = Vec::new();
         if range.start < head {
@@ -248,11 +260,12 @@ impl BodyReader {
             return self.read_archived(place, range).await;
         }
         // Settling may move the body between the look and the read: then the file is there.
+        let mut why = None;
         for _ in 0..2 {
             match self.read_unsettled(range.clone()).await {
                 Some(Ok(bytes)) => return Ok(bytes),
                 Some(Err(StoreError::Full)) => return Err(StoreError::Full),
-                Some(Err(_)) | None => {}
+                outcome => why = outcome.and_then(Result::err),
             }
             if let Some(bytes) = self.read_file(range.clone()).await? {
                 return Ok(bytes);
@@ -260,7 +273,12 @@ impl BodyReader {
             // Or the folder is just being renamed.
             drop(self.mailbox.files_turn().await?);
         }
-        Err(self.missing())
+        Err(match why {
+            _ if self.is_expunged() => StoreError::Expunged,
+            Some(StoreError::Damaged { .. }) => self.damaged("it is damaged before it is a file"),
+            Some(why) => why,
+            None => self.missing(),
+        })
     }
 
     async fn read_archived(
@@ -287,21 +305,27 @@ impl BodyReader {
         read
     }
 
-    fn missing(&self) -> StoreError {
-        let gone = self
-            .mailbox
-            .index
-            .borrow()
+    fn is_expunged(&self) -> bool {
+        let index = self.mailbox.index.borrow();
+        index
             .as_ref()
-            .is_none_or(|i| i.position(self.uid).is_none());
-        if gone {
-            return StoreError::Expunged;
-        }
-        super::owned::count(&self.shard.owned.counters.files_missing);
-        self.damaged()
+            .is_none_or(|i| i.position(self.uid).is_none())
     }
 
-    fn damaged(&self) -> StoreError {
+    fn missing(&self) -> StoreError {
+        if self.is_expunged() {
+            return StoreError::Expunged;
+        }
+        repair::note_missing(&self.shard.owned, &self.mailbox, self.uid, &self.stem);
+        self.damaged("its file is gone")
+    }
+
+    fn damaged(&self, why: &'static str) -> StoreError {
+        repair::note_damaged(&self.shard.owned, &self.mailbox, self.uid, &self.stem, why);
+        self.unreadable()
+    }
+
+    fn unreadable(&self) -> StoreError {
         let since = crate::runtime::unix_now();
         StoreError::Damaged {
             partition: self.partition.id,
@@ -356,14 +380,14 @@ impl BodyReader {
             let read = match (&source, &memory) {
                 // What comes from a slot is checked as a whole: it is small.
                 (Source::Journal(at), None) => {
-                    let size = u64::from(at.len);
+                    let size = u64::from(at.size);
                     let whole = bodies.whole(&source, None, size, sum).await;
                     whole.and_then(|(bytes, is_whole)| match is_whole {
                         true => {
                             let part = bytes.get(part.start as usize..part.end as usize);
                             Ok(part.unwrap_or_default().to_vec())
                         }
-                        false => Err(self.damaged()),
+                        false => Err(self.unreadable()),
                     })
                 }
                 _ => bodies.read(&source, memory.as_ref(), part).await,
@@ -422,7 +446,7 @@ impl BodyReader {
             Ok(file) => Ok(Some(file)),
             Err(Unreadable::Disk(e)) if e.kind == DiskErrorKind::NotFound => Ok(None),
             Err(Unreadable::Disk(e)) => Err(disk_error(&e)),
-            Err(Unreadable::Damaged) => Err(self.damaged()),
+            Err(Unreadable::Damaged) => Err(self.damaged("its file is not of its length")),
         }
     }
 }

@@ -70,7 +70,7 @@ pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use packed::Packing;
 pub use progress::{Progress, Stage, Watcher};
-pub use quota::{FolderSize, Quota, QuotaBook, QuotaDue, QuotaUsage, Resource};
+pub use quota::{FolderSize, Quota, QuotaBook, QuotaDue, QuotaUsage, Resource, Warned};
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
 pub use repair::{IndexRepair, IndexState, MailboxRepair, RepairOrder};
 pub use scrub::{Finding, FindingKind, ScrubOrder, ScrubStatus};

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
+
 use super::catalogue::{Catalogue, CatalogueRepair};
 use super::doom::Trees;
 use super::journal::{Apply, Committed};
@@ -14,7 +16,7 @@ use super::partition::Partition;
 use super::quota::Watch;
 use super::repair::{IndexRepair, Orphans};
 use super::{Body, Message, Packing, StoreError, ValueChange};
-use crate::base::{AccountId, Epoch, MailboxId, PartitionId};
+use crate::base::{AccountId, Epoch, MailboxId, PartitionId, Uid};
 use crate::observe::{event, log_event};
 use crate::runtime::local::Notify;
 use crate::runtime::{Disk, DiskError};
@@ -28,7 +30,11 @@ const STUCK_REMEDY: &str = "give the path and what is in it to the user that pal
 /// Damaged catalogues that are remembered for a report.
 const CATALOGUES_MAX: usize = 256;
 
+/// Damaged messages that are remembered, so that each is told of once; beyond, again.
+const TOLD_MAX: usize = 65_536;
+
 type OpenKey = (PartitionId, AccountId, MailboxId);
+pub(super) type ToldKey = (AccountId, MailboxId, Uid);
 
 type SiteHook = Rc<dyn Fn(&ValueChange)>;
 
@@ -55,6 +61,8 @@ pub(super) struct Owned {
     /// The same of catalogues.
     pub catalogues: RefCell<VecDeque<CatalogueRepair>>,
     pub orphans: Orphans,
+    /// Messages that were told of as damaged or missing in this life.
+    pub told: RefCell<HashSet<ToldKey>>,
     pub trees: Trees,
     pub quota: Watch,
     /// Dead room in caches is being given back.
@@ -125,6 +133,7 @@ impl Owned {
             trouble: RefCell::default(),
             catalogues: RefCell::default(),
             orphans: Orphans::default(),
+            told: RefCell::default(),
             trees: Trees::default(),
             quota: Watch::default(),
             compacting: Cell::new(false),
@@ -225,6 +234,21 @@ impl Owned {
             self.bodies_bytes
                 .set(self.bodies_bytes.get().saturating_sub(bytes.len()));
         }
+    }
+
+    /// A message is damaged or missing: whether that is news. One without a UID always is.
+    pub fn is_news(&self, message: ToldKey) -> bool {
+        let mut told = self.told.borrow_mut();
+        if told.len() >= TOLD_MAX {
+            told.clear();
+        }
+        told.insert(message) || message.2 == Uid::default()
+    }
+
+    /// It was read to its end, and is what was taken in.
+    pub fn note_whole(&self, mailbox: &Mailbox, uid: Uid) {
+        let key = (mailbox.account, mailbox.id, uid);
+        self.told.borrow_mut().remove(&key);
     }
 
     /// A catalogue was damaged.

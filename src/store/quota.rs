@@ -12,12 +12,13 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::journal::Class;
 use super::partition::{Partition, bare_newlines};
 use super::shard::Shard;
-use super::{AccountRef, BodyRef, Flags, Message, Op, Remote, StoreError, ValueChange};
+use super::{AccountRef, AdoptedRow, BodyRef, Flags, Message, Op, Remote, StoreError, ValueChange};
 use crate::base::{AccountId, ByteSize, PartitionId};
 use crate::runtime::local::Notify;
 use crate::runtime::unix_now;
@@ -71,11 +72,25 @@ pub struct FolderSize {
 pub struct QuotaDue {
     pub account: AccountId,
     pub partition: PartitionId,
-    /// The mark that was crossed, in percent.
+    /// The mark that is told, in percent.
     pub percent: u8,
+    /// The mark that was crossed: lower, where the warning itself crosses one more.
+    pub mark: u8,
     pub usage: QuotaUsage,
+    /// Octets of a message for which there was no room, where that is why 100 is told.
+    pub refused: Option<u64>,
     /// The largest, largest first.
     pub folders: Vec<FolderSize>,
+}
+
+/// What came of placing a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warned {
+    Told,
+    /// Another mark was crossed meanwhile, for which another warning is due.
+    Superseded,
+    /// It would itself cross a higher mark, and say less than is true: to be written anew.
+    Crosses(QuotaUsage),
 }
 
 /// Where current limits are looked up: what a session brought along may be days old.
@@ -108,7 +123,8 @@ impl QuotaUsage {
     }
 
     /// The highest mark reached; 0 below all.
-    fn mark(&self) -> u8 {
+    #[must_use]
+    pub fn mark(&self) -> u8 {
         let percent = self.percent();
         let reached = MARKS.iter().rev().find(|mark| percent >= u64::from(**mark));
         reached.copied().unwrap_or(0)
@@ -125,9 +141,12 @@ impl QuotaUsage {
     /// Whether so much more is within the limits.
     fn check(&self, bytes: u64, messages: u64) -> Result<(), StoreError> {
         let fits = |of, used: u64, more: u64, limit: Option<u64>| match limit {
-            Some(limit) if used.saturating_add(more) > limit => {
-                Err(StoreError::OverQuota { of, used, limit })
-            }
+            Some(limit) if used.saturating_add(more) > limit => Err(StoreError::OverQuota {
+                of,
+                used,
+                more,
+                limit,
+            }),
             _ => Ok(()),
         };
         let limit = self.limit.bytes.map(|limit| limit.0);
@@ -195,6 +214,8 @@ pub(super) fn octets(message: &Message, prefix: &[u8]) -> u64 {
 pub(super) struct Watch {
     book: RefCell<Option<QuotaBook>>,
     due: RefCell<VecDeque<(PartitionId, AccountId)>>,
+    /// Octets of the message that was refused, for warnings of that.
+    refused: RefCell<HashMap<AccountId, u64>>,
     told: Notify,
 }
 
@@ -281,6 +302,24 @@ pub(super) struct Charge<'a> {
 }
 
 impl<'a> Charge<'a> {
+    /// Of what is in a folder already, and becomes messages of one account whatever its quota.
+    pub fn of_rows(
+        shard: &'a Shard,
+        partition: &'a Partition,
+        account: AccountId,
+        rows: &[AdoptedRow],
+    ) -> Self {
+        let mut charge = Charge::new(shard, partition);
+        let account = AccountRef {
+            account,
+            partition: partition.id,
+            quota: Quota::NONE,
+        };
+        let bytes = rows.iter().map(|row| row.size).sum();
+        charge.add(account, bytes, rows.len() as u64);
+        charge
+    }
+
     pub fn new(shard: &'a Shard, partition: &'a Partition) -> Self {
         Charge {
             shard,
@@ -333,23 +372,35 @@ pub(super) fn check(
     let used = partition.usage_of(account.account, account.quota);
     let outcome = used.check(bytes, messages);
     if outcome.is_err() && used.mark() >= NEARLY_FULL {
-        note_full(shard, partition, account.account);
+        note_full(shard, partition, account.account, bytes);
     }
     outcome
 }
 
 /// Mail is refused: its owner is told once, until there is room again.
-fn note_full(shard: &Shard, partition: &Partition, account: AccountId) {
-    let (warned, _) = partition.mark(account);
-    let is_there = partition.state.borrow().accounts.contains_key(&account);
-    if warned == FULL || !is_there || partition.flight.borrow().is_barred(account) {
+fn note_full(shard: &Shard, partition: &Partition, account: AccountId, bytes: u64) {
+    if partition.mark(account).0 == FULL {
         return;
     }
-    let op = set_mark(account, FULL, true);
-    // Not waited for, and no harm where the journal does not take it: the next refusal tries again.
-    if let Err(why) = shard.submit(partition, vec![op], Vec::new(), Class::Change) {
+    if note(shard, partition, account, FULL) {
+        let mut refused = shard.owned.quota.refused.borrow_mut();
+        refused.insert(account, bytes);
+    }
+}
+
+/// A warning is due, in a record of its own. Not waited for, and no harm where the journal does not
+/// take it: whoever comes upon it next tries again.
+fn note(shard: &Shard, partition: &Partition, account: AccountId, mark: u8) -> bool {
+    let is_there = partition.state.borrow().accounts.contains_key(&account);
+    if !is_there || partition.flight.borrow().is_barred(account) {
+        return false;
+    }
+    let op = set_mark(account, mark, true);
+    let noted = shard.submit(partition, vec![op], Vec::new(), Class::Change);
+    if let Err(why) = &noted {
         tracing::debug!(?why, %account, "quota mark put off");
     }
+    noted.is_ok()
 }
 
 impl Shard {
@@ -388,6 +439,29 @@ impl Remote {
         *self.shard().owned.quota.book.borrow_mut() = Some(book);
     }
 
+    /// The limits of an account of this shard are others now; `before` is not known at a start.
+    /// What is used may be above a mark of the new ones. False where that cannot be noted now.
+    pub fn look_at_quota(&self, account: AccountRef, before: Option<Quota>) -> bool {
+        let shard = self.shard();
+        let Ok(partition) = shard.partition(account.partition) else {
+            return true;
+        };
+        let id = account.account;
+        if !partition.state.borrow().accounts.contains_key(&id) {
+            return true;
+        }
+        let after = partition.usage_of(id, shard.limits(account));
+        let before = QuotaUsage {
+            limit: before.unwrap_or(after.limit),
+            ..after
+        };
+        let (warned, _) = partition.mark(id);
+        match crossed(warned, &before, &after) {
+            Some(mark) => note(shard, &partition, id, mark),
+            None => true,
+        }
+    }
+
     /// The next warning that is due to an account of this shard. Cancel-safe.
     pub async fn quota_due(&self) -> QuotaDue {
         let watch = &self.shard().owned.quota;
@@ -412,11 +486,14 @@ impl Remote {
             };
             let mut folders = home.folder_sizes(account);
             folders.truncate(FOLDERS_NAMED);
+            let refused = watch.refused.borrow_mut().remove(&account);
             return QuotaDue {
                 account,
                 partition,
                 percent,
+                mark: percent,
                 usage: self.shard().quota_usage(of_account),
+                refused: refused.filter(|_| percent == FULL),
                 folders,
             };
         }
@@ -426,22 +503,24 @@ impl Remote {
     pub fn quota_still_due(&self, due: &QuotaDue) {
         let watch = &self.shard().owned.quota;
         let entry = (due.partition, due.account);
+        if let Some(bytes) = due.refused {
+            watch.refused.borrow_mut().insert(due.account, bytes);
+        }
         watch.due.borrow_mut().push_back(entry);
         watch.told.notify_all();
     }
 
     /// Places a warning in the INBOX, whatever the quota, and notes that it is told: one record.
-    /// False where another mark was crossed meanwhile, for which another warning is due.
     pub async fn warn_of_quota(
         &self,
         due: &QuotaDue,
         message: Arc<Message>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Warned, StoreError> {
         let shard = self.shard();
         let partition = shard.partition(due.partition)?;
         shard.turn(&partition, &[due.account]).await?;
-        if partition.mark(due.account) != (due.percent, true) {
-            return Ok(false);
+        if partition.mark(due.account) != (due.mark, true) {
+            return Ok(Warned::Superseded);
         }
         let ops = {
             let state = partition.state.borrow();
@@ -451,7 +530,10 @@ impl Remote {
             let now = unix_now();
             let before = partition.usage_of(due.account, due.usage.limit);
             // Told of what it is with the warning itself, which must not cause another.
-            let mark = before.with(octets(&message, &[]), 1).mark();
+            let after = before.with(octets(&message, &[]), 1);
+            if after.mark() > due.percent {
+                return Ok(Warned::Crosses(after));
+            }
             let place = Op::Placed {
                 account: due.account,
                 mailbox: inbox.id,
@@ -467,14 +549,14 @@ impl Remote {
                 origin: None,
                 trace: None,
             };
-            let told = set_mark(due.account, mark.max(due.percent), false);
+            let told = set_mark(due.account, due.percent, false);
             vec![place, told]
         };
         let bodies = vec![message.clone()];
         let ticket = shard.submit(&partition, ops, bodies, Class::NewMail)?;
         shard.spools.given(&message);
         shard.commit(ticket).await?;
-        Ok(true)
+        Ok(Warned::Told)
     }
 }
 

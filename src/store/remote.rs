@@ -121,7 +121,9 @@ impl Remote {
         &self.shard
     }
 
-    fn is_mine(&self, partition: PartitionId) -> bool {
+    /// Whether this shard owns the partition.
+    #[must_use]
+    pub fn is_mine(&self, partition: PartitionId) -> bool {
         partition.owner(self.shard.cfg.shards) == self.shard.id
     }
 

@@ -16,6 +16,7 @@ mod large;
 mod leave;
 mod orphans;
 mod outbox;
+mod packed;
 mod quota;
 mod regressions;
 mod room;

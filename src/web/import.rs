@@ -371,7 +371,9 @@ fn refusal(error: &StoreError, user: &str, folder: &str) -> AdminError {
             false,
         ),
         E::Busy => failed("the server is too busy", true),
-        E::OverQuota { used, limit, of } => failed(
+        E::OverQuota {
+            used, limit, of, ..
+        } => failed(
             &format!(
                 "{user} has {used} of {limit} {} and no room for this: raise the quota, then \
                  run the same command again",

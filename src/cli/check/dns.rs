@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -10,10 +10,8 @@ use super::{Mark, sign};
 use crate::cli::error::CliError;
 use crate::cli::print::shown;
 use crate::config::{Config, Protocol};
-use crate::dns::{Answer, DnsError, Kind, Resolver, system_servers};
+use crate::dns::{DnsError, Kind, Rdata, Resolver, Settings};
 use crate::runtime;
-
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// One line of a zone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -66,21 +64,17 @@ const SERVICES: [(Protocol, &str, u16); 6] = [
 /// Makes the lines, then asks for each of them.
 pub fn look(config: &Config, domains: &[String]) -> Result<Vec<Record>, CliError> {
     let mut records = records(config, domains, &own_addresses());
-    let servers = match &config.dns.servers {
-        Some(servers) => Ok(servers.clone()),
-        None => system_servers(Path::new(RESOLV_CONF)),
-    };
-    let servers = match servers {
-        Ok(servers) => servers,
+    let settings = match Settings::load(config) {
+        Ok(settings) => settings,
         Err(error) => {
             for record in &mut records {
-                record.note = format!("not looked up: {RESOLV_CONF} {error}");
+                record.note = format!("not looked up: {error}");
             }
             return Ok(records);
         }
     };
     let asked = runtime::block_on(async move {
-        let resolver = Resolver::new(servers);
+        let resolver = Resolver::new(&settings, Arc::default());
         let mut silent = None;
         for record in &mut records {
             if let Some(why) = &silent {
@@ -219,48 +213,43 @@ pub(super) fn reverse_name(ip: IpAddr) -> String {
 }
 
 async fn ask(resolver: &Resolver, want: &Want) -> Result<(Mark, String), DnsError> {
-    Ok(match want {
+    let answer = match want {
         Want::Address { host, ip } => {
             let kind = if ip.is_ipv4() { Kind::A } else { Kind::Aaaa };
-            judge(want, &resolver.ask(host, kind).await?)
+            resolver.lookup(host, kind).await?
         }
-        Want::Mx { domain, .. } => judge(want, &resolver.ask(domain, Kind::Mx).await?),
-        Want::Spf { domain } => judge(want, &resolver.ask(domain, Kind::Txt).await?),
-        Want::Srv { name, .. } => judge(want, &resolver.ask(name, Kind::Srv).await?),
-        Want::Ptr { ip, .. } => {
-            let names = resolver.reverse(*ip).await?;
-            judge(
-                want,
-                &names.into_iter().map(Answer::Name).collect::<Vec<_>>(),
-            )
-        }
-    })
+        Want::Mx { domain, .. } => resolver.lookup(domain, Kind::Mx).await?,
+        Want::Spf { domain } => resolver.lookup(domain, Kind::Txt).await?,
+        Want::Srv { name, .. } => resolver.lookup(name, Kind::Srv).await?,
+        Want::Ptr { ip, .. } => resolver.reverse(*ip).await?,
+    };
+    Ok(judge(want, &answer.records))
 }
 
 /// Whether the answers are what is wanted; a warning where they may be meant so.
-pub(super) fn judge(want: &Want, answers: &[Answer]) -> (Mark, String) {
-    let texts: Vec<String> = answers.iter().map(text).collect();
+pub(super) fn judge(want: &Want, answers: &[Rdata]) -> (Mark, String) {
+    let texts: Vec<String> = answers.iter().map(Rdata::to_string).collect();
     let found = texts.join(", ");
     let good = match want {
-        Want::Address { ip, .. } => answers.contains(&Answer::Address(*ip)),
+        Want::Address { ip, .. } => answers.contains(&Rdata::Address(*ip)),
         Want::Mx { host, .. } => answers
             .iter()
-            .any(|a| matches!(a, Answer::Mx { host: found, .. } if found == host)),
+            .any(|a| matches!(a, Rdata::Mx { host: found, .. } if found == host)),
         Want::Spf { .. } => {
-            let spf = |a: &&Answer| matches!(a, Answer::Text(text) if text.starts_with("v=spf1"));
+            let spf = |a: &&Rdata| matches!(a, Rdata::Text(text) if text.starts_with("v=spf1"));
             let mut records = answers.iter().filter(spf);
             return match (records.next(), records.next()) {
-                (Some(one), None) => (Mark::Good, format!("found {}", text(one))),
+                (Some(one), None) => (Mark::Good, format!("found {}", one)),
                 // RFC 7208 4.5: permerror.
                 (Some(_), Some(_)) => (Mark::Bad, "more than one: keep one".to_owned()),
                 (None, _) => (Mark::Bad, "none".to_owned()),
             };
         }
-        Want::Srv { port, target, .. } => answers.contains(&Answer::Srv {
+        Want::Srv { port, target, .. } => answers.contains(&Rdata::Srv {
             port: *port,
             target: target.clone(),
         }),
-        Want::Ptr { host, .. } => answers.contains(&Answer::Name(host.clone())),
+        Want::Ptr { host, .. } => answers.contains(&Rdata::Name(host.clone())),
     };
     match (good, want) {
         (true, _) => (Mark::Good, String::new()),
@@ -274,16 +263,6 @@ pub(super) fn judge(want: &Want, answers: &[Answer]) -> (Mark, String) {
             format!("found {found}: right only if that relays to here"),
         ),
         (false, _) => (Mark::Bad, format!("found {found}")),
-    }
-}
-
-fn text(answer: &Answer) -> String {
-    match answer {
-        Answer::Address(ip) => ip.to_string(),
-        Answer::Mx { preference, host } => format!("{preference} {host}"),
-        Answer::Name(name) => name.clone(),
-        Answer::Srv { port, target } => format!("{target}:{port}"),
-        Answer::Text(text) => format!("{text:?}"),
     }
 }
 

@@ -8,7 +8,7 @@ use super::tls;
 use super::{Finding, Mark, to_text};
 use crate::base::UnixMs;
 use crate::config::Config;
-use crate::dns::Answer;
+use crate::dns::Rdata;
 use crate::net::CertFacts;
 
 fn config(more: &str) -> Config {
@@ -69,7 +69,7 @@ fn lines_follow_from_names_addresses_and_listeners() {
 }
 
 #[track_caller]
-fn check_judged(want: &Want, answers: &[Answer], mark: Mark) {
+fn check_judged(want: &Want, answers: &[Rdata], mark: Mark) {
     assert_eq!(judge(want, answers).0, mark, "{want:?} {answers:?}");
 }
 
@@ -79,7 +79,7 @@ fn answers_are_ticked_or_crossed() {
         domain: "example.org".to_owned(),
         host: "mail.example.org".to_owned(),
     };
-    let answer = |host: &str| Answer::Mx {
+    let answer = |host: &str| Rdata::Mx {
         preference: 5,
         host: host.to_owned(),
     };
@@ -89,7 +89,7 @@ fn answers_are_ticked_or_crossed() {
     let spf = Want::Spf {
         domain: "example.org".to_owned(),
     };
-    let text = |text: &str| Answer::Text(text.to_owned());
+    let text = |text: &str| Rdata::Text(text.to_owned());
     check_judged(&spf, &[text("v=spf1 a -all"), text("other")], Mark::Good);
     check_judged(&spf, &[text("v=spf1 a -all"), text("v=spf1 mx")], Mark::Bad);
     let ptr = Want::Ptr {
@@ -98,12 +98,12 @@ fn answers_are_ticked_or_crossed() {
     };
     check_judged(
         &ptr,
-        &[Answer::Name("host-7.isp.test".to_owned())],
+        &[Rdata::Name("host-7.isp.test".to_owned())],
         Mark::Bad,
     );
     check_judged(
         &ptr,
-        &[Answer::Name("mail.example.org".to_owned())],
+        &[Rdata::Name("mail.example.org".to_owned())],
         Mark::Good,
     );
 }

@@ -42,8 +42,10 @@ pub fn to_text(seen: &Seen<'_>) -> String {
         }
         text.push('\n');
     }
-    for body in &record.bodies {
-        text.push_str(&format!("  body of {} bytes\n", body.size));
+    for (body, stored) in record.bodies.iter().zip(seen.stored) {
+        let packed = packed(body, *stored).map(|bytes| format!(", packed into {bytes}"));
+        let packed = packed.unwrap_or_default();
+        text.push_str(&format!("  body of {} bytes{packed}\n", body.size));
     }
     text
 }
@@ -62,7 +64,11 @@ pub fn to_json(seen: &Seen<'_>) -> Value {
         );
         Value::Object(object)
     };
-    let body = |body: &Arc<Message>| json!({ "bytes": body.size });
+    let body = |(body, stored): (&Arc<Message>, &Option<usize>)| match packed(body, *stored) {
+        Some(packed) => json!({ "bytes": body.size, "packed_bytes": packed }),
+        None => json!({ "bytes": body.size }),
+    };
+    let bodies = record.bodies.iter().zip(seen.stored);
     json!({
         "time": time(&record.ops).map(|time| time.0),
         "partition": record.partition.0,
@@ -73,8 +79,13 @@ pub fn to_json(seen: &Seen<'_>) -> Value {
         "offset": seen.offset,
         "live": seen.live,
         "ops": record.ops.iter().map(op).collect::<Vec<_>>(),
-        "bodies": record.bodies.iter().map(body).collect::<Vec<_>>(),
+        "bodies": bodies.map(body).collect::<Vec<_>>(),
     })
+}
+
+/// Octets of a body's frame, where it is packed.
+fn packed(body: &Message, stored: Option<usize>) -> Option<usize> {
+    stored.filter(|&bytes| (bytes as u64) < body.size)
 }
 
 /// When the record was made, where it says so.
@@ -322,8 +333,18 @@ fn flag_names(flags: Flags, keywords: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{AccountId, Epoch, MailboxId, ModSeq, PSeq, PartitionId, Uid};
-    use crate::store::Record;
+    use crate::base::{AccountId, Crc32c, Epoch, MailboxId, ModSeq, PSeq, PartitionId, Uid};
+    use crate::store::{Body, Record};
+
+    fn body(size: u64) -> Arc<Message> {
+        Arc::new(Message {
+            body: Body::InJournal,
+            digest: Arc::from(&b""[..]),
+            size,
+            crc32c: Crc32c(0),
+            blake3: [0; 32],
+        })
+    }
 
     #[test]
     fn records_are_told_without_their_secrets() {
@@ -353,7 +374,7 @@ mod tests {
                     entries: vec![(Uid(4), Flags::SEEN, vec!["Work".into()])],
                 },
             ],
-            bodies: Vec::new(),
+            bodies: vec![body(900), body(9_000)],
         };
         let seen = Seen {
             stream: 1,
@@ -361,16 +382,21 @@ mod tests {
             offset: 4096,
             live: true,
             record: &record,
+            stored: &[Some(900), Some(4_000)],
         };
         let text = to_text(&seen);
         let want = "1970-01-01 00:00:01Z partition 3 epoch 7 pseq 41 \
                     (stream 1, slot 5, offset 4096)\n  \
                     expunged account=2 mailbox=9 modseq=77 messages=20 uids=1,2,3,4,5,6,7,8,...\n  \
                     value-set account=null namespace=password key=2 bytes=16\n  \
-                    flags-set account=2 mailbox=9 modseq=78 messages=1 uids=4 flags=seen,Work\n";
+                    flags-set account=2 mailbox=9 modseq=78 messages=1 uids=4 flags=seen,Work\n  \
+                    body of 900 bytes\n  \
+                    body of 9000 bytes, packed into 4000\n";
         assert_eq!(text, want);
         let json = to_json(&seen);
         assert_eq!(json["ops"][1]["namespace"], "password");
+        let bodies = json!([{ "bytes": 900 }, { "bytes": 9000, "packed_bytes": 4000 }]);
+        assert_eq!(json["bodies"], bodies);
         assert!(!json.to_string().contains("argon2id"));
     }
 }

@@ -124,10 +124,15 @@ pub(super) fn convert<T>(
 }
 
 fn with_rest(head: &[u8], rest: &FilePart) -> io::Result<Vec<u8>> {
+    let (file, _) = open_to_read(&rest.path, Reach::Own)?;
+    if let Some((unpack, len)) = rest.unpack {
+        let mut packed = vec![0; rest.len];
+        file.read_exact_at(&mut packed, rest.at)?;
+        return Ok([head, &unpack(&packed, len)].concat());
+    }
     let mut whole = Vec::with_capacity(head.len() + rest.len);
     whole.extend_from_slice(head);
     whole.resize(head.len() + rest.len, 0);
-    let (file, _) = open_to_read(&rest.path, Reach::Own)?;
     file.read_exact_at(&mut whole[head.len()..], rest.at)?;
     Ok(whole)
 }

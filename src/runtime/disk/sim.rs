@@ -555,7 +555,10 @@ impl State {
         let file = self.file(path).map_err(at(DiskOp::Read, path))?;
         let bytes = file.read(part.at, part.len);
         match bytes.len() == part.len {
-            true => Ok(bytes),
+            true => Ok(match part.unpack {
+                Some((unpack, len)) => unpack(&bytes, len),
+                None => bytes,
+            }),
             false => Err(at(DiskOp::Read, path)(Errno::IO)),
         }
     }

@@ -76,12 +76,17 @@ pub enum Step {
 
 /// Makes one stream of octets of another: pure, and with bounded memory.
 pub type Convert = fn(&mut dyn io::Read, &mut dyn io::Write) -> io::Result<()>;
+/// Makes so many octets of what was packed. Pure, and it cannot fail.
+pub type Unpack = fn(&[u8], usize) -> Vec<u8>;
+
 /// Part of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePart {
     pub path: PathBuf,
     pub at: u64,
     pub len: usize,
+    /// Makes of it what is meant, which has so many octets.
+    pub unpack: Option<(Unpack, usize)>,
 }
 
 /// What a step did.

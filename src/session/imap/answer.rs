@@ -81,6 +81,11 @@ impl From<StoreError> for Answer {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full => Answer::no("UNAVAILABLE", "no room for changes now; try later"),
+            error if error.exceeds_quota() => Answer::no(
+                "OVERQUOTA",
+                "this is more than your mailbox may hold, even when it is empty",
+            ),
+            // RFC 9208 4.3.
             StoreError::OverQuota { .. } => Answer::no("OVERQUOTA", "your mailbox is full"),
             StoreError::Poisoned => Answer::no(
                 "SERVERBUG",

@@ -38,6 +38,7 @@ pub fn recipient(refusal: RecipientRefusal, quota: QuotaRefusal) -> Reply {
         // RFC 5321 4.5.3.1.10: the rest of them can come with another copy.
         RecipientRefusal::TooMany => Reply::new(452, "4.5.3", "Too many recipients"),
         RecipientRefusal::OverQuota => over_quota(quota),
+        RecipientRefusal::ExceedsQuota => exceeds_quota(),
         RecipientRefusal::Store(error) => store(&error, quota),
     }
 }
@@ -57,6 +58,7 @@ pub fn message(outcome: Result<(), &MessageRefusal>, id: TraceId, quota: QuotaRe
             "This message was delivered here before: this is a loop",
         ),
         Err(MessageRefusal::OverQuota) => over_quota(quota),
+        Err(MessageRefusal::ExceedsQuota) => exceeds_quota(),
         Err(MessageRefusal::Store(error)) => store(error, quota),
     }
 }
@@ -65,6 +67,7 @@ fn store(error: &StoreError, quota: QuotaRefusal) -> Reply {
     let later = |text| Reply::new(451, "4.3.0", text);
     match error {
         StoreError::Full => Reply::new(452, "4.3.1", "No room for mail at this moment"),
+        error if error.exceeds_quota() => exceeds_quota(),
         StoreError::OverQuota { .. } => over_quota(quota),
         StoreError::Busy | StoreError::Late => later("Busy; try again later"),
         StoreError::Poisoned | StoreError::Damaged { .. } | StoreError::NotOwner(_) => {
@@ -82,6 +85,12 @@ fn store(error: &StoreError, quota: QuotaRefusal) -> Reply {
         | StoreError::ArchivesOnly
         | StoreError::UidsUsedUp => later("The mailbox can not be written; try again later"),
     }
+}
+
+/// RFC 3463 3.3, X.2.3: message length exceeds administrative limit. Trying again never helps.
+fn exceeds_quota() -> Reply {
+    let text = "The message is larger than all that this mailbox may hold";
+    Reply::new(552, "5.2.3", text)
 }
 
 fn over_quota(quota: QuotaRefusal) -> Reply {

@@ -1,8 +1,11 @@
 //! IMAP, where a transcript would be too long or two things happen at a time.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use super::transcript::matches;
 use super::world::{Client, World};
-use crate::runtime;
+use crate::runtime::{self, Disk, Step};
 
 /// A logged-in session of a new user.
 async fn session(world: &World, name: &str) -> Client {
@@ -92,6 +95,66 @@ fn many_messages_are_listed_in_one_go() {
         assert_eq!(lines, ["t OK STORE done"]);
         let lines = client.command("EXPUNGE").await;
         assert_eq!(lines.len(), COUNT + 1);
+    })
+    .expect("a shard");
+}
+
+/// The only message file below a directory of the disk; `None` until it is there.
+async fn message_file(disk: &Disk, dir: PathBuf) -> Option<PathBuf> {
+    let mut dirs = vec![dir];
+    while let Some(dir) = dirs.pop() {
+        for entry in disk.list(&dir).await.unwrap_or_default() {
+            let path = dir.join(&entry.name);
+            match entry.is_dir {
+                true => dirs.push(path),
+                false if dir.ends_with("cur") => return Some(path),
+                false => {}
+            }
+        }
+    }
+    None
+}
+
+/// A damaged message was `BODY[] NIL`: mbsync gave the whole folder up for it.
+#[test]
+fn a_damaged_message_has_no_response_and_is_named() {
+    runtime::block_on(async {
+        let world = World::start().await;
+        let mut client = session(&world, "ana").await;
+        client
+            .say(b"a APPEND INBOX {14+}\r\nSubject: x\r\n\r\n\r\n")
+            .await;
+        client.until("a ").await;
+        let file = loop {
+            if let Some(file) = message_file(&world.disk, "/data/mail".into()).await {
+                break file;
+            }
+            runtime::sleep(Duration::from_millis(1)).await;
+        };
+        let cut = Step::Truncate { path: file, len: 5 };
+        for done in world.disk.batch(vec![cut]).await {
+            done.expect("cut");
+        }
+        client
+            .say(b"b APPEND INBOX {14+}\r\nSubject: y\r\n\r\n\r\n")
+            .await;
+        client.until("b ").await;
+        client.command("SELECT INBOX").await;
+        let why = "t NO [CORRUPTION] UID 1 can not be read: damaged; tell the postmaster";
+        let other = ["* 2 FETCH (UID 2 BODY[] {14}", "Subject: y", "", ")"];
+        // Until it is read from the file it is whole.
+        let lines = loop {
+            let lines = client.command("UID FETCH 1:2 BODY.PEEK[]").await;
+            if lines.last().is_some_and(|last| last.starts_with("t NO ")) {
+                break lines;
+            }
+        };
+        assert_eq!(lines, [&other[..], &[why]].concat());
+        // That it is seen now is told all the same.
+        let lines = client.command("UID FETCH 1 (INTERNALDATE BODY[])").await;
+        assert_eq!(lines, [r"* 1 FETCH (UID 1 FLAGS (\Seen \Recent))", why]);
+        let lines = client.command("FETCH 1 (UID FLAGS)").await;
+        assert_eq!(lines.len(), 2, "{lines:?}");
     })
     .expect("a shard");
 }

@@ -49,12 +49,52 @@ fn a_full_mailbox_stops_nobody_else() {
         let letter = format!(
             "LHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<full@example.org>\r\n\
              RCPT TO:<{neighbour}@example.org>\r\nDATA\r\nSubject: long\r\n\r\n{}\r\n.\r\n",
-            "x".repeat(2_500)
+            "x".repeat(1_500)
         );
+        // The first one fits, and the second one no more.
+        for full in ["250 2.0.0 ", "452 4.2.2 "] {
+            client.say(letter.as_bytes()).await;
+            while !client.line().await.starts_with("354 ") {}
+            assert!(client.line().await.starts_with(full), "{full}");
+            assert!(client.line().await.starts_with("250 2.0.0 queued as "));
+        }
+        let letter = letter.replace(&"x".repeat(1_500), &"x".repeat(2_500));
         client.say(letter.as_bytes()).await;
         while !client.line().await.starts_with("354 ") {}
-        assert!(client.line().await.starts_with("452 4.2.2 "));
+        assert!(client.line().await.starts_with("552 5.2.3 "));
         assert!(client.line().await.starts_with("250 2.0.0 queued as "));
+        // By SMTP one answer is for all: the neighbour gets it when it comes for him alone.
+        let mut client = Client::connect(&world, "smtp").await;
+        client.say(letter.replace("LHLO", "EHLO").as_bytes()).await;
+        while !client.line().await.starts_with("354 ") {}
+        assert!(client.line().await.starts_with("452 4.2.2 "));
+    })
+    .expect("a shard");
+}
+
+/// A sender was told for days to try again with what never fits.
+#[test]
+fn a_message_larger_than_the_quota_is_refused_for_good() {
+    runtime::block_on(async {
+        let world = World::start().await;
+        world.user("small", Some(ByteSize(2_000))).await;
+        let mut client = Client::connect(&world, "smtp").await;
+        let body = format!(
+            "DATA\r\nSubject: long\r\n\r\n{}\r\n.\r\n",
+            "x".repeat(2_500)
+        );
+        let small = "RCPT TO:<small@example.org>\r\n";
+        client.say(b"EHLO c\r\n").await;
+        while !client.line().await.starts_with("250 ") {}
+        let announced = format!("MAIL FROM:<> SIZE=2001\r\n{small}RSET\r\n");
+        client.say(announced.as_bytes()).await;
+        for reply in ["250 2.1.0 ", "552 5.2.3 ", "250 2.0.0 "] {
+            assert!(client.line().await.starts_with(reply), "{reply}");
+        }
+        let unannounced = format!("MAIL FROM:<>\r\n{small}{body}");
+        client.say(unannounced.as_bytes()).await;
+        while !client.line().await.starts_with("354 ") {}
+        assert!(client.line().await.starts_with("552 5.2.3 "));
     })
     .expect("a shard");
 }

@@ -64,6 +64,7 @@ pub(super) struct World {
     pub directory: Directory,
     pub roster: Roster,
     pub stop: Stop,
+    pub disk: Disk,
     remote: Remote,
     addresses: BTreeMap<&'static str, SocketAddr>,
 }
@@ -86,7 +87,7 @@ impl World {
         cfg.journal.slots_max = 6;
         cfg.settle_after = Duration::from_millis(1);
         let recovered = Store::recover_all(cfg, &disk).await.expect("recovers");
-        let store = Store::open(ShardId(0), &recovered, disk).await;
+        let store = Store::open(ShardId(0), &recovered, disk.clone()).await;
         let remote = store.expect("opens").remote();
         let (gate, pool) = (Gate::new(), Pool::start(2, 64));
         let site = Site {
@@ -129,6 +130,7 @@ impl World {
             directory,
             roster,
             stop,
+            disk,
             remote,
         }
     }

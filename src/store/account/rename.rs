@@ -3,6 +3,8 @@
 use super::create::{Numbers, missing_levels};
 use super::{Access, Account, Class, Op, StoreError, maildir};
 use crate::base::MailboxId;
+use crate::runtime::unix_now;
+use crate::store::history::note_rename;
 
 impl Account {
     /// Renames with inferiors; of INBOX moves its messages to a new mailbox (RFC 9051 6.3.6).
@@ -65,6 +67,10 @@ impl Account {
                 name,
             });
         }
+        let keep_days = self.shard.owned.keep_days.get();
+        let names = (from.as_str(), to.as_str());
+        let noted = note_rename(&self.partition, self.id(), names, unix_now(), keep_days);
+        ops.extend(noted);
         let ticket = self
             .shard
             .submit_barred(&self.partition, ops, Class::Change, &mut bar)?;

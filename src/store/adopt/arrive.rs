@@ -21,6 +21,7 @@ use crate::store::journal::Class;
 use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::maildir::{OwnName, Task, said_size};
 use crate::store::partition::Partition;
+use crate::store::quota::Charge;
 use crate::store::shard::Shard;
 use crate::store::{AdoptedRow, Op, StoreError, repair};
 
@@ -266,12 +267,14 @@ async fn take_some(
     }
     run::number(shard, partition, mailbox, &mut rows)?;
     let taken: Vec<Uid> = rows.iter().map(|row| row.uid).collect();
-    let op = Op::Adopted {
+    let marks = Charge::of_rows(shard, partition, mailbox.account, &rows).marks();
+    let mut ops = vec![Op::Adopted {
         account: mailbox.account,
         mailbox: mailbox.id,
         rows,
-    };
-    let ticket = shard.submit(partition, vec![op], Vec::new(), Class::NewMail)?;
+    }];
+    ops.extend(marks);
+    let ticket = shard.submit(partition, ops, Vec::new(), Class::NewMail)?;
     shard.commit(ticket).await?;
     for uid in &taken {
         log_event!(

@@ -181,8 +181,9 @@ async fn write_uidlist(
     };
     mailbox.unload();
     let len = list.len() as u64;
-    if former.as_ref() != Some(&list) {
-        replace(shard, &path, UIDLIST, list).await?;
+    match former.as_ref() == Some(&list) {
+        true => forget_half(shard, &path, UIDLIST).await?,
+        false => replace(shard, &path, UIDLIST, list).await?,
     }
     let modified = shard.disk.modified(&path.join(UIDLIST)).await;
     mailbox.left.set(modified.ok().map(|modified| Left {
@@ -238,7 +239,7 @@ async fn write_subscriptions(
         text.push('\n');
     }
     match former.is_some_and(|former| former == text.as_bytes()) {
-        true => Ok(()),
+        true => forget_half(shard, &root, SUBSCRIPTIONS).await,
         false => replace(shard, &root, SUBSCRIPTIONS, text.into_bytes()).await,
     }
 }
@@ -248,6 +249,14 @@ async fn read(shard: &Shard, path: &Path) -> Result<Option<Vec<u8>>, StoreError>
         // Nothing that is worth keeping.
         Err(error) if error.kind == DiskErrorKind::Io(EFBIG) => Ok(None),
         bytes => bytes.map_err(|error| disk_error(&error)),
+    }
+}
+
+/// What an attempt that was cut off left of a list that needs no other.
+async fn forget_half(shard: &Shard, folder: &Path, name: &str) -> Result<(), StoreError> {
+    match shard.disk.unlink(&folder.join(format!("{name}.new"))).await {
+        Err(error) if error.kind != DiskErrorKind::NotFound => Err(disk_error(&error)),
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{CodecError, UIDS_PER_RECORD_MAX, USES, kind};
+use super::{CodecError, UIDS_PER_RECORD_MAX, USES, kind, pack};
 use crate::base::{
     AccountId, BlobId, ByteSize, Crc32c, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid,
     UidValidity, UnixMs,
@@ -263,7 +263,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    pub fn body(&mut self, root: &Path) -> Read<(Arc<Message>, Option<Range<usize>>)> {
+    /// One of a record of `version`.
+    pub fn body(&mut self, root: &Path, version: u8) -> Read<(Arc<Message>, Option<Range<usize>>)> {
         let place = self.octet()?;
         let crc32c = Crc32c(u32::from_le_bytes(self.array()?));
         let blake3 = self.array()?;
@@ -278,6 +279,15 @@ impl<'a> Reader<'a> {
                 let size = self.varint()?;
                 let path: PathBuf = root.join(OsStr::from_bytes(self.bytes()?));
                 (Body::Spool(path), size, None)
+            }
+            2 if version >= 2 => {
+                let size = self.varint()?;
+                let frame = self.bytes()?;
+                if !pack::is_frame_of(frame, size) {
+                    return Err(CodecError::Field("packed body"));
+                }
+                let range = self.at - frame.len()..self.at;
+                (Body::InJournal, size, Some(range))
             }
             _ => return Err(CodecError::Field("body place")),
         };

@@ -6,14 +6,15 @@ use proptest::prelude::*;
 
 use std::sync::Arc;
 
+use super::pack::{PACKED_BYTES_MAX, PACKED_BYTES_MIN};
 use super::*;
 use crate::base::{
     AccountId, BlobId, ByteSize, MailboxId, ModSeq, TraceId, Uid, UidValidity, UnixMs,
 };
-use crate::store::Quota;
 use crate::store::{
     AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Target,
 };
+use crate::store::{Packing, Quota};
 
 const ROOT: &str = "/data";
 
@@ -263,9 +264,17 @@ fn messages() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Long enough to be packed, from what does not shrink to what shrinks to nothing.
+fn long() -> impl Strategy<Value = Vec<u8>> {
+    let piece = vec(any::<u8>(), 1..3_000);
+    (piece, 1_000..6_000usize)
+        .prop_map(|(piece, len)| piece.into_iter().cycle().take(len).collect())
+}
+
 fn message() -> impl Strategy<Value = Arc<Message>> {
     let body = prop_oneof![
         octets().prop_map(Body::Inline),
+        long().prop_map(Body::Inline),
         "[a-z]{1,9}".prop_map(|name| Body::Spool(Path::new(ROOT).join("spool").join(name))),
     ];
     (
@@ -328,7 +337,8 @@ fn described(record: &Record) -> String {
 #[track_caller]
 fn check(record: &Record) {
     let mut bytes = b"before".to_vec();
-    let ranges = encode(record, Path::new(ROOT), &mut bytes).expect("encodes");
+    let mut packer = Packer::new(Packing::Zstd);
+    let ranges = encode(record, Path::new(ROOT), &mut packer, &mut bytes).expect("encodes");
     let frame = frame(&bytes[6..]).expect("the CRC fits");
     assert_eq!(frame.len(), bytes.len() - 6);
     let back = decode(frame, Path::new(ROOT)).expect("decodes");
@@ -336,19 +346,31 @@ fn check(record: &Record) {
     for (n, message) in record.bodies.iter().enumerate() {
         let written = ranges[n].clone().map(|range| &bytes[range]);
         let read = back.bodies[n].clone().map(|range| &frame[range]);
-        let body = match &message.body {
-            Body::Inline(bytes) => Some(bytes.as_slice()),
-            _ => None,
+        assert_eq!(written, read);
+        let Body::Inline(body) = &message.body else {
+            assert_eq!(read, None);
+            continue;
         };
-        assert_eq!((written, read), (body, body));
+        let read = read.expect("an inline body is there");
+        match read.len() < body.len() {
+            true => assert_eq!(&unpack(read, body.len()), body),
+            false => assert_eq!(read, body),
+        }
     }
-    for cut in 0..frame.len() {
+    let few = frame.len().min(300);
+    for cut in (0..few).chain(frame.len() - few..frame.len()) {
         assert!(super::frame(&frame[..cut]).is_err(), "cut at {cut}");
         assert!(
             decode(&frame[..cut], Path::new(ROOT)).is_err(),
             "cut at {cut}"
         );
     }
+}
+
+fn encoded(record: &Record) -> Vec<u8> {
+    let (mut bytes, mut packer) = (Vec::new(), Packer::new(Packing::Zstd));
+    encode(record, Path::new(ROOT), &mut packer, &mut bytes).expect("encodes");
+    bytes
 }
 
 fn flags_set(uids: impl Iterator<Item = u32>) -> Record {
@@ -384,8 +406,7 @@ proptest! {
 
     #[test]
     fn no_change_makes_it_panic(record in record(), at in any::<usize>(), value in any::<u8>()) {
-        let mut bytes = Vec::new();
-        encode(&record, Path::new(ROOT), &mut bytes).expect("encodes");
+        let mut bytes = encoded(&record);
         let at = at % bytes.len();
         let same = bytes[at] == value;
         bytes[at] = value;
@@ -396,9 +417,7 @@ proptest! {
 
 #[test]
 fn a_store_of_a_million_messages_is_small() {
-    let mut bytes = Vec::new();
-    let record = flags_set(1..=1_000_000);
-    encode(&record, Path::new(ROOT), &mut bytes).expect("encodes");
+    let bytes = encoded(&flags_set(1..=1_000_000));
     assert!(bytes.len() < 64, "{} octets", bytes.len());
     let back = decode(&bytes, Path::new(ROOT)).expect("decodes").record;
     let Op::FlagsSet { entries, .. } = &back.ops[0] else {
@@ -414,10 +433,11 @@ fn a_store_of_a_million_messages_is_small() {
 fn runs_take_no_memory_beyond_the_bound() {
     let mut bytes = Vec::new();
     let many = u32::try_from(UIDS_PER_RECORD_MAX).expect("a bound below 2^32") + 1;
-    let refused = encode(&flags_set(1..=many), Path::new(ROOT), &mut bytes);
+    let (root, mut packer) = (Path::new(ROOT), Packer::default());
+    let refused = encode(&flags_set(1..=many), root, &mut packer, &mut bytes);
     assert_eq!(refused, Err(CodecError::TooManyUids));
     assert!(bytes.is_empty());
-    encode(&flags_set(1..=many - 1), Path::new(ROOT), &mut bytes).expect("encodes");
+    bytes = encoded(&flags_set(1..=many - 1));
     // The run's length is the last number before the empty list of bodies: one octet more of it.
     bytes.truncate(bytes.len() - 2);
     bytes.extend_from_slice(&[0xff, 0x01, 0]);
@@ -427,11 +447,11 @@ fn runs_take_no_memory_beyond_the_bound() {
 
 #[test]
 fn what_is_newer_is_named() {
-    let mut bytes = Vec::new();
-    encode(&flags_set(1..=1), Path::new(ROOT), &mut bytes).expect("encodes");
+    let bytes = encoded(&flags_set(1..=1));
     let first_op = 24;
     for (at, value, want) in [
-        (8, 2, CodecError::UnknownVersion { version: 2 }),
+        (8, 0, CodecError::UnknownVersion { version: 0 }),
+        (8, 3, CodecError::UnknownVersion { version: 3 }),
         (
             first_op,
             200,
@@ -453,4 +473,97 @@ fn what_is_newer_is_named() {
         newer[at] = value;
         assert_eq!(decode(&newer, Path::new(ROOT)).map(drop), Err(want));
     }
+}
+
+/// A record with one body, whose place is `place` and what follows the digest `rest`.
+fn with_body(version: u8, place: u8, rest: &[&[u8]]) -> Vec<u8> {
+    let record = Record {
+        ops: Vec::new(),
+        ..flags_set(1..=1)
+    };
+    let mut bytes = encoded(&record);
+    bytes[FRAME_BYTES] = version;
+    // The empty list of bodies.
+    bytes.pop();
+    bytes.extend_from_slice(&[1, place]);
+    // Both sums, and an empty digest.
+    bytes.extend_from_slice(&[0; 4 + 32 + 1]);
+    rest.iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes
+}
+
+#[test]
+fn a_packed_body_is_one_frame_that_says_its_size() {
+    // Of two octets, padded where one would do.
+    let varint = |n: usize| vec![n as u8 | 0x80, (n >> 7) as u8];
+    let body = b"so it goes, ".repeat(300);
+    let mut packer = Packer::new(Packing::Zstd);
+    let frame = packer.pack(&body).expect("shrinks").to_vec();
+    let twice = frame.repeat(2);
+    let large = vec![0x81, 0x80, 0x10];
+    let wrong = Err(CodecError::Field("packed body"));
+    let other = Err(CodecError::Field("body place"));
+    for (version, place, size, bytes, want) in [
+        (2, 2, varint(body.len()), frame.as_slice(), Ok(())),
+        (1, 2, varint(body.len()), &frame, other),
+        (2, 3, varint(body.len()), &frame, other),
+        (2, 2, varint(body.len() - 1), &frame, wrong),
+        (2, 2, varint(body.len() + 1), &frame, wrong),
+        (2, 2, varint(body.len()), &frame[..frame.len() - 1], wrong),
+        (2, 2, varint(body.len()), &twice, wrong),
+        (2, 2, varint(body.len()), &body[..100], wrong),
+        (2, 2, varint(0), &[], wrong),
+        // What is plain is not told as packed.
+        (2, 2, varint(body.len()), &body, wrong),
+        // Nor is what would take more memory than any body.
+        (2, 2, large, &frame, wrong),
+    ] {
+        let bytes = with_body(version, place, &[&size, &varint(bytes.len()), bytes]);
+        let found = decode(&bytes, Path::new(ROOT)).map(drop);
+        assert_eq!(found, want, "version {version}, place {place}, {size:?}");
+    }
+}
+
+#[test]
+fn a_body_is_packed_where_that_is_worth_it() {
+    let text = "All work and no play makes Jack a dull boy. ";
+    let text = text.repeat(1 + PACKED_BYTES_MAX / text.len()).into_bytes();
+    let mut state = 1u64;
+    let noise: Vec<u8> = (0..PACKED_BYTES_MAX)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as u8
+        })
+        .collect();
+    let base64: Vec<u8> = noise.iter().map(|n| b'0' + n % 64).collect();
+    let mut packer = Packer::new(Packing::Zstd);
+    let mut check = |body: &[u8], want: bool| {
+        let len = body.len();
+        let frame = packer.pack(body).map(<[u8]>::to_vec);
+        assert_eq!(frame.is_some(), want, "{len} octets");
+        let Some(frame) = frame else { return };
+        assert!(frame.len() <= len - len / 8);
+        assert_eq!(unpack(&frame, len), body);
+        assert_eq!(unpack_part(&frame, len, 0..u64::MAX), body);
+        assert_eq!(unpack_part(&frame, len, 5..9), &body[5..9]);
+        assert_eq!(unpack_part(&frame, len, len as u64 + 1..u64::MAX), b"");
+        // Damaged, it has the same length still.
+        for at in (0..frame.len()).step_by(1 + frame.len() / 50) {
+            let mut damaged = frame.clone();
+            damaged[at] ^= 0x10;
+            assert_eq!(unpack(&damaged, len).len(), len);
+        }
+    };
+    check(b"", false);
+    check(&text[..PACKED_BYTES_MIN - 1], false);
+    check(&text[..PACKED_BYTES_MIN], true);
+    check(&base64[..10_000], true);
+    check(&noise[..10_000], false);
+    check(&noise, false);
+    check(&text[..PACKED_BYTES_MAX], true);
+    check(&text[..PACKED_BYTES_MAX + 1], false);
+    let mut plain = Packer::new(Packing::Plain);
+    assert_eq!(plain.pack(&text[..10_000]), None);
 }

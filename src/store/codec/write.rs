@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{BodyRanges, CodecError, RECORD_VERSION, UIDS_PER_RECORD_MAX, USES, kind};
+use super::{BodyRanges, CodecError, Packer, RECORD_VERSION, UIDS_PER_RECORD_MAX, USES, kind};
 use crate::base::{AccountId, MailboxId, TraceId, Uid};
 use crate::store::{
     AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, Record, SpecialUse, Target,
@@ -13,6 +13,7 @@ use crate::store::{
 pub(super) fn put_record(
     record: &Record,
     root: &Path,
+    packer: &mut Packer,
     out: &mut Vec<u8>,
 ) -> Result<BodyRanges, CodecError> {
     out.push(RECORD_VERSION);
@@ -35,7 +36,7 @@ pub(super) fn put_record(
     record
         .bodies
         .iter()
-        .map(|message| put_body(out, message, root))
+        .map(|message| put_body(out, message, root, packer))
         .collect()
 }
 
@@ -43,11 +44,17 @@ fn put_body(
     out: &mut Vec<u8>,
     message: &Message,
     root: &Path,
+    packer: &mut Packer,
 ) -> Result<Option<Range<usize>>, CodecError> {
-    out.push(match message.body {
-        Body::Inline(_) => 0,
-        Body::Spool(_) => 1,
+    let frame = match &message.body {
+        Body::Inline(bytes) => packer.pack(bytes),
+        Body::Spool(_) => None,
         Body::InJournal => return Err(CodecError::BodyNotHere),
+    };
+    out.push(match (&message.body, frame) {
+        (Body::Spool(_), _) => 1,
+        (_, Some(_)) => 2,
+        (_, None) => 0,
     });
     out.extend_from_slice(&message.crc32c.0.to_le_bytes());
     out.extend_from_slice(&message.blake3);
@@ -57,6 +64,10 @@ fn put_body(
             if bytes.len() as u64 != message.size {
                 return Err(CodecError::Field("size"));
             }
+            if frame.is_some() {
+                put_varint(out, message.size);
+            }
+            let bytes = frame.unwrap_or(bytes);
             put_bytes(out, bytes);
             Ok(Some(out.len() - bytes.len()..out.len()))
         }

@@ -15,6 +15,7 @@ mod file;
 mod marks;
 mod prune;
 mod read;
+mod renames;
 mod restore;
 mod span;
 
@@ -38,6 +39,7 @@ pub(super) use file::{entries_of, frame};
 #[cfg(test)]
 pub(super) use prune::prune;
 pub(super) use prune::{free, kept_days, run};
+pub(super) use renames::note as note_rename;
 pub(super) use restore::restore;
 pub use restore::{RestoreReport, RestoreRequest, RestoreRow, RestoreState};
 

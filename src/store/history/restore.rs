@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::choose::{Copy, End, Fate, choose};
 use super::marks::Marks;
 use super::read::{Gone, Past, Reader};
+use super::renames::{Renames, below};
 use crate::base::{BATCH_BYTES_MAX, Deadline, INLINE_BODY_BYTES_MAX, MailboxId, Uid, UnixMs};
 use crate::runtime::{DiskErrorKind, now, unix_now, yield_if_needed};
 use crate::store::account::{ensure_account, ensure_mailbox};
@@ -22,9 +23,11 @@ use crate::store::journal::Class;
 use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::packed::{Stored, Unreadable};
 use crate::store::partition::Partition;
+use crate::store::quota::{Charge, octets};
 use crate::store::shard::Shard;
 use crate::store::{
     AccountRef, Body, BodyRef, Incoming, Message, Op, SpecialUse, StoreError, checkpoint, maildir,
+    repair,
 };
 
 /// Rows of a report; what is beyond is counted only.
@@ -43,7 +46,9 @@ const CHOSEN_HERE_MAX: usize = 1_000;
 pub struct RestoreRequest {
     /// Only what was there at this moment; without it everything that is kept.
     pub at: Option<UnixMs>,
-    /// Only messages of this folder and those below it, by its name now or when they were removed.
+    /// Only messages of this folder and those below it, by its name now, when they were removed, or
+    /// at that moment (without one: at any time that is kept). With a moment it is as it was then,
+    /// also where a message is in another folder by now.
     pub folder: Option<String>,
     /// Also what the account has in some folder already.
     pub duplicates: bool,
@@ -64,8 +69,10 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// Messages restored by this request.
     pub restored: u64,
-    /// Octets by which the account would be above its quota.
+    /// Octets, and messages, by which the account would be above its quota.
     pub over_quota: u64,
+    #[serde(default)]
+    pub over_quota_messages: u64,
     /// Parts of the history that could not be read.
     pub damaged: u64,
     /// No folder of the name that was given is or was there.
@@ -155,6 +162,7 @@ pub(in crate::store) async fn restore(
         shard,
         account,
         marks: Marks::load(&partition, account.account),
+        renames: Renames::load(&partition, account.account),
         partition: partition.clone(),
         request,
         plan: Vec::new(),
@@ -177,9 +185,14 @@ pub(in crate::store) async fn restore(
 /// Copies of each content that is looked at, with the place in the plan of what is in it.
 #[derive(Default)]
 struct Copies {
-    of: HashMap<[u8; 16], Vec<(Copy, Option<usize>)>>,
+    of: HashMap<Content, Vec<(Copy, Option<usize>)>>,
     places: HashMap<String, u32>,
+    /// Each folder for itself: what one had is not there because another has it.
+    by_place: bool,
 }
+
+/// Email id, and the place where that counts.
+type Content = ([u8; 16], u32);
 
 impl Copies {
     fn place(&mut self, folder: &str) -> u32 {
@@ -187,15 +200,19 @@ impl Copies {
         *self.places.entry_ref(folder).or_insert(next)
     }
 
+    fn content(&self, email_id: [u8; 16], place: u32) -> Content {
+        (email_id, if self.by_place { place } else { 0 })
+    }
+
     fn add(&mut self, email_id: [u8; 16], copy: Copy, plan: Option<usize>) {
-        self.of.entry(email_id).or_default().push((copy, plan));
+        let content = self.content(email_id, copy.place);
+        self.of.entry(content).or_default().push((copy, plan));
     }
 }
 
 /// Whether a folder is the one that is named, or below it.
 fn is_or_below(name: &str, of: &str) -> bool {
-    let rest = name.strip_prefix(of);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    below(name, of).is_some()
 }
 
 /// A message of the past and what is to become of it.
@@ -212,6 +229,7 @@ struct Work<'w> {
     partition: Rc<Partition>,
     request: &'w RestoreRequest,
     marks: Marks,
+    renames: Renames,
     plan: Vec<Planned>,
     /// Deleted folders to be made again.
     folders: Vec<(MailboxId, String)>,
@@ -225,16 +243,20 @@ impl Work<'_> {
 
     async fn plan(&mut self, past: Past) -> Result<(), StoreError> {
         let wanted = self.request.folder.as_deref().map(maildir::canonical);
-        let is_of = |name: &str| wanted.as_deref().is_none_or(|of| is_or_below(name, of));
         self.report.is_unknown = wanted
             .as_deref()
             .is_some_and(|of| !self.is_known(of, &past));
         let at = self.request.at;
         let was_there = |gone: &Gone| at.is_none_or(|at| gone.row.saved <= at && at < gone.head.at);
-        let mut copies = Copies::default();
+        let mut copies = Copies {
+            by_place: at.is_some() && wanted.is_some(),
+            ..Copies::default()
+        };
         for gone in past.messages {
             let folder = self.name_now(gone.head.mailbox, &gone.head.name);
-            let is_asked = (is_of(&folder) || is_of(&gone.head.name)) && was_there(&gone);
+            let is_of = self.is_of(wanted.as_deref(), &folder, unix_now())
+                || self.is_of(wanted.as_deref(), &gone.head.name, gone.head.at);
+            let is_asked = is_of && was_there(&gone);
             let is_marked = self.marks.contains(gone.head.mailbox, gone.row.uid);
             let is_planned = is_asked && !is_marked;
             let plan = is_planned.then_some(self.plan.len());
@@ -277,7 +299,8 @@ impl Work<'_> {
                 .any(|p| p.gone.head.mailbox == head.mailbox);
             let existed = at.is_none_or(|at| at < head.at && filled);
             let made = self.folders.iter().any(|(_, name)| *name == head.name);
-            if is_of(&head.name) && existed && !marked && !made && !self.is_folder(&head.name) {
+            let is_of = self.is_of(wanted.as_deref(), &head.name, head.at);
+            if is_of && existed && !marked && !made && !self.is_folder(&head.name) {
                 self.folders.push((head.mailbox, head.name.clone()));
             }
         }
@@ -299,14 +322,26 @@ impl Work<'_> {
         of_account.is_some_and(|a| a.find(name).is_some())
     }
 
+    /// Whether a folder that had this name at `until` is the one that is asked for, or below it: by
+    /// that name or by the one that it had at the moment that is asked for, if any is.
+    fn is_of(&self, wanted: Option<&str>, name: &str, until: UnixMs) -> bool {
+        let Some(wanted) = wanted else { return true };
+        let earlier = || self.renames.before(name, until, self.request.at);
+        is_or_below(name, wanted) || earlier().iter().any(|name| is_or_below(name, wanted))
+    }
+
     /// Whether a folder of this name, or one below it, is or was there.
     fn is_known(&self, wanted: &str, past: &Past) -> bool {
+        let is_it = |name: &str, until| {
+            let earlier = self.renames.before(name, until, None);
+            is_or_below(name, wanted) || earlier.iter().any(|name| is_or_below(name, wanted))
+        };
         let mailboxes = self.mailboxes();
         let mut now = mailboxes.iter().map(|mailbox| mailbox.meta.borrow());
         let messages = past.messages.iter().map(|gone| &gone.head);
         let mut heads = past.folders.iter().chain(messages);
-        now.any(|meta| is_or_below(&meta.name, wanted))
-            || heads.any(|head| is_or_below(&head.name, wanted))
+        now.any(|meta| is_it(&meta.name, unix_now()))
+            || heads.any(|head| is_it(&head.name, head.at))
     }
 
     fn mailboxes(&self) -> Vec<Rc<Mailbox>> {
@@ -331,10 +366,8 @@ impl Work<'_> {
     ) -> Result<(), StoreError> {
         for mailbox in self.mailboxes() {
             let name = mailbox.meta.borrow().name.clone();
-            let listed = match (self.request.at, wanted) {
-                (Some(at), Some(wanted)) if is_or_below(&name, wanted) => Some(at),
-                _ => None,
-            };
+            let is_listed = wanted.is_some() && self.is_of(wanted, &name, unix_now());
+            let listed = self.request.at.filter(|_| is_listed);
             let empty = mailbox.meta.borrow().weight.messages == 0;
             if empty || (copies.of.is_empty() && listed.is_none()) {
                 continue;
@@ -345,7 +378,8 @@ impl Work<'_> {
             if let Some(index) = &*mailbox.index.borrow() {
                 for row in 0..index.len() {
                     let email_id = index.cold(row).email_id;
-                    if let Some(of) = copies.of.get_mut(&email_id) {
+                    let content = copies.content(email_id, place);
+                    if let Some(of) = copies.of.get_mut(&content) {
                         let copy = Copy {
                             mailbox: mailbox.id,
                             place,
@@ -487,7 +521,7 @@ impl Work<'_> {
                 while batch.len() < PLACES_MAX && inline < INLINE_BYTES_MAX - PLACED_BYTES_MAX {
                     let Some(n) = due.next() else { break };
                     let Some((message, prefix)) = self.body(n).await? else {
-                        self.plan[n].state = RestoreState::Damaged;
+                        self.note_damaged(n);
                         continue;
                     };
                     inline += message.digest.len() + prefix.len();
@@ -500,6 +534,18 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    fn note_damaged(&mut self, n: usize) {
+        let planned = &mut self.plan[n];
+        planned.state = RestoreState::Damaged;
+        let Gone {
+            head, row, file, ..
+        } = &planned.gone;
+        if let Some(file) = file {
+            let key = (head.account, head.mailbox, row.uid);
+            repair::note_damaged_kept(&self.shard.owned, key, &planned.folder, file);
+        }
     }
 
     /// The message as it was before its own prefix, and the prefix. `None` where the file is not
@@ -560,7 +606,10 @@ impl Work<'_> {
         let mut bodies = Vec::with_capacity(batch.len());
         let mut sources: Vec<MailboxId> = Vec::new();
         let mut placed = Vec::with_capacity(batch.len());
+        // Nothing is refused for the quota, and its owner is told.
+        let mut charge = Charge::new(self.shard, &self.partition);
         for (n, message, prefix) in batch {
+            charge.add(self.account, octets(&message, &prefix), 1);
             let Gone { head, row, .. } = &self.plan[n].gone;
             ops.push(Op::Placed {
                 account,
@@ -586,6 +635,7 @@ impl Work<'_> {
             uid = uid.next().ok_or(StoreError::UidsUsedUp)?;
         }
         ops.extend(sources.into_iter().map(|id| self.marks.op(account, id)));
+        ops.extend(charge.marks());
         let class = Class::NewMail;
         let ticket = self
             .shard
@@ -625,9 +675,13 @@ impl Work<'_> {
         report.left_out = rows.len().saturating_sub(ROWS_MAX) as u64;
         rows.truncate(ROWS_MAX);
         report.rows = rows;
-        let (used, _) = self.partition.usage(self.account.account);
-        if let Some(limit) = self.account.quota.bytes {
-            report.over_quota = (used + report.bytes).saturating_sub(limit.0);
+        let (bytes, messages) = self.partition.usage(self.account.account);
+        let limits = self.shard.limits(self.account);
+        if let Some(limit) = limits.bytes {
+            report.over_quota = (bytes + report.bytes).saturating_sub(limit.0);
+        }
+        if let Some(limit) = limits.messages {
+            report.over_quota_messages = (messages + report.messages).saturating_sub(limit);
         }
         self.report
     }

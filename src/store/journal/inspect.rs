@@ -5,6 +5,7 @@
 //! has covered what is left is read. It may run beside a server: a place where the server writes
 //! meanwhile is looked at again before it is called a fault.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use hashbrown::HashSet;
@@ -15,7 +16,7 @@ use super::{BLOCK, JournalError, TornTail, epoch};
 use crate::base::{Crc32c, Epoch, PSeq, PartitionId};
 use crate::runtime::{Disk, DiskFile, Open, yield_if_needed};
 use crate::store::Record;
-use crate::store::codec;
+use crate::store::codec::{self, Decoded};
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Seen<'r> {
     /// A restart would replay it.
     pub live: bool,
     pub record: &'r Record,
+    /// Octets of each body that stand in the journal: fewer than it has where it is packed.
+    pub stored: &'r [Option<usize>],
 }
 
 /// Is told while the journal is read.
@@ -250,7 +253,7 @@ impl Walk<'_> {
             }
             for frame in &valid.frames {
                 match codec::decode(&bytes[frame.clone()], &self.look.root) {
-                    Ok(decoded) => self.take(chain, slot, offset, &decoded.record),
+                    Ok(decoded) => self.take(chain, slot, offset, &decoded),
                     Err(why) => {
                         let fault = JournalError::Record {
                             stream: chain.stream,
@@ -278,7 +281,10 @@ impl Walk<'_> {
         }
     }
 
-    fn take(&mut self, chain: &mut Chain, slot: u64, offset: u64, record: &Record) {
+    fn take(&mut self, chain: &mut Chain, slot: u64, offset: u64, decoded: &Decoded) {
+        let record = &decoded.record;
+        let bodies = decoded.bodies.iter();
+        let stored: Vec<_> = bodies.map(|range| range.as_ref().map(Range::len)).collect();
         self.found.records += 1;
         if chain.live {
             let place = (slot, record.partition, record.epoch, record.pseq);
@@ -290,6 +296,7 @@ impl Walk<'_> {
             offset,
             live: chain.live,
             record,
+            stored: &stored,
         });
     }
 

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Record;
+use super::{Packing, Record, codec};
 use crate::base::BATCH_BYTES_MAX;
 use writer::{Core, Reading};
 
@@ -72,6 +72,8 @@ pub struct JournalConfig {
     pub batch_bytes_max: usize,
     /// A seal batch follows the last record after this time without another.
     pub seal_after: Duration,
+    /// How bodies are written from now on; they are read either way.
+    pub packing: Packing,
 }
 
 impl JournalConfig {
@@ -87,6 +89,7 @@ impl JournalConfig {
             streams,
             batch_bytes_max: BATCH_BYTES_MAX,
             seal_after: Duration::from_secs(1),
+            packing: Packing::Zstd,
         }
     }
 
@@ -109,16 +112,34 @@ pub struct Location {
     /// Slot sequence: rises within the stream for ever.
     pub slot: u64,
     pub offset: u32,
+    /// In the slot: the octets of the body, or fewer where it is packed.
     pub len: u32,
+    /// Octets of the body.
+    pub size: u32,
 }
 
 impl Location {
-    /// The part of `range` that is within the body, as position in the slot and length.
+    fn is_packed(self) -> bool {
+        self.len < self.size
+    }
+
+    /// What to read for `range` of the body, cut at its end, as position in the slot and length.
     fn part(self, range: Range<u64>) -> (u64, usize) {
         let len = u64::from(self.len);
-        let start = range.start.min(len);
-        let end = range.end.clamp(start, len);
-        (u64::from(self.offset) + start, (end - start) as usize)
+        let (start, end) = match self.is_packed() {
+            true => (0, len),
+            false => (range.start.min(len), range.end.min(len)),
+        };
+        let part = end.saturating_sub(start) as usize;
+        (u64::from(self.offset) + start, part)
+    }
+
+    /// The octets of `range`, of what was read where [`part`](Location::part) says.
+    fn body(self, read: Vec<u8>, range: Range<u64>) -> Vec<u8> {
+        match self.is_packed() {
+            true => codec::unpack_part(&read, self.size as usize, range),
+            false => read,
+        }
     }
 }
 

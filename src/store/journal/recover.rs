@@ -65,9 +65,13 @@ impl SlotFiles {
     #[must_use]
     pub fn part(&self, at: Location) -> Option<FilePart> {
         let path = self.paths.get(&(at.stream, at.slot))?;
-        let (at, len) = at.part(0..u64::MAX);
-        let path = path.clone();
-        Some(FilePart { path, at, len })
+        let (from, len) = at.part(0..u64::MAX);
+        Some(FilePart {
+            path: path.clone(),
+            at: from,
+            len,
+            unpack: at.is_packed().then_some((codec::unpack, at.size as usize)),
+        })
     }
 
     /// As [`Journal::read`](super::Journal::read).
@@ -79,7 +83,7 @@ impl SlotFiles {
     ) -> Result<Vec<u8>, StoreError> {
         let path = self.paths.get(&(at.stream, at.slot));
         let path = path.ok_or(StoreError::Expunged)?;
-        let (position, len) = at.part(range);
+        let (position, len) = at.part(range.clone());
         let read = async {
             let file = disk.open(path, READ).await?;
             let bytes = file.read_at(len, position).await?;
@@ -87,7 +91,7 @@ impl SlotFiles {
             Ok::<_, DiskError>(bytes)
         };
         match read.await {
-            Ok(bytes) if bytes.len() == len => Ok(bytes),
+            Ok(bytes) if bytes.len() == len => Ok(at.body(bytes, range)),
             _ => Err(StoreError::Late),
         }
     }
@@ -413,6 +417,7 @@ impl Chain {
                         slot: self.slot,
                         offset: header.offset + (frame.start + range.start) as u32,
                         len: range.len() as u32,
+                        size: message.size as u32,
                     }),
                     (None, Body::Spool(path)) => BodyPlace::Spool(path.clone()),
                     (None, _) => unreachable!("the decoder answers a range for inline bodies"),

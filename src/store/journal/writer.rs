@@ -19,8 +19,8 @@ use super::{
 use crate::base::{BATCH_BYTES_MAX, Crc32c, Deadline, Epoch};
 use crate::runtime::local::Notify;
 use crate::runtime::{Disk, DiskError, deadline, now, spawn};
-use crate::store::codec::{self, BodyRanges, CodecError};
-use crate::store::{Body, Record, StoreError};
+use crate::store::codec::{self, BodyRanges, CodecError, Packer};
+use crate::store::{Body, Message, Record, StoreError};
 
 /// Encoded records that wait for the disk, at most; above it `append` answers `Busy`.
 const QUEUED_BYTES_MAX: usize = 16 * BATCH_BYTES_MAX;
@@ -103,6 +103,7 @@ pub(super) struct Core {
     queue: RefCell<VecDeque<Collecting>>,
     queued_bytes: Cell<usize>,
     spare: RefCell<Vec<Vec<u8>>>,
+    packer: RefCell<Packer>,
     tail: RefCell<Tail>,
     /// Slots below are covered by a checkpoint.
     released: Cell<u64>,
@@ -199,14 +200,14 @@ impl Journal {
             Some(slot) if at.stream == self.core.stream => slot,
             _ => return Err(StoreError::Expunged),
         };
-        let (position, len) = at.part(range);
+        let (position, len) = at.part(range.clone());
         let file = slot.file.clone();
         let _reading = Reading {
             slot: Some(slot),
             core: &self.core,
         };
         match file.read_at(len, position).await {
-            Ok(bytes) if bytes.len() == len => Ok(bytes),
+            Ok(bytes) if bytes.len() == len => Ok(at.body(bytes, range)),
             _ => Err(StoreError::Late),
         }
     }
@@ -415,6 +416,7 @@ impl Core {
             queue: RefCell::default(),
             queued_bytes: Cell::new(0),
             spare: RefCell::default(),
+            packer: RefCell::new(Packer::new(cfg.packing)),
             released: Cell::new(slot.sequence),
             readers: Readers::default(),
             tail: RefCell::new(Tail {
@@ -468,7 +470,8 @@ impl Core {
         let mut queue = self.queue.borrow_mut();
         let mut open = queue.pop_back().unwrap_or_else(|| self.collecting());
         let start = open.buffer.len();
-        let encoded = codec::encode(&record, &self.cfg.root, &mut open.buffer);
+        let mut packer = self.packer.borrow_mut();
+        let encoded = codec::encode(&record, &self.cfg.root, &mut packer, &mut open.buffer);
         let end = open.buffer.len();
         let too_large = batch::padded(end - start + batch::HEADER_BYTES) > self.cfg.batch_bytes_max;
         let mut bodies = match encoded {
@@ -543,12 +546,13 @@ impl Core {
         let bytes = batch.buffer.len() - batch::HEADER_BYTES;
         self.place(batch::padded(batch.buffer.len())).await?;
         let start = self.write(Kind::Records, batch.buffer).await?;
-        let place = |range: &Option<Range<usize>>, body: &Body| match (range, body) {
+        let place = |range: &Option<Range<usize>>, message: &Message| match (range, &message.body) {
             (Some(range), _) => BodyPlace::InJournal(Location {
                 stream: self.stream,
                 slot: start.slot,
                 offset: start.offset + narrow(range.start),
                 len: narrow(range.len()),
+                size: message.size as u32,
             }),
             (None, Body::Spool(path)) => BodyPlace::Spool(path.clone()),
             (None, _) => unreachable!("the encoder answers a range for inline bodies"),
@@ -560,7 +564,7 @@ impl Core {
                 bodies: ranges
                     .iter()
                     .zip(&record.bodies)
-                    .map(|(range, message)| place(range, &message.body))
+                    .map(|(range, message)| place(range, message))
                     .collect(),
                 record,
             })

@@ -417,6 +417,7 @@ impl Settler<'_> {
                 self.owned,
                 mailbox,
                 uid,
+                stem,
                 "it was damaged before it was a file",
             );
         }

@@ -16,13 +16,14 @@ mod gather;
 mod orphans;
 mod rebuild;
 
-use std::path::PathBuf;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::StoreError;
 use super::mailbox::Mailbox;
 use super::maildir::Layout;
-use super::owned::{Owned, count};
+use super::owned::{Owned, ToldKey, count};
 use super::partition::Partition;
 use crate::base::{AccountId, Deadline, MailboxId, PSeq, PartitionId, Uid, UnixMs};
 use crate::observe::{event, log_event};
@@ -240,15 +241,78 @@ pub(super) fn note_damaged_queue(owned: &Owned, partition: PartitionId, pseq: PS
     log_event!(ERROR, event::MESSAGE_DAMAGED, %partition, %pseq, why);
 }
 
-/// Marks a row's message as one that could not be read, for reports.
-pub(super) fn note_damaged(owned: &Owned, mailbox: &Mailbox, uid: Uid, why: &'static str) {
-    count(&owned.counters.messages_damaged);
+/// Counts a message that is not what was taken in, and tells of it, once in a life.
+pub(super) fn note_damaged(
+    owned: &Owned,
+    mailbox: &Mailbox,
+    uid: Uid,
+    stem: &str,
+    why: &'static str,
+) {
+    let name = &mailbox.meta.borrow().name;
+    let file = file_of(owned, mailbox, stem);
+    let key = (mailbox.account, mailbox.id, uid);
+    note(
+        owned,
+        &owned.counters.messages_damaged,
+        key,
+        name,
+        &file,
+        why,
+    );
+}
+
+/// The same of one whose file is gone.
+pub(super) fn note_missing(owned: &Owned, mailbox: &Mailbox, uid: Uid, stem: &str) {
+    let name = &mailbox.meta.borrow().name;
+    let file = file_of(owned, mailbox, stem);
+    let key = (mailbox.account, mailbox.id, uid);
+    let why = "its file is gone";
+    note(owned, &owned.counters.files_missing, key, name, &file, why);
+}
+
+/// The same of one that was removed, and is kept.
+pub(super) fn note_damaged_kept(owned: &Owned, key: ToldKey, name: &str, file: &Path) {
+    let file = owned.layout.relative(file).display().to_string();
+    let why = "it can not be restored: it is not what was removed";
+    note(
+        owned,
+        &owned.counters.messages_damaged,
+        key,
+        name,
+        &file,
+        why,
+    );
+}
+
+fn note(
+    owned: &Owned,
+    counter: &Cell<u64>,
+    key: ToldKey,
+    name: &str,
+    file: &str,
+    why: &'static str,
+) {
+    if !owned.is_news(key) {
+        return;
+    }
+    count(counter);
+    let (account, mailbox, uid) = key;
     log_event!(
         ERROR,
         event::MESSAGE_DAMAGED,
-        account = %mailbox.account,
-        mailbox = %mailbox.id,
+        account = %account,
+        mailbox = %mailbox,
+        name = name,
         uid = uid.0,
+        file = file,
         why
     );
+}
+
+/// Where a message's file is or was, below the data directory and before the letters of its flags:
+/// what is restored from a backup.
+pub(super) fn file_of(owned: &Owned, mailbox: &Mailbox, stem: &str) -> String {
+    let path = mailbox.path().join("cur").join(stem);
+    owned.layout.relative(&path).display().to_string()
 }

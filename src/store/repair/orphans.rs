@@ -25,6 +25,7 @@ use crate::store::message::walk_limits;
 use crate::store::owned::count;
 use crate::store::packed::Stored;
 use crate::store::partition::Partition;
+use crate::store::quota::Charge;
 use crate::store::shard::Shard;
 use crate::store::{AdoptedPlace, AdoptedRow, Op, StoreError};
 use crate::wire::mime::{Digest, Walker};
@@ -281,13 +282,15 @@ async fn submit(
         uid = next_uid_after(uid)?;
     }
     let n = rows.len() as u32;
-    let op = Op::Adopted {
+    let marks = Charge::of_rows(shard, partition, mailbox.account, &rows).marks();
+    let mut ops = vec![Op::Adopted {
         account: mailbox.account,
         mailbox: mailbox.id,
         rows,
-    };
+    }];
+    ops.extend(marks);
     // Refused before the ring is full: its commit would wait for the checkpoint that waits for us.
-    let ticket = shard.submit(partition, vec![op], Vec::new(), Class::NewMail)?;
+    let ticket = shard.submit(partition, ops, Vec::new(), Class::NewMail)?;
     shard.commit(ticket).await?;
     for _ in 0..n {
         count(&shard.owned.counters.orphans_taken);

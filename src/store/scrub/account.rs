@@ -181,9 +181,10 @@ impl One<'_> {
         let read = read(view, uid, row.prefix_bytes.into()).await;
         match (read, digest) {
             (Ok((id, bytes)), _) => {
-                if id != row.email_id && view.row(uid).is_some() {
-                    let detail = "its content is not what was taken in".to_owned();
-                    self.found(FindingKind::MessageDamaged, Some(uid), detail);
+                match view.row(uid) {
+                    Some(row) if row.email_id != id => self.changed(uid),
+                    Some(_) => self.shard.owned.note_whole(self.mailbox, uid),
+                    None => {}
                 }
                 Ok(bytes)
             }
@@ -196,19 +197,36 @@ impl One<'_> {
         }
     }
 
+    fn stem(&self, uid: Uid) -> Option<String> {
+        let index = self.mailbox.index.borrow();
+        let index = index.as_ref()?;
+        Some(index.stem(index.position(uid)?))
+    }
+
+    /// It can be read, and is served as it is: nothing better is there.
+    fn changed(&self, uid: Uid) {
+        let Some(stem) = self.stem(uid) else { return };
+        let why = "its content is not what was taken in";
+        repair::note_damaged(&self.shard.owned, self.mailbox, uid, &stem, why);
+        self.tell(FindingKind::MessageDamaged, uid, why, &stem);
+    }
+
     async fn unreadable(&self, uid: Uid) -> Result<(), StoreError> {
-        let stem = {
-            let index = self.mailbox.index.borrow();
-            index.as_ref().and_then(|i| Some(i.stem(i.position(uid)?)))
+        let Some(stem) = self.stem(uid) else {
+            return Ok(());
         };
-        let Some(stem) = stem else { return Ok(()) };
         let there = find_file(&self.shard.disk, &self.mailbox.path(), &stem).await?;
-        let (kind, detail) = match there {
-            Some(_) => (FindingKind::MessageDamaged, "its file is not of its length"),
+        let (kind, why) = match there {
+            Some(_) => (FindingKind::MessageDamaged, "its file can not be read"),
             None => (FindingKind::MessageMissing, "its file is gone"),
         };
-        self.found(kind, Some(uid), format!("{detail}: {stem}"));
+        self.tell(kind, uid, why, &stem);
         Ok(())
+    }
+
+    fn tell(&self, kind: FindingKind, uid: Uid, why: &str, stem: &str) {
+        let file = repair::file_of(&self.shard.owned, self.mailbox, stem);
+        self.found(kind, Some(uid), format!("{why}: {file}"));
     }
 }
 
@@ -219,9 +237,6 @@ async fn read(view: &View, uid: Uid, prefix: u64) -> Result<([u8; 16], u64), Sto
     let mut at = prefix;
     while at < reader.len() {
         let piece = reader.read(at..at + PIECE_BYTES).await?;
-        if piece.is_empty() {
-            return Err(view.damaged());
-        }
         at += piece.len() as u64;
         hasher.update(&piece);
         yield_if_needed().await;

@@ -423,6 +423,13 @@ fn what_others_drop_arrives() {
             )
             .await;
         };
+        // Two letters are above the quota: nothing is refused, and the owner is told.
+        let limit = crate::store::Quota {
+            bytes: None,
+            messages: Some(2),
+        };
+        let remote = store.remote();
+        remote.set_quota_book(std::rc::Rc::new(move |_| Some(limit)));
         drop_in("new/1.other", 1).await;
         // Opening is enough.
         assert_eq!(inbox(&store).await, [body(1)]);
@@ -444,6 +451,11 @@ fn what_others_drop_arrives() {
         assert_eq!(rescan(&ana).await, (2, 2));
         assert_eq!(rescan(&ana).await, (0, 0));
         assert_eq!(inbox(&store).await, [body(1), body(3), body(2)]);
+        let due = futures_lite::future::poll_once(remote.quota_due()).await;
+        assert_eq!(
+            due.map(|due| (due.percent, due.usage.messages)),
+            Some((100, 3))
+        );
         assert_eq!(
             seen(&store, "INBOX").await[1].1,
             Flags::FLAGGED.0 | Flags::SEEN.0

@@ -10,7 +10,7 @@ use super::{ROOT, Random, account, config, letter, names, run, soon, target, try
 use crate::base::{ShardId, Uid};
 use crate::runtime::{Disk, DiskOp, SimDisk, sleep, spawn, trace_id, unix_now};
 use crate::store::{
-    Access, Delivered, FlagChange, FlagMode, Flags, Store, StoreConfig, StoreError,
+    Access, Delivered, FlagChange, FlagMode, Flags, Packing, Store, StoreConfig, StoreError,
 };
 
 const ENOSPC: i32 = 28;
@@ -349,6 +349,7 @@ fn a_journal_that_cannot_grow_refuses_and_recovers() {
         let mut cfg = config(1);
         cfg.journal.batch_bytes_max = 512 << 10;
         cfg.journal.slot_bytes = 1 << 20;
+        cfg.journal.packing = Packing::Plain;
         let mut world = World::new(&Disk::sim(sim.clone()), cfg, seed).await;
         sim.set_capacity(0);
         let mut outcome = Ok(());

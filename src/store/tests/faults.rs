@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use super::failures::texts;
 use super::{ROOT, account, config, letter, life, message, names, run, soon, target, try_message};
 use crate::base::Uid;
-use crate::runtime::{Disk, DiskErrorKind, DiskOp, SimDisk, trace_id, unix_now};
+use crate::runtime::{Disk, DiskErrorKind, DiskOp, SimDisk, Step, trace_id, unix_now};
 use crate::store::{
     Access, FlagChange, FlagMode, Flags, StartError, Store, StoreError, View, lock,
 };
@@ -244,6 +244,59 @@ fn a_second_process_is_refused() {
     drop(other.stdin.take());
     other.wait().expect("it ends");
     lock(home.path()).expect("is free again");
+}
+
+/// Cut, lengthened and changed messages were `NO [CORRUPTION]` to who read them, and nobody else
+/// was ever told: no counter, no line.
+#[test]
+fn a_damaged_message_is_counted_once_whoever_finds_it() {
+    let sim = SimDisk::new(4);
+    let disk = Disk::sim(sim.clone());
+    life(&sim, |store| async move { three(&store).await });
+    life(&sim, move |store| async move {
+        let cur = Path::new(ROOT).join("mail/1/1/cur");
+        let mut files = names(&disk, &cur).await;
+        files.sort();
+        let write = |n: usize, at: u64| Step::Append {
+            path: cur.join(&files[n]),
+            at,
+            bytes: b"!".to_vec(),
+        };
+        let cut = Step::Truncate {
+            path: cur.join(&files[0]),
+            len: 20,
+        };
+        let end = disk.read(&cur.join(&files[1])).await.expect("reads").len();
+        for done in disk
+            .batch(vec![cut, write(1, end as u64), write(2, 30)])
+            .await
+        {
+            done.expect("harmed");
+        }
+        let view = select(&store).await.expect("selects");
+        let told = || store.stats().messages_damaged;
+        for _ in 0..2 {
+            assert!(is_damaged(&read(&view, 1).await));
+            assert_eq!(told(), 1);
+        }
+        let all = crate::store::ScrubOrder {
+            account: None,
+            rate: 0,
+        };
+        for _ in 0..2 {
+            store.scrub(all).await.expect("scrubs");
+            assert_eq!(told(), 3);
+        }
+        let findings = store.scrub_status().findings;
+        let named = |(finding, file): (&crate::store::Finding, &String)| {
+            let stem = file.split(":2,").next().expect("a name");
+            finding.detail.ends_with(&format!("mail/1/1/cur/{stem}"))
+        };
+        assert!(findings.iter().zip(&files).all(named), "{findings:?}");
+        assert_eq!(findings.len(), 3);
+        assert!(read(&view, 3).await.is_ok(), "the best there is");
+        assert_eq!(store.stats().files_missing, 0);
+    });
 }
 
 /// The table in `docs/STORE.md` names tests that exist.

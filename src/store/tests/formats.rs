@@ -41,21 +41,23 @@ const P1: PartitionId = PartitionId(1);
 
 /// What today's Palomar writes, as the number at the end of each file's name.
 const TODAY: u32 = 2;
-/// The same of catalogues.
+/// The same of the journal and of catalogues.
+const JOURNAL_TODAY: u32 = 3;
 const CATALOGUE_TODAY: u32 = 3;
 
 /// The file as it was kept. One of today's version is written first where the environment asks
 /// for it; older ones stay as they were.
 fn kept(name: &str, version: u32, today: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    let newest = match name.split('-').next() {
+        Some("journal") => JOURNAL_TODAY,
+        Some("catalogue") => CATALOGUE_TODAY,
+        _ => TODAY,
+    };
     let name = name.replace('#', &version.to_string());
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/format")
         .join(&name);
-    let last = match name.starts_with("catalogue") {
-        true => CATALOGUE_TODAY,
-        false => TODAY,
-    };
-    if version == last && std::env::var_os("PALOMAR_WRITE_FORMATS").is_some() {
+    if version == newest && std::env::var_os("PALOMAR_WRITE_FORMATS").is_some() {
         std::fs::write(&path, today()).expect("writes");
     }
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -70,13 +72,23 @@ fn digest() -> Vec<u8> {
 }
 
 fn message(body: Body) -> Arc<Message> {
+    let bytes = match &body {
+        Body::Inline(bytes) => bytes,
+        _ => LETTER,
+    };
     Arc::new(Message {
-        body,
         digest: digest().into(),
-        size: LETTER.len() as u64,
-        crc32c: crc32c(LETTER),
+        size: bytes.len() as u64,
+        crc32c: crc32c(bytes),
         blake3: [0xb3; 32],
+        body,
     })
+}
+
+/// A body that version 3 packs.
+fn long() -> Body {
+    let lines = (0..200).map(|n| format!("Line {n} of a letter, {}.\r\n", n * n));
+    Body::Inline(lines.collect::<String>().into_bytes())
 }
 
 fn trace() -> TraceId {
@@ -282,6 +294,7 @@ fn records(version: u32) -> Vec<Record> {
         epoch: Epoch(1),
         pseq: PSeq(n as u64 + 1),
         bodies: match n {
+            1 if version >= 3 => vec![inline(), spooled(), message(long())],
             1 => vec![inline(), spooled()],
             4 => vec![inline()],
             _ => Vec::new(),
@@ -335,7 +348,7 @@ fn journal_today() -> (Vec<u8>, Vec<u8>) {
         retire(&cfg, &disk, &recovered).await.expect("retires");
         let journal = Journal::create(&cfg, disk.clone(), 0, Rc::new(Ignore)).await;
         let journal = journal.expect("creates");
-        for record in records(TODAY) {
+        for record in records(JOURNAL_TODAY) {
             let ticket = journal.append(record, Class::Change).expect("takes it");
             journal.committed(ticket).await.expect("commits");
         }
@@ -355,6 +368,7 @@ fn journal_today() -> (Vec<u8>, Vec<u8>) {
 fn a_journal_slot_of_each_version() {
     check_slot(1);
     check_slot(2);
+    check_slot(3);
 }
 
 fn check_slot(version: u32) {
@@ -382,6 +396,9 @@ fn check_slot(version: u32) {
                 match (place, &message.body) {
                     (journal::BodyPlace::Spool(at), Body::Spool(path)) => assert_eq!(at, path),
                     (journal::BodyPlace::InJournal(at), Body::Inline(bytes)) => {
+                        let is_packed = version >= 3 && bytes.len() > LETTER.len();
+                        assert_eq!(at.len < at.size, is_packed);
+                        assert_eq!(at.size as usize, bytes.len());
                         let body = found.files.read(&disk, *at, 0..u64::MAX).await;
                         assert_eq!(&body.expect("reads"), bytes);
                     }

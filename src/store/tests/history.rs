@@ -207,10 +207,10 @@ fn a_mailbox_as_it_was_at_a_moment() {
         let report = restore(&store, at(three, "inbox")).await;
         let want = [
             ("INBOX", 3, There),
-            ("INBOX", 1, There),
+            ("INBOX", 1, Removed),
             ("INBOX", 2, Removed),
         ];
-        assert_eq!(states(&report), want);
+        assert_eq!(states(&report), want, "the first is in Trash now");
         let report = restore(&store, at(two, "INBOX")).await;
         assert_eq!(
             states(&report),
@@ -230,6 +230,57 @@ fn a_mailbox_as_it_was_at_a_moment() {
         assert_eq!(restore(&store, twice.clone()).await.restored, 1);
         assert_eq!(texts(&store, "Trash").await, [told(1)]);
         assert_eq!(restore(&store, twice).await.restored, 0);
+    });
+}
+
+/// A message that was moved since was `there`, and not in the folder that was asked for; and a
+/// folder that was renamed since was not known by its name of then.
+#[test]
+fn a_folder_as_it_was_has_what_was_moved_and_its_name_of_then() {
+    use RestoreState::{Removed, There};
+    life(&SimDisk::new(12), |store| async move {
+        for n in 1..=3 {
+            deliver(&store, "Old/deep", &letter(n))
+                .await
+                .expect("delivers");
+        }
+        let then = a_moment().await;
+        let account = ana(&store).await;
+        let archive = account.find("Archive").expect("Archive");
+        let view = open(&store, "Old/deep").await;
+        view.move_to(&[Uid(1)], archive).await.expect("moves");
+        account.rename("Old", "New").await.expect("renames");
+        let between = a_moment().await;
+        account.rename("New", "Newer").await.expect("renames");
+        let of = |folder: &str, at: Option<UnixMs>, messages_max| RestoreRequest {
+            at,
+            folder: Some(folder.into()),
+            ..ask(messages_max)
+        };
+        let deep = "Newer/deep";
+        let want = [(deep, 2, There), (deep, 3, There), (deep, 1, Removed)];
+        for name in ["Old", "Old/deep", "Newer"] {
+            let report = restore(&store, of(name, Some(then), 0)).await;
+            assert_eq!(states(&report), want, "{name}");
+            assert!(!report.is_unknown, "{name}");
+        }
+        assert!(!restore(&store, of("New", None, 0)).await.is_unknown);
+        assert!(restore(&store, of("Newest", None, 0)).await.is_unknown);
+        let report = restore(&store, of("New", Some(between), 0)).await;
+        assert_eq!(states(&report), want[..2]);
+        // Without a folder, what is elsewhere is left alone.
+        let anywhere = RestoreRequest {
+            at: Some(then),
+            ..ask(10)
+        };
+        assert_eq!(restore(&store, anywhere).await.restored, 0);
+        let all: Vec<String> = (1..=3).map(told).collect();
+        for restored in [1, 0] {
+            let report = restore(&store, of("Old", Some(then), 10)).await;
+            assert_eq!(report.restored, restored);
+            assert_eq!(texts(&store, deep).await, all);
+        }
+        assert_eq!(texts(&store, "Archive").await, [told(1)]);
     });
 }
 

@@ -7,12 +7,13 @@ use crate::base::{ByteSize, Uid};
 use crate::runtime::{SimDisk, trace_id, unix_now};
 use crate::store::{
     Access, Account, AccountRef, Delivered, Flags, NewMessage, Quota, QuotaDue, Remote, Resource,
-    Store, StoreError, View,
+    RestoreRequest, Store, StoreError, View, Warned,
 };
 
 const FULL_MESSAGES: StoreError = StoreError::OverQuota {
     of: Resource::Messages,
     used: 2,
+    more: 1,
     limit: 2,
 };
 
@@ -146,12 +147,12 @@ fn each_crossing_is_told_once() {
         deliver(&remote, who, 150).await.expect("delivered");
         let letter = message(&remote, "Subject: full\r\n\r\n").await;
         let told = remote.warn_of_quota(&first, letter.clone()).await;
-        assert_eq!(told, Ok(false));
+        assert_eq!(told, Ok(Warned::Superseded));
         let second = due(&remote).await.expect("a warning is due");
         assert_eq!(second.percent, 90);
         assert_eq!(
             remote.warn_of_quota(&second, letter.clone()).await,
-            Ok(true)
+            Ok(Warned::Told)
         );
         assert_eq!(due(&remote).await, None);
         deliver(&remote, who, 20).await.expect("delivered");
@@ -161,8 +162,8 @@ fn each_crossing_is_told_once() {
         assert!(deliver(&remote, who, 500).await.is_err());
         // Nobody waited for the record that notes it.
         let full = remote.quota_due().await;
-        assert_eq!(full.percent, 100);
-        assert_eq!(remote.warn_of_quota(&full, letter).await, Ok(true));
+        assert_eq!((full.percent, full.refused), (100, Some(500)));
+        assert_eq!(remote.warn_of_quota(&full, letter).await, Ok(Warned::Told));
         deliver(&remote, who, 5).await.expect("delivered");
         assert!(deliver(&remote, who, 500).await.is_err());
         assert_eq!(due(&remote).await, None);
@@ -188,7 +189,7 @@ fn a_warning_survives_a_restart_and_comes_once() {
         let due = due(&remote).await.expect("still due");
         assert_eq!(due.percent, 75);
         let letter = message(&remote, "Subject: filling\r\n\r\n").await;
-        assert_eq!(remote.warn_of_quota(&due, letter).await, Ok(true));
+        assert_eq!(remote.warn_of_quota(&due, letter).await, Ok(Warned::Told));
     });
     life(&sim, move |store: Store| async move {
         let remote = store.remote();
@@ -207,11 +208,110 @@ fn a_warning_comes_into_a_full_mailbox() {
         let due = due(&remote).await.expect("a warning is due");
         assert_eq!(due.percent, 100);
         let letter = message(&remote, "Subject: full\r\n\r\n").await;
-        assert_eq!(remote.warn_of_quota(&due, letter).await, Ok(true));
+        assert_eq!(remote.warn_of_quota(&due, letter).await, Ok(Warned::Told));
         let account = remote.account(who).await.expect("opens");
         assert_eq!(account.quota().messages, 2);
         // A session that logged in before the limit was raised has the new one.
         remote.set_quota_book(std::rc::Rc::new(|_| Some(Quota::NONE)));
         account.has_room(1_000_000, 1).expect("no limit now");
+    });
+}
+
+/// Whoever may have four messages was told of 75 % by the fourth, and never that there is no room.
+#[test]
+fn a_warning_that_crosses_a_mark_tells_of_that_one() {
+    life(&SimDisk::new(7), |store| async move {
+        let (remote, who) = (store.remote(), ana(0, 4));
+        remote.set_quota_book(std::rc::Rc::new(move |_| Some(who.quota)));
+        for _ in 0..3 {
+            deliver(&remote, who, 10).await.expect("delivered");
+        }
+        let mut due = due(&remote).await.expect("a warning is due");
+        assert_eq!(due.percent, 75);
+        let letter = message(&remote, "Subject: filling\r\n\r\n").await;
+        let crosses = remote.warn_of_quota(&due, letter.clone()).await;
+        let Ok(Warned::Crosses(usage)) = crosses else {
+            panic!("{crosses:?}");
+        };
+        assert_eq!((usage.mark(), usage.messages), (100, 4));
+        due.percent = usage.mark();
+        assert_eq!(remote.warn_of_quota(&due, letter).await, Ok(Warned::Told));
+        assert!(deliver(&remote, who, 10).await.is_err());
+        assert_eq!(self::due(&remote).await, None, "100 % was told");
+    });
+}
+
+/// A limit that was lowered below what is used crosses marks, too; one that was raised arms them.
+#[test]
+fn a_lowered_limit_is_told() {
+    life(&SimDisk::new(8), |store| async move {
+        let (remote, who) = (store.remote(), ana(1000, 0));
+        let limits = std::rc::Rc::new(std::cell::Cell::new(who.quota));
+        let book = limits.clone();
+        remote.set_quota_book(std::rc::Rc::new(move |_| Some(book.get())));
+        deliver(&remote, who, 500).await.expect("delivered");
+        for (limit, want) in [
+            (520, Some(90)),
+            (510, None),
+            (1000, None),
+            (600, Some(75)),
+            (100, Some(100)),
+        ] {
+            let now = ana(limit, 0);
+            let before = limits.replace(now.quota);
+            assert!(remote.look_at_quota(now, Some(before)));
+            // Nobody waits for the record that notes it.
+            remote
+                .account(who)
+                .await
+                .expect("opens")
+                .subscribe("x", true)
+                .await
+                .expect("noted");
+            let due = due(&remote).await;
+            assert_eq!(due.as_ref().map(|due| due.percent), want, "{limit}");
+            if let Some(due) = due {
+                let letter = message(&remote, "x").await;
+                assert_eq!(remote.warn_of_quota(&due, letter).await, Ok(Warned::Told));
+            }
+        }
+        // At a start all are looked at, and what was told is not told again.
+        assert!(remote.look_at_quota(ana(100, 0), None));
+        assert_eq!(due(&remote).await, None);
+    });
+}
+
+/// Restoring stops for no quota, and its owner heard of it from the next sender.
+#[test]
+fn what_is_restored_crosses_marks() {
+    life(&SimDisk::new(9), |store| async move {
+        let (remote, who) = (store.remote(), ana(0, 4));
+        remote.set_quota_book(std::rc::Rc::new(move |_| Some(who.quota)));
+        let account = remote.account(who).await.expect("opens");
+        let inbox = account.find("INBOX").expect("INBOX");
+        for round in [1, 2] {
+            let two = vec![
+                new(&remote, 10 * round).await,
+                new(&remote, 11 * round).await,
+            ];
+            account.append(inbox, two).await.expect("fits");
+            let view = open(&account, "INBOX").await;
+            let all = view.uids().to_vec();
+            view.expunge(&all).await.expect("expunges");
+        }
+        deliver(&remote, who, 30).await.expect("delivered");
+        let mut request = RestoreRequest::default();
+        let told = remote
+            .restore(who, request.clone(), soon())
+            .await
+            .expect("tells");
+        assert_eq!((told.messages, told.over_quota_messages), (4, 1));
+        request.messages_max = 10;
+        let done = remote
+            .restore(who, request, soon())
+            .await
+            .expect("restores");
+        assert_eq!((done.restored, done.over_quota_messages), (4, 1));
+        assert_eq!(due(&remote).await.expect("a warning is due").percent, 100);
     });
 }

@@ -271,6 +271,7 @@ fn append_is_counted_against_the_quota() {
             Err(StoreError::OverQuota {
                 of: crate::store::Resource::Storage,
                 used: 300_000,
+                more: 300_000,
                 limit: 500_000
             })
         );

@@ -55,8 +55,11 @@ impl Numbers {
         self.0.set(self.0.get() + 1);
         let mut text = letter(self.0.get());
         if random.below(12) == 0 {
-            let line = "0123456789abcdef\r\n";
-            text.push_str(&line.repeat((random.below(life.more) / 18) as usize));
+            // Some are long enough to be packed, to about half.
+            for line in 0..random.below(life.more) / 18 {
+                let digits = (self.0.get() << 16 | line).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                text.push_str(&format!("{digits:016x}\r\n"));
+            }
         }
         text
     }

@@ -93,9 +93,6 @@ impl View {
         let mut at = u64::from(row.prefix_bytes);
         while at < reader.len() {
             let piece = reader.read(at..at + PIECE_BYTES).await?;
-            if piece.is_empty() {
-                return Err(self.damaged());
-            }
             at += piece.len() as u64;
             walker.feed(&piece);
             hasher.update(&piece);
@@ -119,7 +116,8 @@ impl View {
         // Expunged meanwhile.
         let Some((cold, stem)) = known else { return };
         if cold.email_id != email_id && cold.email_id != repair::provisional_id(&stem) {
-            return repair::note_damaged(owned, &self.mailbox, uid, "its content is another");
+            let why = "its content is not what was taken in";
+            return repair::note_damaged(owned, &self.mailbox, uid, &stem, why);
         }
         if cold.cache.len > 0 {
             count(&owned.counters.digests_damaged);
@@ -144,12 +142,5 @@ impl View {
         self.mailbox.set_cached(uid, cache, email_id);
         self.partition.queue(&self.mailbox);
         self.partition.dirty.set(true);
-    }
-
-    pub(in crate::store) fn damaged(&self) -> StoreError {
-        StoreError::Damaged {
-            partition: self.partition.id,
-            since: crate::runtime::unix_now(),
-        }
     }
 }

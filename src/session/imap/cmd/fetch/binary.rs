@@ -55,8 +55,7 @@ pub async fn write(
     let measure = match measure(&part).await {
         Ok(measure) => measure,
         Err(error) => {
-            trouble.answer = Some(error.into());
-            client.out.extend_from_slice(nothing);
+            trouble.unreadable = Some(error);
             return Ok(());
         }
     };

@@ -51,7 +51,7 @@ pub fn write_bytes(out: &mut Vec<u8>, bytes: &[u8], partial: Option<Partial>) {
 }
 
 /// Sends a section as a literal, in pieces. An error before its first octet is given back, so that
-/// the response can say NIL.
+/// the response can be taken back.
 pub async fn stream(
     client: &mut Client,
     reader: &BodyReader,

@@ -42,7 +42,24 @@ struct Source<'a> {
 struct Trouble {
     missing: bool,
     answer: Option<Answer>,
+    /// Messages that could not be read.
+    damaged: Vec<Uid>,
+    /// Why the item that is being written can not be.
+    unreadable: Option<StoreError>,
 }
+
+impl Trouble {
+    fn note(&mut self, uid: Uid, error: StoreError) {
+        match error {
+            StoreError::Expunged => self.missing = true,
+            StoreError::Damaged { .. } => self.damaged.push(uid),
+            error => self.answer = Some(error.into()),
+        }
+    }
+}
+
+/// Damaged messages that the tagged line names.
+const NAMED_MAX: usize = 20;
 
 pub async fn fetch(known: &mut Known, fetch: imap::Fetch<'_>, told: &mut Told) -> Done {
     let condstore = known.enabled.condstore;
@@ -110,6 +127,7 @@ pub async fn fetch(known: &mut Known, fetch: imap::Fetch<'_>, told: &mut Told) -
 
 fn outcome(trouble: Trouble, by_uid: bool) -> Answer {
     match trouble {
+        Trouble { damaged, .. } if !damaged.is_empty() => corrupt(&damaged),
         Trouble {
             answer: Some(answer),
             ..
@@ -120,6 +138,20 @@ fn outcome(trouble: Trouble, by_uid: bool) -> Answer {
         }
         _ => Answer::ok("FETCH done"),
     }
+}
+
+/// Which messages are damaged; all others were told.
+fn corrupt(damaged: &[Uid]) -> Answer {
+    let mut named = Vec::new();
+    let first = damaged.iter().take(NAMED_MAX);
+    imap::sequence_set(&mut named, first.map(|uid| uid.0));
+    let named = String::from_utf8_lossy(&named);
+    let more = match damaged.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let text = format!("UID {named}{more} can not be read: damaged; tell the postmaster");
+    Answer::no("CORRUPTION", text)
 }
 
 fn changed_since(view: &View, uids: &[Uid], since: ModSeq) -> Vec<Uid> {
@@ -170,7 +202,9 @@ async fn digests(
     view.digests(&uids).await
 }
 
-/// One FETCH response.
+/// One FETCH response; none of a message of which an item can not be read. To programs NIL is no
+/// message, or an empty one that they keep, and a response without the item is of another message;
+/// with none and the NO at the end they know that this one is bad, and go on with the next.
 async fn one(
     client: &mut Client,
     plan: &Plan<'_>,
@@ -181,12 +215,10 @@ async fn one(
     trouble: &mut Trouble,
 ) -> Result<(), Cut> {
     if let Err(error) = prepare(plan, &mut source, digest).await {
-        match error {
-            StoreError::Expunged => trouble.missing = true,
-            error => trouble.answer = Some(error.into()),
-        }
+        trouble.note(source.row.uid, error);
         return Ok(());
     }
+    let (begin, sent) = (client.out.len(), client.sent);
     client.out.extend_from_slice(b"* ");
     number(&mut client.out, seq);
     client.out.extend_from_slice(b" FETCH (");
@@ -204,9 +236,36 @@ async fn one(
             Item::Binary(wanted) => binary::write(client, &source, wanted, trouble).await?,
             item => column(&mut client.out, item, &source),
         }
+        let Some(error) = trouble.unreadable.take() else {
+            continue;
+        };
+        trouble.note(source.row.uid, error);
+        if client.sent != sent {
+            // A part of the response is gone: NIL is all that is left to say.
+            client.out.extend_from_slice(b"NIL");
+            continue;
+        }
+        client.out.truncate(begin);
+        if with_flags {
+            seen_only(&mut client.out, plan, &source, seq);
+        }
+        return Ok(());
     }
     client.out.extend_from_slice(b")\r\n");
     Ok(())
+}
+
+/// That a message is seen now, of which nothing else can be told.
+fn seen_only(out: &mut Vec<u8>, plan: &Plan<'_>, source: &Source<'_>, seq: u64) {
+    out.extend_from_slice(b"* ");
+    number(out, seq);
+    out.extend_from_slice(b" FETCH (");
+    if plan.items.contains(&Item::Uid) {
+        column(out, &Item::Uid, source);
+        out.push(b' ');
+    }
+    flags(out, source);
+    out.extend_from_slice(b")\r\n");
 }
 
 /// Gets what the items need before a byte of the response is written.

@@ -41,13 +41,7 @@ pub async fn write(
             })
         }
     };
-    if let Err(error) = done {
-        client.out.extend_from_slice(b"NIL");
-        match error {
-            StoreError::Expunged => trouble.missing = true,
-            error => trouble.answer = Some(error.into()),
-        }
-    }
+    trouble.unreadable = done.err();
     Ok(())
 }
 
