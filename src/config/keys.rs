@@ -243,6 +243,9 @@ section! {
         tls: Option<HopTls> = absent
             "verified where `user` is set and the smarthost is not this machine, else opportunistic"
             "verified", Restart;
+        /// Clients in the trusted networks of an smtp listener may send to other domains without
+        /// a log-in.
+        relay_trusted: bool = "false", Live;
         /// Give mail to loopback and private addresses that the DNS of a domain names. Off, so that
         /// nobody's DNS makes this machine talk to those behind it.
         local_addresses: bool = "false", Restart;

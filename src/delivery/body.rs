@@ -297,7 +297,11 @@ impl Body {
         let line = String::from_utf8_lossy(&redirect.head);
         let address = line.trim_start_matches("Delivered-To: ").trim_end();
         let is_submission = self.transaction.origin.is_submission;
-        !is_submission && self.head.delivered_to().any(|value| is_same(value, address))
+        !is_submission
+            && self
+                .head
+                .delivered_to()
+                .any(|value| is_same(value, address))
     }
 
     /// Finds the mailboxes that are full.

@@ -13,8 +13,8 @@ use super::origin::Origin;
 use crate::base::{AccountId, Deadline, TraceId, UnixMs};
 use crate::directory::{Account, Directory, Resolution, Why};
 use crate::observe::{event, log_event};
-use crate::runtime;
 use crate::queue::{self, Schedule};
+use crate::runtime;
 use crate::store::{
     AccountRef, OutboundRecipient, Quota, RecipientState, Redirect, Remote, StoreError,
 };
@@ -330,7 +330,11 @@ impl Transaction {
 
 /// ORCPT as a client would have written it (RFC 3461 4.2, RFC 6533 3).
 fn original(address: &str) -> Option<OriginalRecipient> {
-    let kind = if address.is_ascii() { "rfc822" } else { "utf-8" };
+    let kind = if address.is_ascii() {
+        "rfc822"
+    } else {
+        "utf-8"
+    };
     Some(OriginalRecipient {
         kind: kind.to_owned(),
         address: address.to_owned(),

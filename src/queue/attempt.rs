@@ -126,11 +126,7 @@ impl Means {
             return client.quit().await;
         }
         let until = runtime::now() + self.idle;
-        self.kept.borrow_mut().push(Kept {
-            client,
-            hop,
-            until,
-        });
+        self.kept.borrow_mut().push(Kept { client, hop, until });
     }
 }
 

@@ -164,7 +164,6 @@ impl Rows {
             Some(Standing::Out) | None => {}
         }
     }
-
 }
 
 #[cfg(test)]
@@ -189,14 +188,14 @@ mod tests {
     fn rows_are_taken_once_by_due() {
         let mut rows = Rows::default();
         let (a, b) = (rows.name("a"), rows.name("b"));
-        rows.set(entry(1), &[(a.clone(), UnixMs(30)), (b.clone(), UnixMs(10))]);
+        rows.set(
+            entry(1),
+            &[(a.clone(), UnixMs(30)), (b.clone(), UnixMs(10))],
+        );
         rows.set(entry(2), &[(a.clone(), UnixMs(20))]);
         assert_eq!(rows.next(), Some(UnixMs(10)));
         assert_eq!(taken(&mut rows, 9, 9), []);
-        assert_eq!(
-            taken(&mut rows, 25, 9),
-            [("b".into(), 1), ("a".into(), 2)]
-        );
+        assert_eq!(taken(&mut rows, 25, 9), [("b".into(), 1), ("a".into(), 2)]);
         assert_eq!(rows.out(), 2);
         // What is on record again changes nothing of what is out.
         rows.set(entry(2), &[(a.clone(), UnixMs(20))]);

@@ -22,7 +22,9 @@ pub struct Schedule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A host has it, and sends notices itself where it was asked for them.
-    Delivered { is_dsn_passed: bool },
+    Delivered {
+        is_dsn_passed: bool,
+    },
     Failed,
     Deferred,
 }
@@ -93,12 +95,14 @@ impl Schedule {
         let span = span.unwrap_or(RETRY_DEFAULT);
         let ms = span.as_millis() as u64;
         let spread = ms / 100 * JITTER_PERCENT;
-        let seed = crate::base::crc32c(&[
-            &entry.pseq.0.to_le_bytes()[..],
-            &entry.partition.0.to_le_bytes(),
-            &tries.to_le_bytes(),
-        ]
-        .concat());
+        let seed = crate::base::crc32c(
+            &[
+                &entry.pseq.0.to_le_bytes()[..],
+                &entry.partition.0.to_le_bytes(),
+                &tries.to_le_bytes(),
+            ]
+            .concat(),
+        );
         let jitter = u64::from(seed.0) % (2 * spread + 1);
         UnixMs(now.0.saturating_add((ms - spread + jitter) as i64))
     }
@@ -128,7 +132,8 @@ impl Schedule {
             }
             // RFC 3461 4.1: without NOTIFY failures are told, and delays may be.
             let notify = recipient.rcpt.notify;
-            let wants = |want: fn(&crate::wire::smtp::Notify) -> bool| notify.as_ref().is_none_or(want);
+            let wants =
+                |want: fn(&crate::wire::smtp::Notify) -> bool| notify.as_ref().is_none_or(want);
             let state = match one.verdict {
                 Verdict::Delivered { is_dsn_passed } => {
                     if notify.is_some_and(|n| n.success) && !is_dsn_passed {

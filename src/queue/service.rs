@@ -15,9 +15,7 @@ use futures_lite::future::or;
 use super::attempt::{Means, Work};
 use super::client::Times;
 use super::counters;
-use super::desk::{
-    self, After, Declined, Desk, Destination, EntryKey, Health, Offer, Shape, Turn,
-};
+use super::desk::{self, After, Declined, Desk, Destination, EntryKey, Health, Offer, Shape, Turn};
 use super::notice::Action;
 use super::route::{Ours, Router};
 use super::rows::Rows;
@@ -28,9 +26,7 @@ use crate::config::Config;
 use crate::net::OutgoingTls;
 use crate::observe::{event, log_event};
 use crate::runtime::local::Notify;
-use crate::runtime::{
-    self, Disk, Gate, Inbox, Mesh, NoAnswer, Refusal, Reply, reply, spawn_in,
-};
+use crate::runtime::{self, Disk, Gate, Inbox, Mesh, NoAnswer, Refusal, Reply, reply, spawn_in};
 use crate::store::{RecipientState, Remote, Steering, StoreError};
 
 /// Requests that wait at one shard.
@@ -438,7 +434,9 @@ impl Shop {
                 why = "its content is damaged",
                 remedy = "palomar queue show, then release or remove it"
             );
-            let held = self.remote.queue_steer(entry, ordinals, Steering::Hold, None);
+            let held = self
+                .remote
+                .queue_steer(entry, ordinals, Steering::Hold, None);
             if let Err(why) = held.await {
                 tracing::warn!(?why, "a damaged message is not held");
             }
@@ -477,11 +475,13 @@ impl Shop {
         let notice = teller
             .notice(entry, &judged.ends, Some(&judged.tried))
             .await?;
-        self.remote
-            .queue_tried(entry, judged.tried, notice)
-            .await?;
+        self.remote.queue_tried(entry, judged.tried, notice).await?;
         if !judged.delays.is_empty() {
-            let about: Vec<_> = judged.delays.iter().map(|n| (*n, Action::Delayed)).collect();
+            let about: Vec<_> = judged
+                .delays
+                .iter()
+                .map(|n| (*n, Action::Delayed))
+                .collect();
             let notice = teller.notice(entry, &about, None).await?;
             let told = self
                 .remote

@@ -100,7 +100,9 @@ impl Teller {
             return Ok(None);
         }
         let trace = runtime::trace_id();
-        let text = self.compose(key, &subject, (about, tried), &way, trace).await?;
+        let text = self
+            .compose(key, &subject, (about, tried), &way, trace)
+            .await?;
         let mut incoming = self.remote.incoming();
         incoming.write(&text).await?;
         let message = incoming.finish().await?;
@@ -118,7 +120,9 @@ impl Teller {
             to = %subject.sender,
             recipients = about.len() as u64
         );
-        let outbound = way.is_elsewhere.then(|| Box::new(self.outbound(&subject.sender)));
+        let outbound = way
+            .is_elsewhere
+            .then(|| Box::new(self.outbound(&subject.sender)));
         Ok(Some(NewNotice {
             message,
             trace,
@@ -181,15 +185,21 @@ impl Teller {
             let recipient = outbound.recipients.get(at)?;
             let now = tried.and_then(|t| t.results.iter().find(|r| r.ordinal == *ordinal));
             let last = recipient.last.as_ref();
-            let status = now.map(|r| r.status.as_str()).or(last.map(|l| l.status.as_str()));
-            let hop = tried.map(|t| t.hop.as_str()).or(last.map(|l| l.hop.as_str()));
+            let status = now
+                .map(|r| r.status.as_str())
+                .or(last.map(|l| l.status.as_str()));
+            let hop = tried
+                .map(|t| t.hop.as_str())
+                .or(last.map(|l| l.hop.as_str()));
             Some(Told {
                 recipient: &names[at],
                 original: recipient.rcpt.original.as_ref(),
                 action: *action,
                 status: status.unwrap_or("4.0.0"),
                 host: hop.filter(|hop| !hop.is_empty()),
-                reply: now.map(|r| r.reply.as_str()).or(last.map(|l| l.reply.as_str())),
+                reply: now
+                    .map(|r| r.reply.as_str())
+                    .or(last.map(|l| l.reply.as_str())),
                 tried: tried.map(|t| t.at).or(last.map(|l| l.at)),
                 retried_until: (*action == Action::Delayed).then_some(outbound.expires),
             })
@@ -276,5 +286,9 @@ impl Teller {
 fn header_end(bytes: &[u8]) -> usize {
     let crlf = memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 2);
     let lf = memchr::memmem::find(bytes, b"\n\n").map(|at| at + 1);
-    [crlf, lf].into_iter().flatten().min().unwrap_or(bytes.len())
+    [crlf, lf]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(bytes.len())
 }

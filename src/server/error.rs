@@ -5,8 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::directory::DirectoryError;
-use crate::net::{ListenError, PrivilegeError, TlsError};
 use crate::dns;
+use crate::net::{ListenError, PrivilegeError, TlsError};
 use crate::observe::LogError;
 use crate::queue;
 use crate::runtime::{DiskError, RuntimeError};

@@ -15,8 +15,8 @@ use crate::store::{
     AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Target,
 };
 use crate::store::{
-    LastTry, MailClass, Outbound, OutboundRecipient, Packing, Quota, RecipientState, Redirect, Steering,
-    Tried, TriedRecipient,
+    LastTry, MailClass, Outbound, OutboundRecipient, Packing, Quota, RecipientState, Redirect,
+    Steering, Tried, TriedRecipient,
 };
 use crate::wire::address::{Mailbox, Path as Forward};
 use crate::wire::smtp::{BodyKind, DsnReturn, MailFrom, Notify, OriginalRecipient, RcptTo};

@@ -29,8 +29,8 @@ use crate::store::maildir::Layout;
 use crate::store::partition::Partition;
 use crate::store::{
     AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, LastTry, MailClass, Message, Op,
-    Outbound, OutboundRecipient, OutboxKey, Quota, RecipientState, Record, Redirect, SpecialUse, Steering,
-    Target, Tried, TriedRecipient,
+    Outbound, OutboundRecipient, OutboxKey, Quota, RecipientState, Record, Redirect, SpecialUse,
+    Steering, Target, Tried, TriedRecipient,
 };
 use crate::wire::address::{Mailbox as Address, Path as Forward};
 use crate::wire::mime::{DigestView, Limits, Walker};
