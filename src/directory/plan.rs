@@ -550,12 +550,15 @@ impl Planner {
     }
 
     fn target_exists(&self, target: &Name) -> Result<(), E> {
-        let address = target.to_string();
+        // Whether an address elsewhere is there only its host knows.
         if self.state.local_domain(target.domain()).is_none() {
-            return Err(E::TargetOutside { address });
+            return Ok(());
         }
-        match self.state.resolve(target.mailbox()).local.is_empty() {
-            true => Err(E::NoSuchTarget { address }),
+        let reached = self.state.resolve(target.mailbox());
+        match reached.local.is_empty() && reached.outside.is_empty() {
+            true => Err(E::NoSuchTarget {
+                address: target.to_string(),
+            }),
             false => Ok(()),
         }
     }
@@ -605,11 +608,11 @@ impl Planner {
     }
 }
 
-/// The key of an address in one of our domains.
+/// The form in which two spellings of an address, here or elsewhere, are one.
 fn key_of(state: &Snapshot, text: &str) -> Option<String> {
     let name = Name::parse(text).ok()?;
-    let domain = state.local_domain(name.domain())?;
-    Some(name::key(name.local(), domain))
+    let domain = state.local_domain(name.domain());
+    Some(name::key(name.local(), domain.unwrap_or(name.domain())))
 }
 
 fn domain(text: &str) -> Result<String, E> {

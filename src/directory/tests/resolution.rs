@@ -15,7 +15,8 @@ fn resolve(state: &Snapshot, address: &str) -> Resolution {
     state.resolve(&Mailbox::parse(address).expect("an address"))
 }
 
-/// `want`: `account` or `account+detail` for each copy, then `!Why` for each refusal.
+/// `want`: `account` or `account+detail` for each copy, then `> address` for each elsewhere,
+/// then `!Why` for each refusal.
 #[track_caller]
 fn check(world: &World, address: &str, want: &[&str]) {
     let resolution = resolve(&world.state, address);
@@ -30,6 +31,7 @@ fn check(world: &World, address: &str, want: &[&str]) {
             }
         })
         .collect();
+    got.extend(resolution.outside.iter().map(|to| format!("> {to}")));
     got.extend(resolution.refused.iter().map(|r| format!("!{:?}", r.why)));
     assert_eq!(got, want, "{address}");
 }
@@ -208,7 +210,7 @@ fn what_leads_nowhere_says_why() {
         );
     }
     check(&world, "a@example.org", &["ana@example.org", "!Loop"]);
-    check(&world, "out@example.org", &["!Outside", "!NoSuchUser"]);
+    check(&world, "out@example.org", &["> x@elsewhere.example", "!NoSuchUser"]);
     check(&world, "d0@example.org", &["!TooMany"]);
 }
 
@@ -255,7 +257,8 @@ proptest! {
         let copies = ids.len();
         ids.dedup();
         prop_assert_eq!(ids.len(), copies);
-        prop_assert!(!resolution.local.is_empty() || !resolution.refused.is_empty());
+        let Resolution { local, outside, refused } = resolution;
+        prop_assert!(!local.is_empty() || !outside.is_empty() || !refused.is_empty());
     }
 }
 
