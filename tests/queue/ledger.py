@@ -6,8 +6,8 @@ destinations that take all, refuse some recipients or some contents, are slow, s
 take a letter and do not say so, or are not there for half of the time. In the end each recipient of
 each letter that was acknowledged has exactly one end: the peer's ledger has it, or the sender a
 notice; nobody has both, and nobody neither. A letter twice is right only where the kill came
-between our dot and our record of the peer's 250, or where the peer hung up behind the dot: those are
-counted, and any other fails.
+between our dot and our record of the peer's 250, or where the peer hung up behind the dot: those
+are counted, and any other fails.
 
     tests/queue/ledger.py PALOMAR [LETTERS [KILLS [SEED]]]
 
@@ -35,6 +35,8 @@ KINDS = ["takes"] * 8 + ["refuses"] * 3 + ["reads"] * 2 + ["later"] * 2 + ["slow
 # From the peer's 250 to our record of it: more is no accident of the moment.
 RECORD_SECONDS_MAX = 5
 DRAIN_SECONDS_MAX = 240
+# So often that kills come in them, too, and what waits is in files and not in the journal.
+CHECKPOINTS = '[store]\ncheckpoint_interval = "300ms"\n'
 score = Score()
 
 
@@ -263,7 +265,7 @@ def play(folder, binary, count, kills, seed):
                     for n, (kind, port) in enumerate(zip(KINDS, ports))]
     ledger, dice = Ledger(seed, destinations, count), random.Random(f"{seed} kills")
     site = Site(folder, binary, [(one.domain, one.sink.port) for one in destinations],
-                users=USERS)
+                users=USERS, tables=CHECKPOINTS)
     began = time.monotonic()
     try:
         with site:

@@ -156,6 +156,8 @@ class Talk:
     def run(self):
         sink = self.sink
         self.peer.settimeout(STEP_SECONDS_MAX)
+        # Replies to a pipelined group are many small writes.
+        self.peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with sink.changed:
             sink.open += 1
             sink.open_most = max(sink.open, sink.open_most)
@@ -296,9 +298,9 @@ class Talk:
         if self.letter is None or not self.letter.recipients:
             return self.say("503 5.5.1 RCPT first")
         told = self.sink.ask("data", self.letter, None)
-        if told is not None and not (isinstance(told, str) and told.startswith("354")):
-            return self.say(told)
-        self.say("354 go ahead")
+        self.say(told or "354 go ahead")
+        if told is not None and not text(told).startswith("354"):
+            return
         self.letter.manner, lines = "DATA", []
         size = 0
         while (line := self.line()) != b".":
@@ -343,9 +345,12 @@ class Talk:
             self.say(told or f"250 2.0.0 taken as {letter.connection}.{letter.number}")
 
 
+def text(told):
+    return getattr(told, "reply", told)
+
+
 def positive(told):
-    reply = told.reply if isinstance(told, Slowly) else told
-    return isinstance(reply, str) and reply.startswith("2")
+    return told not in (DROP, TAKE_AND_DROP) and text(told).startswith("2")
 
 
 def path(rest, word):
