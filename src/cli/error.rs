@@ -52,6 +52,8 @@ pub enum CliError {
     NothingKnown {
         id: String,
     },
+    /// No message of this id waits to leave.
+    NotQueued(String),
     /// A user's own server did not answer as it should.
     Inbox {
         server: String,
@@ -188,6 +190,10 @@ impl fmt::Display for CliError {
                 f,
                 "`{text}` is no time; write how long ago (15m, 2h, 3d) or a time \
                  (2026-03-01, 2026-03-01T09:00:00Z)"
+            ),
+            CliError::NotQueued(id) => write!(
+                f,
+                "no message {id} waits to leave; `palomar explain {id}` tells what became of it"
             ),
             CliError::NothingKnown { id } => write!(
                 f,

@@ -28,6 +28,7 @@ mod log;
 mod mailbox;
 mod password;
 mod print;
+mod queue;
 mod quota;
 mod repair;
 mod scrub;
@@ -90,6 +91,9 @@ enum Command {
     /// What the resolver that mail is sent with finds
     #[command(subcommand)]
     Dns(dns::Dns),
+    /// Mail that waits to leave
+    #[command(subcommand)]
+    Queue(queue::Queue),
     /// List who is connected
     Who(who::Who),
     /// End every session of a user
@@ -174,6 +178,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Explain(explain) => explain.run(&site),
         Command::Adopt(adopt) => adopt.run(&site),
         Command::Settle(settle) => settle.run(&site),
+        Command::Queue(queue) => queue.run(&site),
         Command::Quota(quota) => quota.run(&site),
         Command::CheckInbox(check) => check.run(),
         Command::Mailbox(mailbox) => mailbox.run(&site),

@@ -14,6 +14,7 @@
 
 mod attempt;
 mod client;
+mod command;
 mod counters;
 pub mod desk;
 pub mod notice;
@@ -28,6 +29,10 @@ pub use client::{
     Protocol, Report, Security, Terms, Times, TlsState, Trouble, Unopened,
 };
 
+pub use command::{
+    Answer, Ask, Change, Changed, DestinationRow, EntryRow, Filter, Listed, RecipientRow, answer,
+    join,
+};
 pub use counters::METRICS;
 pub use route::{Router, Settings as RouteSettings, SettingsError as RouteError};
 pub use schedule::Schedule;

@@ -14,6 +14,7 @@ use futures_lite::future::or;
 
 use super::attempt::{Means, Work};
 use super::client::Times;
+use super::command::{self, Answer, Ask, Change};
 use super::counters;
 use super::desk::{self, After, Declined, Desk, Destination, EntryKey, Health, Offer, Shape, Turn};
 use super::notice::Action;
@@ -176,8 +177,29 @@ impl Queue {
         Queue { shop }
     }
 
+    /// Answers a person, for the entries of this shard.
+    ///
+    /// # Errors
+    /// Where a change could not be put on record.
+    pub async fn answer(&self, ask: Ask) -> Result<Answer, StoreError> {
+        let is_retry = matches!(
+            &ask,
+            Ask::Change {
+                change: Change::Retry,
+                ..
+            }
+        );
+        let answer = command::answer(&self.shop.remote, ask).await?;
+        if let (true, Answer::Changed(changed)) = (is_retry, &answer) {
+            for destination in &changed.destinations {
+                self.retry(destination).await;
+            }
+        }
+        Ok(answer)
+    }
+
     /// A person wants a destination tried now, whatever it did before.
-    pub async fn retry(&self, destination: &str) {
+    async fn retry(&self, destination: &str) {
         let owner = self.shop.owner(destination);
         if owner == self.shop.id {
             return self.shop.retry(destination);
