@@ -53,9 +53,6 @@ pub enum DirectoryError {
     NoSuchTarget {
         address: String,
     },
-    TargetOutside {
-        address: String,
-    },
     AliasLoop {
         address: String,
     },
@@ -189,11 +186,6 @@ impl fmt::Display for DirectoryError {
                     "nobody has the address {address}; add the account or alias first"
                 )
             }
-            E::TargetOutside { address } => write!(
-                f,
-                "{address} is outside our domains, and mail cannot be sent on to other servers \
-                 yet; use an address of ours"
-            ),
             E::AliasLoop { address } => write!(
                 f,
                 "with this, mail for {address} would go round in a circle or through too many \

@@ -552,9 +552,11 @@ impl Planner {
     fn target_exists(&self, target: &Name) -> Result<(), E> {
         let address = target.to_string();
         if self.state.local_domain(target.domain()).is_none() {
-            return Err(E::TargetOutside { address });
+            // Who is there elsewhere is for that server to say.
+            return Ok(());
         }
-        match self.state.resolve(target.mailbox()).local.is_empty() {
+        let found = self.state.resolve(target.mailbox());
+        match found.local.is_empty() && found.outside.is_empty() {
             true => Err(E::NoSuchTarget { address }),
             false => Ok(()),
         }

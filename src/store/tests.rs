@@ -13,6 +13,7 @@ mod grown;
 mod history;
 mod import;
 mod large;
+mod leaving;
 mod leave;
 mod orphans;
 mod outbox;
