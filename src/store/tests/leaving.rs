@@ -53,13 +53,14 @@ fn outbound(recipients: u64) -> Outbound {
 }
 
 /// What is known of one entry: for each recipient the states that it may be in.
+#[derive(Clone)]
 struct Known {
     key: EntryKey,
     text: String,
     states: Vec<Vec<&'static str>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Ledger {
     entries: Vec<Known>,
     /// Sent without an answer: there, or not.
@@ -271,7 +272,8 @@ fn story(seed: u64) {
             let recovered = recover(&disk, 1).await;
             let store = Store::open(ShardId(0), &recovered, disk).await;
             let store = store.expect("opens");
-            check(&store, &known.borrow()).await;
+            let so_far = known.borrow().clone();
+            check(&store, &so_far).await;
             at.stop_after(100 + own.below(500));
             while step(&store, &mut own, &known).await.is_ok() {}
         });
@@ -279,7 +281,8 @@ fn story(seed: u64) {
     }
     let known = ledger.clone();
     life(&sim.clone(), |store| async move {
-        check(&store, &known.borrow()).await;
+        let so_far = known.borrow().clone();
+        check(&store, &so_far).await;
         let (sure, doubt) = {
             let ledger = known.borrow();
             (ledger.notices.clone(), ledger.notices_in_doubt.clone())
