@@ -21,6 +21,7 @@ mod packed;
 mod quota;
 mod regressions;
 mod room;
+mod samples;
 mod settling;
 mod size;
 mod takers;

@@ -209,7 +209,11 @@ fn what_leads_nowhere_says_why() {
         );
     }
     check(&world, "a@example.org", &["ana@example.org", "!Loop"]);
-    check(&world, "out@example.org", &[">x@elsewhere.example", "!NoSuchUser"]);
+    check(
+        &world,
+        "out@example.org",
+        &[">x@elsewhere.example", "!NoSuchUser"],
+    );
     check(&world, "d0@example.org", &["!TooMany"]);
 }
 
