@@ -1,6 +1,7 @@
 //! Which header fields a signature covers, and their `relaxed` form (RFC 6376 3.4.2, 5.4).
 
-use crate::wire::mime::Fields;
+use crate::wire::address::{ListEntry, domain_key, parse_address_list};
+use crate::wire::mime::{Fields, find};
 
 /// Instances of one field that are signed, from the last up. More of one kind is no mail.
 const INSTANCES_MAX: usize = 16;
@@ -98,6 +99,18 @@ pub(super) fn covered(head: &[u8]) -> Option<Covered> {
         }
     }
     Some(covered)
+}
+
+/// The domain that a message is from, as keys are looked for by: that of the first address in From,
+/// in lower-case A-labels.
+#[must_use]
+pub fn from_domain(head: &[u8]) -> Option<String> {
+    let entries = parse_address_list(find(head, b"From")?);
+    let domain = entries.into_iter().find_map(|entry| match entry {
+        ListEntry::Mailbox { domain, .. } => domain,
+        ListEntry::GroupStart(_) | ListEntry::GroupEnd => None,
+    })?;
+    domain_key(std::str::from_utf8(&domain).ok()?)
 }
 
 /// One field in `relaxed` form, without a line end (RFC 6376 3.4.2).

@@ -17,6 +17,7 @@ mod sign;
 mod tests;
 
 pub use body::{BodyDigest, BodyHash};
+pub use fields::from_domain;
 pub use key::{Algorithm, BadKey, SigningKey, is_selector};
 pub use record::{KeyFault, KeyRecord};
 pub use sign::{Signer, Signers, Times};

@@ -123,6 +123,23 @@ fn what_is_signed_and_what_is_sealed() {
     assert_eq!(covered(many.as_bytes()).unwrap().names.len(), 2 + 16 + 6);
 }
 
+#[test]
+fn the_first_address_says_who_it_is_from() {
+    #[track_caller]
+    fn check(head: &str, want: Option<&str>) {
+        assert_eq!(from_domain(head.as_bytes()).as_deref(), want, "{head:?}");
+    }
+    check(HEAD, Some("football.example.com"));
+    check("From: a@B.Example, c@d.example\r\n", Some("b.example"));
+    check(
+        "From: =?utf-8?q?=C3=A9?=\r\n <a@b\u{fc}cher.example>\r\n",
+        Some("xn--bcher-kva.example"),
+    );
+    check("From: list: a@b.example;\r\n", Some("b.example"));
+    check("From: nobody\r\n", None);
+    check("To: a@b.example\r\n", None);
+}
+
 /// The signed octets of RFC 8463 A.3: the fields that `h=` names, then the field itself.
 fn example_input(field: &str) -> Vec<u8> {
     let mut input = Vec::new();
@@ -147,9 +164,32 @@ fn the_example_of_rfc_8463_comes_out_to_the_octet() {
          subject : date : message-id : from : subject : date;\r\n bh={bh};\r\n b="
     );
     let signature = key.sign(&example_input(&field)).unwrap();
-    let want = "/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqSQehSwhEIug4D11Bus\
-                Fa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw==";
+    let want = "/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11BusF\
+                a3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw==";
     assert_eq!(BASE64.encode(&signature), want);
+}
+
+#[test]
+fn the_rsa_signature_of_rfc_8463_verifies_over_our_canonical_form() {
+    let bh = BASE64.encode(&hash(BODY).0);
+    let field = format!(
+        " v=1; a=rsa-sha256; c=relaxed/relaxed;\r\n d=football.example.com; \
+         i=@football.example.com;\r\n q=dns/txt; s=test; t=1528637909; h=from : to : subject :\r\n \
+         date : message-id : from : subject : date;\r\n bh={bh};\r\n b="
+    );
+    let public = decode(
+        "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDkHlOQoBTzWRiGs5V6NpP3idY6Wk08\
+         a5qhdR6wy5bdOKb2jLQiY/J16JYi0Qvx/byYzCNb3W91y3FutACDfzwQ/BC/e/8uBsCR\
+         +yz1Lxj+PL6lHvqMKrM3rG4hstT5QjvHO9PzoxZyVYLzBfO2EeC3Ip3G+2kryOTIKT+l\
+         /K4w3QIDAQAB",
+    );
+    let signature = decode(
+        "F45dVWDfMbQDGHJFlXUNB2HKfbCeLRyhDXgFpEL8GwpsRe0IeIixNTe3\
+         DhCVlUrSjV4BwcVcOF6+FF3Zo9Rpo1tFOeS9mPYQTnGdaSGsgeefOsk2Jz\
+         dA+L10TeYt9BgDfQNZtKdN1WO//KgIqXP7OdEFE4LjFYNcUxZQ4FADY+8=",
+    );
+    let key = UnparsedPublicKey::new(&RSA_OLD, public);
+    assert!(key.verify(&example_input(&field), &signature).is_ok());
 }
 
 /// Takes a signature apart and checks it, with nothing of what made it but `relax`.
