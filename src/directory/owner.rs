@@ -198,7 +198,10 @@ impl Owner {
             }
         }));
         inner.make_postmaster().await?;
-        inner.make_srs_secret().await?;
+        // A start on a full disk goes on without; the next one tries again.
+        if let Err(error) = inner.make_srs_secret().await {
+            tracing::warn!(%error, "no secret for rewritten senders yet");
+        }
         inner.publish();
         tracing::info!(
             accounts = inner.state.borrow().account_count(),

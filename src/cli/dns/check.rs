@@ -545,7 +545,7 @@ fn admitting(text: &str, ip: IpAddr) -> String {
     };
     let at = terms
         .iter()
-        .position(|one| last(&one))
+        .position(|one| last(one))
         .unwrap_or(terms.len());
     terms.insert(at, &term);
     terms.join(" ")

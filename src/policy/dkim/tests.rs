@@ -219,7 +219,7 @@ fn verify(fields: &[u8], head: &str, public: &[u8], algorithm: &'static dyn Veri
     let end = text.rfind(" b=").unwrap() + 3;
     relax(
         b"DKIM-Signature",
-        text["DKIM-Signature:".len()..end].as_bytes(),
+        &text.as_bytes()["DKIM-Signature:".len()..end],
         &mut input,
     );
     let signature = decode(&tag("b"));
