@@ -128,6 +128,7 @@ impl From<StoreError> for DirectoryError {
             | StoreError::Expunged
             | StoreError::MailboxGone
             | StoreError::ReadOnly
+            | StoreError::ArchivesOnly
             | StoreError::UidsUsedUp
             | StoreError::Damaged { .. }
             | StoreError::NotOwner(_) => NotStored::Refused,

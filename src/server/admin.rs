@@ -117,8 +117,8 @@ async fn handle(
             restore::restore(directory, remote, &user, request).await
         }
         AdminRequest::Settle => match control::settle_all(mesh).await {
-            Ok(true) => done(&json!({ "settled": true })),
-            Ok(false) => failed("not everything could be written; see the log", true),
+            Ok(Some(apart)) => inspect::settled(directory, apart),
+            Ok(None) => failed("not everything could be written; see the log", true),
             Err(silent) => silence(&silent),
         },
         AdminRequest::Import(query) => importer.ask(query).await,

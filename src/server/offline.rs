@@ -159,7 +159,7 @@ async fn one(
             }
         }
         AdminRequest::Settle => match inspect::settle(store).await {
-            Ok(()) => admin::done(&serde_json::json!({ "settled": true })),
+            Ok(apart) => inspect::settled(directory, apart),
             Err(why) => admin::failed(&inspect::told(&why), true),
         },
         AdminRequest::Who | AdminRequest::Kick { .. } | AdminRequest::Status => {

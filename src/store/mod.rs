@@ -56,8 +56,8 @@ mod view;
 
 pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, Recount, Status};
 pub use adopt::{
-    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, Rescanned,
-    UidlFormat,
+    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, KeywordsApart, NotAFormat,
+    Rescanned, UidlFormat,
 };
 pub use catalogue::CatalogueRepair;
 pub use config::StoreConfig;
@@ -65,6 +65,7 @@ pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
 pub use history::{RestoreReport, RestoreRequest, RestoreRow, RestoreState};
 pub use import::ROWS_MAX;
+pub use maildir::KeywordLetters;
 pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use packed::Packing;

@@ -25,8 +25,8 @@ use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
 use super::{
-    AccountRef, MailboxRepair, RepairOrder, StoreConfig, StoreError, adopt, cache, checkpoint,
-    history, outbox, repack, repair,
+    AccountRef, KeywordsApart, MailboxRepair, RepairOrder, StoreConfig, StoreError, adopt, cache,
+    checkpoint, history, outbox, repack, repair,
 };
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
@@ -258,7 +258,8 @@ impl Store {
     }
 
     /// Writes every file that is due, and the lists that other programs go by, without a sync.
-    pub async fn settle_all(&self) -> Result<(), StoreError> {
+    /// Answers what of the flags these cannot say.
+    pub async fn settle_all(&self) -> Result<Vec<KeywordsApart>, StoreError> {
         settle(&self.shard, true).await?;
         adopt::write_lists(&self.shard).await
     }

@@ -82,6 +82,7 @@ fn store(error: &StoreError, quota: QuotaRefusal) -> Reply {
         | StoreError::Expunged
         | StoreError::MailboxGone
         | StoreError::ReadOnly
+        | StoreError::ArchivesOnly
         | StoreError::UidsUsedUp => later("The mailbox can not be written; try again later"),
     }
 }
