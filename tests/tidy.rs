@@ -96,6 +96,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "observe",
             "config",
             "wire",
+            "policy",
             "runtime",
             "net",
             "dns",

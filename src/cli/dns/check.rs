@@ -543,10 +543,7 @@ fn admitting(text: &str, ip: IpAddr) -> String {
         let plain = one.trim_start_matches(['+', '-', '~', '?']);
         plain.eq_ignore_ascii_case("all") || plain.starts_with("redirect=")
     };
-    let at = terms
-        .iter()
-        .position(|one| last(one))
-        .unwrap_or(terms.len());
+    let at = terms.iter().position(last).unwrap_or(terms.len());
     terms.insert(at, &term);
     terms.join(" ")
 }
