@@ -251,7 +251,18 @@ impl Body {
         let sent = intake
             .remote
             .send(message.clone(), targets, outbound, *trace, until);
-        sent.await.map(|_| Delivered::Queued)
+        sent.await?;
+        for recipient in &self.transaction.outbound {
+            log_event!(
+                INFO,
+                event::MESSAGE_QUEUED,
+                message = %trace,
+                rcpt = %recipient.rcpt.path,
+                destination = recipient.destination.as_str(),
+                sent_on = recipient.redirect.is_some()
+            );
+        }
+        Ok(Delivered::Queued)
     }
 
     /// The envelope for those elsewhere, due at once.

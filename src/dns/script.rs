@@ -7,10 +7,12 @@ use hashbrown::HashMap;
 
 use super::answer::{Answer, DnsError, Kind, Outcome, Rdata, Security};
 
+type Answers = HashMap<(String, Kind), Result<Answer, DnsError>>;
+
 /// What a resolver says; a name that is not here does not exist. Clones are handles to the same.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
-    answers: Rc<RefCell<HashMap<(String, Kind), Result<Answer, DnsError>>>>,
+    answers: Rc<RefCell<Answers>>,
     asked: Rc<RefCell<Vec<String>>>,
 }
 
@@ -54,11 +56,6 @@ impl Script {
             answer.records.push(rdata(kind, data));
             answer.records.sort();
         }
-    }
-
-    /// Takes all that was said of a name back.
-    pub(crate) fn forget(&self, name: &str, kind: Kind) {
-        self.answers.borrow_mut().remove(&(name.to_owned(), kind));
     }
 
     /// What was asked since the last time: `name KIND`.

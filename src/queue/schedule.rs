@@ -191,3 +191,205 @@ impl Schedule {
 fn later(at: UnixMs, span: Duration) -> UnixMs {
     UnixMs(at.0.saturating_add(span.as_millis() as i64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{PSeq, PartitionId};
+    use crate::store::{Outbound, OutboundRecipient};
+    use crate::wire::address::{Mailbox, Path};
+    use crate::wire::smtp::{BodyKind, MailFrom, Notify, RcptTo};
+
+    const HOUR: i64 = 3_600_000;
+    const KEY: EntryKey = EntryKey {
+        partition: PartitionId(0),
+        pseq: PSeq(7),
+    };
+
+    fn schedule() -> Schedule {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        Schedule {
+            retry: vec![minutes(5), minutes(60)],
+            delay_notice_after: minutes(240),
+            expire_after: minutes(60 * 48),
+            expire_notices_after: minutes(60 * 24),
+        }
+    }
+
+    fn recipient(notify: Option<Notify>, tries: u32) -> OutboundRecipient {
+        let to = Mailbox::parse("b@example.net").expect("an address");
+        OutboundRecipient {
+            rcpt: RcptTo {
+                path: Path::Mailbox(to),
+                notify,
+                original: None,
+            },
+            destination: "example.net".into(),
+            redirect: None,
+            state: RecipientState::Waiting { due: UnixMs(0) },
+            tries,
+            last: None,
+            is_delay_told: false,
+        }
+    }
+
+    fn outbound(recipients: Vec<OutboundRecipient>) -> Outbound {
+        Outbound {
+            mail: MailFrom {
+                path: Path::Null,
+                size: None,
+                body: BodyKind::SevenBit,
+                smtputf8: false,
+                require_tls: false,
+                ret: None,
+                envelope_id: None,
+                auth: None,
+            },
+            class: MailClass::Normal,
+            submitter: None,
+            head: Vec::new(),
+            expires: UnixMs(48 * HOUR),
+            recipients,
+        }
+    }
+
+    /// What becomes of one recipient of a message of time 0, and what its sender is told.
+    fn check(
+        at: i64,
+        verdict: Verdict,
+        recipient: OutboundRecipient,
+        want: (&str, Option<Action>, bool),
+    ) {
+        let outbound = outbound(vec![recipient]);
+        let entry = QueueEntry {
+            saved: UnixMs(0),
+            trace: None,
+            size: 100,
+            outbound: &outbound,
+        };
+        let outcome = Outcome {
+            at: UnixMs(at),
+            hop: "mx".into(),
+            verdicts: vec![Verdicts {
+                ordinal: 0,
+                verdict,
+                status: "4.0.0".into(),
+                reply: "later".into(),
+            }],
+            not_before: None,
+        };
+        let judged = schedule().judge(KEY, &entry, &outcome);
+        let word = judged.tried.results.first().map(|r| r.state.word());
+        let told = judged.ends.first().map(|(_, action)| *action);
+        let got = (word.unwrap_or("none"), told, !judged.delays.is_empty());
+        assert_eq!(got, want, "{at} {verdict:?}");
+    }
+
+    #[test]
+    fn outcomes() {
+        let never = || Some(Notify::default());
+        let success = || {
+            Some(Notify {
+                success: true,
+                ..Notify::default()
+            })
+        };
+        let plain = || recipient(None, 0);
+        let passed = |is_dsn_passed| Verdict::Delivered { is_dsn_passed };
+        let (failed, deferred) = (Verdict::Failed, Verdict::Deferred);
+        let failure = Some(Action::Failed);
+        check(1, passed(false), plain(), ("delivered", None, false));
+        check(
+            1,
+            passed(true),
+            recipient(success(), 0),
+            ("delivered", None, false),
+        );
+        let relayed = ("delivered", Some(Action::Relayed), false);
+        check(1, passed(false), recipient(success(), 0), relayed);
+        check(1, failed, plain(), ("failed", failure, false));
+        check(1, failed, recipient(never(), 0), ("failed", None, false));
+        check(1, failed, recipient(success(), 0), ("failed", None, false));
+        check(1, deferred, plain(), ("waiting", None, false));
+        check(4 * HOUR, deferred, plain(), ("waiting", None, true));
+        check(
+            4 * HOUR,
+            deferred,
+            recipient(never(), 0),
+            ("waiting", None, false),
+        );
+        let told = OutboundRecipient {
+            is_delay_told: true,
+            ..plain()
+        };
+        check(5 * HOUR, deferred, told, ("waiting", None, false));
+        check(48 * HOUR, deferred, plain(), ("expired", failure, false));
+        check(
+            48 * HOUR,
+            deferred,
+            recipient(never(), 0),
+            ("expired", None, false),
+        );
+        let removed = OutboundRecipient {
+            state: RecipientState::Removed,
+            ..plain()
+        };
+        check(1, failed, removed, ("none", None, false));
+    }
+
+    #[test]
+    fn the_last_attempt_is_at_the_end() {
+        let outbound = outbound(vec![recipient(None, 9)]);
+        let entry = QueueEntry {
+            saved: UnixMs(0),
+            trace: None,
+            size: 100,
+            outbound: &outbound,
+        };
+        let outcome = Outcome {
+            at: UnixMs(48 * HOUR - 60_000),
+            hop: String::new(),
+            verdicts: vec![Verdicts {
+                ordinal: 0,
+                verdict: Verdict::Deferred,
+                status: String::new(),
+                reply: String::new(),
+            }],
+            not_before: None,
+        };
+        let judged = schedule().judge(KEY, &entry, &outcome);
+        let due = UnixMs(48 * HOUR);
+        assert_eq!(
+            judged.tried.results[0].state,
+            RecipientState::Waiting { due }
+        );
+    }
+
+    #[test]
+    fn back_off_grows_and_is_spread() {
+        let schedule = schedule();
+        let wait = |pseq, tries| {
+            let key = EntryKey {
+                pseq: PSeq(pseq),
+                ..KEY
+            };
+            schedule.next(key, tries, UnixMs(1_000)).0 - 1_000
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        for pseq in 0..200 {
+            let first = wait(pseq, 1);
+            assert!((240_000..=360_000).contains(&first), "{first}");
+            seen.insert(first);
+            for tries in [2, 3, 1_000] {
+                let later = wait(pseq, tries);
+                assert!((2_880_000..=4_320_000).contains(&later), "{later}");
+            }
+        }
+        assert!(seen.len() > 150, "{} different waits", seen.len());
+        let none = Schedule {
+            retry: Vec::new(),
+            ..schedule
+        };
+        assert!(none.next(KEY, 1, UnixMs(0)).0 > 60_000);
+    }
+}

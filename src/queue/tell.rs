@@ -196,7 +196,7 @@ impl Teller {
                 original: recipient.rcpt.original.as_ref(),
                 action: *action,
                 status: status.unwrap_or("4.0.0"),
-                host: hop.filter(|hop| !hop.is_empty()),
+                host: hop.filter(|hop| !hop.is_empty()).map(host_of),
                 reply: now
                     .map(|r| r.reply.as_str())
                     .or(last.map(|l| l.reply.as_str())),
@@ -280,6 +280,11 @@ impl Teller {
             recipients: vec![recipient],
         }
     }
+}
+
+/// The name in `name [address]`.
+fn host_of(hop: &str) -> &str {
+    hop.split_once(" [").map_or(hop, |(host, _)| host)
 }
 
 /// Where the header ends, with the line ends of the store.

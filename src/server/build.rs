@@ -248,18 +248,6 @@ pub fn make_data_dir(config: &Config) -> Result<Vec<PathBuf>, ServerError> {
     Ok(made)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::ClassName;
-
-    #[test]
-    fn classes_have_the_same_names_in_both_rooms() {
-        let config: Vec<&str> = ClassName::ALL.iter().map(|class| class.name()).collect();
-        assert_eq!(config, directory::Class::WORDS);
-    }
-}
-
 /// What mail leaves by, and the inbox of each shard. Reads files and looks at this machine.
 pub fn outward(
     config: &Config,
@@ -295,4 +283,16 @@ fn own_addresses() -> Vec<IpAddr> {
     });
     let all = four.map(IpAddr::from).chain(six.map(IpAddr::from));
     all.filter(|ip| !ip.is_loopback()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClassName;
+
+    #[test]
+    fn classes_have_the_same_names_in_both_rooms() {
+        let config: Vec<&str> = ClassName::ALL.iter().map(|class| class.name()).collect();
+        assert_eq!(config, directory::Class::WORDS);
+    }
 }

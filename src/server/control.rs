@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inspect::{self, Inspection};
 use crate::base::{Deadline, ShardId};
+use crate::queue::{self, Queue};
 use crate::runtime::{self, Inbox, Mesh, Reply, reply};
 use crate::session::{Roster, Row};
 use crate::store::{
@@ -42,6 +43,7 @@ pub enum Control {
     Scrub(ScrubOrder, Reply<bool>),
     ScrubStatus(Reply<ScrubStatus>),
     Repair(AccountRef, RepairOrder, Reply<Repaired>),
+    Queue(queue::Ask, Reply<Result<queue::Answer, StoreError>>),
 }
 
 /// How one shard does.
@@ -60,7 +62,7 @@ pub fn mesh(shards: u16) -> (Mesh<Control>, Vec<Inbox<Control>>) {
 }
 
 /// Answers for this shard until the mesh is gone.
-pub async fn answer(mut inbox: Inbox<Control>, roster: Roster, store: Store) {
+pub async fn answer(mut inbox: Inbox<Control>, roster: Roster, store: Store, queue: Queue) {
     while let Some(question) = inbox.next().await {
         match question {
             Control::Who(reply) => reply.send(roster.rows()),
@@ -101,6 +103,12 @@ pub async fn answer(mut inbox: Inbox<Control>, roster: Roster, store: Store) {
                 let store = store.clone();
                 runtime::spawn("server.repair", async move {
                     reply.send(store.repair(account, &order).await);
+                });
+            }
+            Control::Queue(ask, reply) => {
+                let queue = queue.clone();
+                runtime::spawn("server.queue", async move {
+                    reply.send(queue.answer(ask).await);
                 });
             }
         }

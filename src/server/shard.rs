@@ -155,9 +155,10 @@ async fn live(id: ShardId, shared: &Shared, part: Part) -> Result<(), ServerErro
         background: Gate::new(),
     };
     let roster = Roster::default();
+    let queue = send(id, shared, &store, disk, queue, &gates);
     runtime::spawn(
         "server.control",
-        control::answer(control, roster.clone(), store.clone()),
+        control::answer(control, roster.clone(), store.clone(), queue),
     );
     if let Some(owner) = owner {
         let view = root.join("directory.sqlite");
@@ -171,7 +172,6 @@ async fn live(id: ShardId, shared: &Shared, part: Part) -> Result<(), ServerErro
         );
     }
     heed_quotas(&store, &shared.directory, &gates);
-    let _queue = send(id, shared, &store, disk, queue, &gates);
     let services = services(id, shared, &store, &roster, &gates);
     let arrive = receive(
         arrivals,

@@ -337,12 +337,13 @@ fn aliases_are_checked_before_they_are_made() {
     world.user("bo@example.org");
     world.alias("team@example.org", &["ana@example.org"]);
     world.alias("all@example.org", &["team@example.org"]);
+    world.alias("away@example.org", &["a@else.example", "bo@example.org"]);
+    world.alias("further@example.org", &["away@example.org"]);
     world.alias("team@example.org", &["bo@example.org", "ANA@example.org"]);
     world.alias("out@example.org", &["a@else.example", "b@else.example"]);
     world.alias("out@example.org", &["A@ELSE.example", "c@else.example"]);
     let out = Mailbox::parse("out@example.org").expect("an address");
     assert_eq!(world.state.resolve(&out).outside.len(), 3);
-    world.alias("further@example.org", &["out@example.org"]);
     let said = notes(world.alias("bo@example.org", &["ana@example.org"]));
     assert!(
         said[0].contains("alias add bo@example.org bo@example.org"),
@@ -383,9 +384,9 @@ fn aliases_are_checked_before_they_are_made() {
         panic!("not aliases");
     };
     let from: Vec<&str> = aliases.iter().map(|alias| alias.from.as_str()).collect();
-    let names = ["all", "further", "out", "team"].map(|name| format!("{name}@example.org"));
+    let names = ["all", "away", "further", "out", "team"].map(|name| format!("{name}@example.org"));
     assert_eq!(from, names);
-    assert_eq!(aliases[3].to, ["ana@example.org"]);
+    assert_eq!(aliases[4].to, ["ana@example.org"]);
 }
 
 #[test]

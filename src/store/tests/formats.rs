@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::samples::{leaving, outbound};
 use super::{ROOT, config, soon};
 use crate::base::{
     AccountId, BlobId, ByteSize, Epoch, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid,
@@ -28,13 +29,10 @@ use crate::store::mailbox::{
 use crate::store::maildir::Layout;
 use crate::store::partition::Partition;
 use crate::store::{
-    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, LastTry, MailClass, Message, Op,
-    Outbound, OutboundRecipient, OutboxKey, Quota, RecipientState, Record, Redirect, SpecialUse,
-    Steering, Target, Tried, TriedRecipient,
+    AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Quota,
+    Record, SpecialUse, Target,
 };
-use crate::wire::address::{Mailbox as Address, Path as Forward};
 use crate::wire::mime::{DigestView, Limits, Walker};
-use crate::wire::smtp::{BodyKind, DsnReturn, MailFrom, Notify, OriginalRecipient, RcptTo};
 
 const LETTER: &[u8] = b"From: Ana <ana@example.org>\r\nTo: bob@example.org\r\n\
     Subject: A letter\r\nDate: Mon, 2 Mar 2026 09:00:00 +0100\r\n\r\nBody.\r\n";
@@ -189,113 +187,6 @@ fn ops(version: u32) -> Vec<Vec<Op>> {
         ops.push(leaving());
     }
     ops
-}
-
-/// What version 4 has for mail that leaves.
-fn leaving() -> Vec<Op> {
-    let result = |ordinal, state, status: &str, reply: &str| TriedRecipient {
-        ordinal,
-        state,
-        status: status.into(),
-        reply: reply.into(),
-    };
-    let steered = |steering| Op::Steered {
-        entry: PSeq(5),
-        at: UnixMs(1_772_438_700_000),
-        ordinals: vec![0, 2],
-        steering,
-    };
-    let due = UnixMs(1_772_440_000_000);
-    vec![
-        Op::Accepted {
-            body: BodyRef::New(0),
-            targets: Vec::new(),
-            outbound: Some(Box::new(outbound())),
-            saved: UnixMs(1_772_438_400_456),
-            trace: Some(trace()),
-        },
-        Op::Tried {
-            entry: PSeq(5),
-            tried: Tried {
-                at: UnixMs(1_772_438_600_000),
-                hop: "mx.example.net [192.0.2.1]:25".into(),
-                results: vec![
-                    result(0, RecipientState::Delivered, "2.1.5", "250 2.1.5 Ok"),
-                    result(1, RecipientState::Failed, "5.1.1", "550 5.1.1 Nobody"),
-                    result(
-                        2,
-                        RecipientState::Waiting { due },
-                        "4.2.0",
-                        "451 4.2.0 Later",
-                    ),
-                ],
-            },
-        },
-        steered(Steering::Hold),
-        steered(Steering::Due(due)),
-        steered(Steering::Remove),
-        steered(Steering::DelayTold),
-    ]
-}
-
-/// With every field, and recipients in every state.
-fn outbound() -> Outbound {
-    let at = UnixMs(1_772_438_500_000);
-    let states = [
-        RecipientState::Waiting { due: at },
-        RecipientState::Held { since: at },
-        RecipientState::Delivered,
-        RecipientState::Failed,
-        RecipientState::Expired,
-        RecipientState::Removed,
-    ];
-    let recipient = |(n, state): (usize, RecipientState)| OutboundRecipient {
-        rcpt: RcptTo {
-            path: Forward::Mailbox(Address::parse("bob@xn--bcher-kva.example").expect("parses")),
-            notify: (n > 0).then_some(Notify {
-                success: n % 2 == 0,
-                failure: true,
-                delay: n == 3,
-            }),
-            original: (n == 1).then(|| OriginalRecipient {
-                kind: "utf-8".into(),
-                address: "bücher@example.org".into(),
-            }),
-        },
-        destination: "xn--bcher-kva.example".into(),
-        redirect: (n == 5).then(|| {
-            Box::new(Redirect {
-                reverse: Forward::Null,
-                head: b"Delivered-To: list@example.org\r\n".to_vec(),
-            })
-        }),
-        state,
-        tries: n as u32,
-        last: (n == 2).then(|| LastTry {
-            at,
-            hop: "mx.example.net [2001:db8::1]:25".into(),
-            status: "4.4.1".into(),
-            reply: "no connection".into(),
-        }),
-        is_delay_told: n == 4,
-    };
-    Outbound {
-        mail: MailFrom {
-            path: Forward::Mailbox(Address::parse("ana@example.org").expect("parses")),
-            size: None,
-            body: BodyKind::EightBit,
-            smtputf8: true,
-            require_tls: false,
-            ret: Some(DsnReturn::Headers),
-            envelope_id: Some("QQ 314".into()),
-            auth: Some(String::new()),
-        },
-        class: MailClass::Bulk,
-        submitter: Some(ANA),
-        head: b"DKIM-Signature: v=1; a=ed25519-sha256\r\n".to_vec(),
-        expires: UnixMs(1_772_870_400_456),
-        recipients: states.into_iter().enumerate().map(recipient).collect(),
-    }
 }
 
 /// The kinds that version 1 had, with the fields that they have in `version`.
