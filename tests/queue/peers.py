@@ -8,10 +8,14 @@ Ends with `N passed, M failed`.
 """
 
 import contextlib
+import json
+import signal
 import smtplib
 import socket
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 from sink import DROP, FULL, TAKE_AND_DROP, Sink, Slowly, certificate
@@ -201,6 +205,10 @@ def separately(folder):
         "rcpt421.test": Sink(rcpt=first(1, "421 4.3.2 enough")),
         "dot421.test": Sink(end=first(1, "421 4.3.2 enough")),
         "drips.test": Sink(connect=first(1, Slowly("220 sink.test ESMTP", 3, drips=True))),
+        "babbles.test": Sink(connect=first(1, "hello there, what a fine day")),
+        "endless.test": Sink(connect=first(1, "220-" + "\r\n220-".join(["so much"] * 50_000))),
+        "wide.test": Sink(connect=first(1, "220 " + "x" * 500_000)),
+        "ahead.test": Sink(mail=first(1, "250 2.1.0 ok\r\n250 2.1.5 ok\r\n354 go\r\n250 taken")),
         "many.test": Sink(rcpt=lambda letter, _a, _n: "452 4.5.3 too many"
                           if len(letter.recipients) >= 3 else None),
     }
@@ -289,6 +297,40 @@ def lmtp(folder):
 
 
 @scene
+def lmtp_breaks(folder):
+    """The connection ends between two of the answers: who had his is not asked again."""
+    sink = Sink(lmtp=True, end=by_address(b=lambda n: DROP if n == 1 else None))
+    with sink, Site(folder, BINARY, [
+            ("lmtp.test", sink.port, 'transport = "lmtp"')]) as site:
+        site.send([f"{name}@lmtp.test" for name in "abc"], letter("breaks"))
+        site.wait_empty()
+        copies = [len(sink.taken_by(f"{name}@lmtp.test")) for name in "abc"]
+        assert copies == [1, 1, 1] and len(sink.letters) == 2, copies
+        assert sink.letters[1].addresses() == ["b@lmtp.test", "c@lmtp.test"]
+        assert site.metric("palomar_queue_unsure_total") == 2
+        assert site.messages() == []
+
+
+@scene
+def smarthost(folder):
+    """All goes to one host that wants a log-in; a wrong password is no fault of the sender's."""
+    login, strange = ("palomar", "s3cret pässword"), Sink(login=("palomar", "another"))
+    (folder / "secret").write_text(f"{login[1]}\n")
+    (folder / "secret").chmod(0o600)
+    known = f'user = "palomar"\npassword_file = "{folder}/secret"\n'
+    with Sink(login=login) as smart, strange, Site(
+            folder / "site", BINARY, [("strange.test", strange.port, known)],
+            relay=f'smarthost = "127.0.0.1:{smart.port}"\n{known}') as site:
+        to = ["bea@one.test", "bea@two.test", "bea@strange.test"]
+        site.send(to, letter("smart"))
+        smart.wait(lambda smart: len(smart.taken()) == 2)
+        site.until(lambda: site.recipients("deferred") >= 2, "two attempts at the other")
+        assert sorted(to for _, to in smart.taken()) == ["bea@one.test", "bea@two.test"]
+        assert not strange.letters and site.made("failure") == 0
+        assert site.metric("palomar_queue_rows") == 1
+
+
+@scene
 def secured(folder):
     """TLS is taken where it is to be had; where it breaks the letter goes in the clear, unless the
     site wants more."""
@@ -318,6 +360,94 @@ def secured(folder):
         for sink in (strict, strict_plain):
             assert sink.letters == [], sink.told()
         assert site.metric("palomar_queue_rows") == 2
+
+
+# ---- what comes and goes ----
+
+@scene
+def away(folder):
+    """A destination that hangs up on all: few ask whether it is back, and then all of it goes."""
+    dead = threading.Event()
+    dead.set()
+    count = 600
+    sink = Sink(connect=lambda *_: DROP if dead.is_set() else None)
+    with sink, Site(folder, BINARY, [("away.test", sink.port)]) as site:
+        with site.submission() as smtp:
+            for n in range(count):
+                smtp.sendmail("ana@play.test", [f"u{n}@away.test"], letter(f"away{n}"))
+        began, asked = time.monotonic(), sink.connections
+        sink.wait(lambda sink: sink.connections >= asked + 6)
+        took, asked = time.monotonic() - began, sink.connections
+        dead.clear()
+        began = time.monotonic()
+        sink.wait(lambda sink: len(sink.taken()) == count, 120)
+        back = time.monotonic() - began
+        site.wait_empty()
+        assert len(sink.letters) == count
+        # A probe at the end of each pause of a second.
+        assert took > 3, (took, asked)
+        print(f"     {count} letters, {asked} connections while it was away; all were there "
+              f"{back:.1f} s after it was back")
+
+
+@scene
+def stopped(folder):
+    """A stop while letters are under way: it waits for an answer that comes soon, and what it does
+    not wait for goes after the next start."""
+    sink = Sink(end=lambda _l, _a, count: Slowly("250 2.0.0 at last", 2))
+    with sink, Site(folder, BINARY, [("slow.test", sink.port)]) as site:
+        with site.submission() as smtp:
+            for n in range(8):
+                smtp.sendmail("ana@play.test", [f"u{n}@slow.test"], letter(f"slow{n}"))
+        sink.wait(lambda sink: len(sink.letters) >= 2)
+        began = time.monotonic()
+        code = site.stop()
+        took = time.monotonic() - began
+        assert code == 0, code
+        site.start()
+        sink.wait(lambda sink: len({to for _, to in sink.taken()}) == 8)
+        site.wait_empty()
+        twice = len(sink.taken()) - 8
+        assert twice == 0, f"{twice} twice"
+        print(f"     stopped in {took:.1f} s with two letters under way")
+
+
+@scene
+def operate(folder):
+    """Held, released, tried now and removed by the command line."""
+    open_now = threading.Event()
+    sink = Sink(rcpt=lambda *_: None if open_now.is_set() else "450 4.2.1 not yet")
+    with sink, Site(folder, BINARY, [("later.test", sink.port)],
+                    queue='retry = ["1h"]\n') as site:
+        ids = [site.send([f"u{n}@later.test", f"v{n}@later.test"], letter(f"later{n}"))
+               for n in range(4)]
+        site.until(lambda: site.recipients("deferred") == 8, "all were tried")
+        rows = json.loads(site.run("queue", "list", "--json").stdout)
+        assert sorted(row["id"] for row in rows) == sorted(ids), rows
+        for row in rows:
+            assert [(one["state"], one["status"], one["tries"]) for one in row["recipients"]] == \
+                [("waiting", "4.2.1", 1)] * 2, row
+        site.run("queue", "hold", ids[0])
+        site.run("queue", "remove", ids[1])
+        open_now.set()
+        site.run("queue", "retry", ids[2])
+        sink.wait(lambda sink: len(sink.taken()) == 2)
+        # The other two wait for their hour, or are held.
+        site.until(lambda: len(json.loads(site.run("queue", "list", "--json").stdout)) == 2,
+                   "two that are left")
+        site.stop(signal.SIGKILL)
+        site.start()
+        row = json.loads(site.run("queue", "show", "--json", ids[0]).stdout)
+        assert {one["state"] for one in row["recipients"]} == {"held"}, row
+        site.run("queue", "retry", "--all")
+        sink.wait(lambda sink: len(sink.taken()) == 4)
+        site.run("queue", "release", ids[0])
+        sink.wait(lambda sink: len(sink.taken()) == 6)
+        site.wait_empty()
+        assert site.run("queue", "list").stdout == "nothing waits\n"
+        wanted = sorted(f"{name}{n}@later.test" for n in (0, 2, 3) for name in "uv")
+        assert sorted(to for _, to in sink.taken()) == wanted
+        assert site.messages() == [], "who removes a letter tells nobody"
 
 
 # ---- what the sender is told ----

@@ -9,6 +9,7 @@ What a client may not do is a fault, which ends the scene: bare line ends, lines
 content without its end, commands out of order.
 """
 
+import base64
 import hashlib
 import socket
 import ssl
@@ -55,11 +56,13 @@ class Letter:
 
 
 class Sink:
-    """Listens from its making until `stop`; use as a context. `port` 0: any."""
+    """Listens from its making until `stop`; use as a context. `port` 0: any. `login`: the name
+    and the password without which it takes nothing."""
 
     def __init__(self, offers=FULL, address="127.0.0.1", port=0, lmtp=False, tls=None,
-                 tls_breaks=False, **rules):
+                 tls_breaks=False, login=None, **rules):
         self.offers, self.lmtp, self.tls, self.tls_breaks = offers, lmtp, tls, tls_breaks
+        self.login = login
         self.rules, self.counts = rules, Counter()
         self.changed = threading.Condition()
         self.letters, self.faults, self.heard = [], [], []
@@ -151,7 +154,7 @@ class Talk:
     def __init__(self, sink, peer, number):
         self.sink, self.peer, self.number = sink, peer, number
         self.unread, self.letter, self.letters = b"", None, 0
-        self.secured, self.greeted = None, False
+        self.secured, self.greeted, self.known = None, False, sink.login is None
 
     def run(self):
         sink = self.sink
@@ -233,6 +236,8 @@ class Talk:
         offers = [*self.sink.offers]
         if (self.sink.tls or self.sink.tls_breaks) and not self.secured:
             offers.append("STARTTLS")
+        if self.sink.login:
+            offers.append("AUTH PLAIN LOGIN")
         lines = ["sink.test", *offers]
         self.say("\r\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"]))
 
@@ -264,6 +269,16 @@ class Talk:
             self.sink.sockets.add(self.peer)
         self.secured, self.greeted = self.peer.version(), False
 
+    def on_auth(self, rest):
+        method, _, first = rest.partition(" ")
+        assert method.upper() == "PLAIN", method
+        if not first:
+            self.say("334 ")
+            first = self.line().decode()
+        given = tuple(base64.b64decode(first).decode().split("\0")[1:])
+        self.known = given == self.sink.login
+        self.say("235 2.7.0 welcome" if self.known else "535 5.7.8 who are you")
+
     def on_rset(self, _):
         self.letter = None
         self.say("250 2.0.0 ok")
@@ -274,6 +289,8 @@ class Talk:
     def on_mail(self, rest):
         assert self.greeted and self.letter is None, "MAIL out of order"
         sender, parameters = path(rest, "FROM:")
+        if not self.known:
+            return self.say("530 5.7.0 log in first")
         told = self.sink.ask("mail", None, sender)
         if told is None or positive(told):
             self.letters += 1
