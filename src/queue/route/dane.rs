@@ -351,8 +351,8 @@ mod tests {
             (&named, "good"),
             (&wild, "good"),
             (&stranger, "not valid for name"),
-            (&old, "expired"),
-            (&old_root, "expired"),
+            (&old, "xpired"),
+            (&old_root, "xpired"),
         ] {
             check(&[chain.tlsa(1, 2, 0, 1)], &chain.der, want);
             check(&[chain.tlsa(0, 3, 1, 1)], &chain.der, "good");

@@ -25,6 +25,8 @@ pub struct Hop {
     /// TLS from the first octet.
     pub is_tls_from_start: bool,
     pub(super) demand: Rc<Demand>,
+    /// What TLS comes to is told the domain.
+    pub(super) is_told: bool,
     login: Option<Arc<Login>>,
 }
 
@@ -56,6 +58,8 @@ pub struct Manner {
     pub login: Option<Arc<Login>>,
     /// What the site asks of TLS.
     pub tls: Option<HopTls>,
+    /// What TLS comes to is told the domain: that of the host of a site's own is nobody's affair.
+    pub is_told: bool,
 }
 
 impl Manner {
@@ -68,6 +72,7 @@ impl Manner {
             is_tls_from_start: false,
             login: None,
             tls,
+            is_told: true,
         }
     }
 
@@ -94,6 +99,7 @@ impl Hop {
             protocol: manner.protocol,
             is_tls_from_start: manner.is_tls_from_start,
             demand,
+            is_told: manner.is_told,
             login: manner.login.clone(),
         }
     }

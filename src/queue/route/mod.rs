@@ -185,6 +185,15 @@ impl Router {
 }
 
 impl Plan {
+    /// The way, its hops and what was left out, for people.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let hops = self.hops.iter().map(ToString::to_string);
+        let way = [format!("by {}", self.way)];
+        way.into_iter()
+            .chain(hops)
+            .chain(self.notes.iter().cloned())
+    }
+
     /// The hops for a message with REQUIRETLS (RFC 8689).
     pub fn with_required_tls(&self) -> Result<Vec<Hop>, NoRoute> {
         let hops: Vec<Hop> = self
@@ -265,7 +274,10 @@ impl Inner {
         let hosts = self.without_own(hosts, &mut notes)?;
         let hosts = self.with_public_addresses(hosts, &mut notes)?;
         let tls = site.and_then(|site| site.tls);
-        let manner = Manner::public(self.settings.mx_port, tls);
+        let manner = Manner {
+            is_told: destination.domain.is_some(),
+            ..Manner::public(self.settings.mx_port, tls)
+        };
         let hops = self.hops(hosts, &manner, destination, &mut notes).await?;
         Ok(Plan { hops, way, notes })
     }

@@ -67,6 +67,7 @@ impl Site {
             is_tls_from_start: target.port == SMTPS_PORT,
             login: self.login.clone(),
             tls,
+            is_told: false,
         }
     }
 }

@@ -209,7 +209,7 @@ mod tests {
 
     fn report(tallies: &[PolicyTally]) -> Report<'_> {
         Report {
-            id: TraceId(7),
+            id: TraceId::new(UnixMs(0), 7),
             organization: "Test University",
             submitter: "me.test",
             contact: "postmaster@me.test",
@@ -222,7 +222,47 @@ mod tests {
     #[test]
     fn a_report_is_what_the_rfc_shows() {
         let tallies = tallies();
-        insta::assert_json_snapshot!(report(&tallies).json(), @"");
+        let got = serde_json::to_string_pretty(&report(&tallies).json()).expect("plain values");
+        insta::assert_snapshot!(got, @r#"
+    {
+      "contact-info": "postmaster@me.test",
+      "date-range": {
+        "end-datetime": "2016-04-01T23:59:59Z",
+        "start-datetime": "2016-04-01T00:00:00Z"
+      },
+      "organization-name": "Test University",
+      "policies": [
+        {
+          "failure-details": [
+            {
+              "failed-session-count": 2,
+              "failure-reason-code": "certificate expired",
+              "receiving-ip": "2001:db8::1",
+              "receiving-mx-hostname": "a.mx",
+              "result-type": "certificate-expired",
+              "sending-mta-ip": "192.0.2.9"
+            }
+          ],
+          "policy": {
+            "mx-host": [
+              "*.mx"
+            ],
+            "policy-domain": "d.test",
+            "policy-string": [
+              "version: STSv1",
+              "mode: testing"
+            ],
+            "policy-type": "sts"
+          },
+          "summary": {
+            "total-failure-session-count": 2,
+            "total-successful-session-count": 3
+          }
+        }
+      ],
+      "report-id": "aaaaaaaaaaaaaaah.tlsrpt@me.test"
+    }
+    "#);
     }
 
     #[test]

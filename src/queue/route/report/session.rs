@@ -1,5 +1,7 @@
 //! What one connection, or one plan, tells a domain about its TLS.
 
+use std::rc::Rc;
+
 use super::tally::{Failure, FailureKind, PolicyKey, Session};
 use crate::dns::DnsError;
 use crate::net::{Distrust, DistrustKind};
@@ -29,7 +31,7 @@ pub fn session(
     end: SessionEnd<'_>,
 ) -> Option<(PolicyKey, Session)> {
     let policy = PolicyKey::of(hop.policy(), domain, &hop.host)?;
-    if hop.security() == Security::Never {
+    if hop.security() == Security::Never || !hop.is_told {
         return None;
     }
     let failed = match end {
@@ -95,7 +97,7 @@ fn of_distrust(why: &Distrust) -> FailureKind {
 #[must_use]
 pub fn left_out(
     domain: &str,
-    sts: Option<&std::rc::Rc<Kept>>,
+    sts: Option<&Rc<Kept>>,
     host: &str,
     why: &LeftOut,
 ) -> Option<(PolicyKey, Session)> {
@@ -123,7 +125,7 @@ pub fn left_out(
 #[must_use]
 pub fn policy_fault(
     domain: &str,
-    kept: Option<&std::rc::Rc<Kept>>,
+    kept: Option<&Rc<Kept>>,
     fault: &StsFault,
 ) -> (PolicyKey, Session) {
     let kind = match fault {

@@ -191,39 +191,85 @@ fn who_may_have_what_asks_for_tls() {
 }
 
 /// What a connection comes to: the judgement, what it is worth, and what is counted.
-fn connect(dns: &str, certificate: &Certificate, peer: &Peer) -> (String, Vec<PolicyTally>) {
+fn connect(
+    dns: &str,
+    certificate: &Certificate,
+    (mx_port, https_port): (u16, u16),
+) -> (String, Vec<PolicyTally>) {
     let config = "[smtp.relay]\nlocal_addresses = true\n";
     let world = World::new(config, dns);
-    let (port, file) = (peer.port, certificate.file());
+    let file = certificate.file();
     let walk = async move {
-        let settings = world.settings_with(|settings| settings.with_ports(port, 443));
+        let settings = world.settings_with(|settings| settings.with_ports(mx_port, https_port));
         let resolver = Resolver::scripted(world.script.clone());
         let tls = OutgoingTls::load(Some(&file)).expect("a good file");
         let router = Router::new(settings, resolver, tls.clone(), Rc::new(Unkept), 7);
         let plan = router.plan("d.test", soon()).await.expect("a plan");
         let hop = &plan.hops[0];
         let terms = Rc::new(hop.terms(&ours()));
-        let opened = Client::open(hop.address, hop.source, terms, &tls).await;
-        let mut client = opened.unwrap_or_else(|unopened| panic!("{}", unopened.trouble));
-        let judged = hop.judge(client.facts(), unix_now());
-        let end = match &judged {
-            Ok(_) => SessionEnd::Used,
-            Err(misfit) => SessionEnd::Misfit(misfit),
-        };
-        router.count("d.test", hop, client.facts(), end);
-        let told = match judged {
-            Ok(standing) => {
-                client.judged(standing.is_verified);
-                format!("{standing:?}")
+        let told = match Client::open(hop.address, hop.source, terms, &tls).await {
+            Err(unopened) => {
+                let end = SessionEnd::Unopened(&unopened.trouble);
+                router.count("d.test", hop, &unopened.facts, end);
+                unopened.trouble.to_string()
             }
-            Err(misfit) => misfit.to_string(),
+            Ok(mut client) => {
+                let judged = hop.judge(client.facts(), unix_now());
+                let end = match &judged {
+                    Ok(_) => SessionEnd::Used,
+                    Err(misfit) => SessionEnd::Misfit(misfit),
+                };
+                router.count("d.test", hop, client.facts(), end);
+                if let Ok(standing) = judged {
+                    client.judged(standing.is_verified);
+                }
+                client.quit().await;
+                match judged {
+                    Ok(standing) => format!("{standing:?}"),
+                    Err(misfit) => misfit.to_string(),
+                }
+            }
         };
-        client.quit().await;
         let tomorrow = Day::of(UnixMs(unix_now().0 + 2 * 86_400_000));
         let mut days = router.tallies_before(tomorrow);
         (told, days.pop().expect("a day").1)
     };
     block_on(walk).expect("a shard")
+}
+
+/// RFC 8461 4.2: a certificate that is not the host's is as good as none.
+#[test]
+fn a_policy_of_a_domain_wants_the_right_certificate() {
+    let check = |names: &str, mode: &str, want: &str, failure: &str| {
+        let certificate = Certificate::new(names);
+        let mail = Peer::mail(&certificate, 1);
+        let body = format!("version: STSv1\nmode: {mode}\nmx: a.mx\nmax_age: 86400\n");
+        let web = Peer::web(&certificate, &[&text_plain(&body)]);
+        let dns = "_mta-sts.d.test TXT v=STSv1; id=7;\nmta-sts.d.test A 127.0.0.1\n\
+                   d.test MX 1 a.mx\na.mx A 127.0.0.1";
+        let (told, tallies) = connect(dns, &certificate, (mail.port, web.port));
+        assert!(told.contains(want), "{told}\nand not {want}");
+        let [tally] = &tallies[..] else {
+            panic!("{tallies:?}");
+        };
+        assert_eq!(tally.policy.kind.name(), "sts");
+        let failures: Vec<&str> = tally.counts.details.keys().map(|f| f.kind.name()).collect();
+        assert_eq!(failures.join(" "), failure);
+        mail.join();
+        web.join();
+    };
+    let both = "mta-sts.d.test a.mx";
+    check(both, "enforce", "is_verified: true", "");
+    check(both, "testing", "is_verified: false", "");
+    let alone = "mta-sts.d.test";
+    let mismatch = "certificate-host-mismatch";
+    check(alone, "enforce", "the host is not verified: ", mismatch);
+    check(alone, "testing", "is_verified: false", mismatch);
+}
+
+fn text_plain(body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
 #[test]
@@ -236,7 +282,7 @@ fn a_host_is_judged_by_its_zone() {
         let dns = dns
             .replace("PORT", &peer.port.to_string())
             .replace("RIGHT", &right);
-        let (told, tallies) = connect(&dns, &certificate, &peer);
+        let (told, tallies) = connect(&dns, &certificate, (peer.port, 443));
         assert!(told.contains(want), "{told}\nand not {want}");
         let [tally] = &tallies[..] else {
             panic!("{tallies:?}");
@@ -291,11 +337,7 @@ fn policies_of_domains() {
     let certificate = Certificate::new("mta-sts.d.test");
     let plan = |policy: &str| {
         let body = format!("version: STSv1\n{policy}\nmax_age: 86400\n");
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let web = Peer::web(&certificate, &[&answer]);
+        let web = Peer::web(&certificate, &[&text_plain(&body)]);
         let dns = "_mta-sts.d.test TXT v=STSv1; id=7;\nmta-sts.d.test A 127.0.0.1\n\
                    d.test MX 1 a.mx\nd.test MX 2 b.mx\na.mx A 192.0.2.1\nb.mx A 192.0.2.2";
         let world = World::new("[smtp.relay]\nlocal_addresses = true\n", dns);
