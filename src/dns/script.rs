@@ -7,10 +7,12 @@ use hashbrown::HashMap;
 
 use super::answer::{Answer, DnsError, Kind, Outcome, Rdata, Security};
 
+type Answers = HashMap<(String, Kind), Result<Answer, DnsError>>;
+
 /// What a resolver says; a name that is not here does not exist. Clones are handles to the same.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
-    answers: Rc<RefCell<HashMap<(String, Kind), Result<Answer, DnsError>>>>,
+    answers: Rc<RefCell<Answers>>,
     asked: Rc<RefCell<Vec<String>>>,
 }
 

@@ -401,7 +401,9 @@ impl Inner {
                     notes.push(format!("{}: {why}", host.name));
                     if let Some(domain) = destination.domain {
                         let failed = report::left_out(domain, sts.as_ref(), &host.name, &why);
-                        failed.map(|(policy, session)| self.count(policy, session));
+                        if let Some((policy, session)) = failed {
+                            self.count(policy, session);
+                        }
                     }
                     left_out = Some((host.name, why));
                 }

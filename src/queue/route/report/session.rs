@@ -122,7 +122,6 @@ pub fn left_out(
 }
 
 /// A policy of `domain` that could not be had; `kept`: what counts in its place.
-#[must_use]
 pub fn policy_fault(
     domain: &str,
     kept: Option<&Rc<Kept>>,

@@ -126,6 +126,15 @@ impl Kept {
     }
 }
 
+impl StsFault {
+    fn unfetched(why: &str) -> Self {
+        StsFault::Fetch {
+            why: why.to_owned(),
+            is_distrust: false,
+        }
+    }
+}
+
 impl Keeper {
     #[must_use]
     pub fn new(web: Web, store: Rc<dyn PolicyStore>) -> Self {
@@ -193,52 +202,20 @@ impl Keeper {
             if let Some(fault) = state.failed_lately(domain, id) {
                 return Err(fault);
             }
-            let busy = || StsFault::Fetch {
-                why: "too many policies are being fetched".to_owned(),
-                is_distrust: false,
-            };
             match state.under_way.get(domain) {
-                None if state.under_way.len() >= FETCHES_MAX => return Err(busy()),
+                None if state.under_way.len() >= FETCHES_MAX => {
+                    return Err(StsFault::unfetched("too many policies are being fetched"));
+                }
                 other => other.map(Notify::notified),
             }
         };
         if let Some(over) = waiting {
             over.await;
-            let state = self.state.borrow();
-            let gone = || StsFault::Fetch {
-                why: "it was given up".to_owned(),
-                is_distrust: false,
-            };
-            return match state.kept.get(domain).filter(|kept| kept.id == id) {
-                Some(kept) => Ok(kept.clone()),
-                None => Err(state.failed_lately(domain, id).unwrap_or_else(gone)),
-            };
+            return self.state.borrow().outcome(domain, id);
         }
-        self.state
-            .borrow_mut()
-            .under_way
-            .insert(domain.to_owned(), Notify::new());
-        let under_way = UnderWay {
-            keeper: self,
-            domain,
-        };
+        let under_way = UnderWay::begin(self, domain);
         let fetched = self.fetch(domain, id).await;
-        let mut state = self.state.borrow_mut();
-        match &fetched {
-            Ok(kept) => {
-                state.note(domain, |state, domain| {
-                    state.failed.remove(&domain);
-                    state.kept.insert(domain, kept.clone());
-                });
-            }
-            Err(fault) => {
-                let failure = (runtime::now(), id.to_owned(), fault.clone());
-                state.note(domain, |state, domain| {
-                    _ = state.failed.insert(domain, failure)
-                });
-            }
-        }
-        drop(state);
+        self.state.borrow_mut().take(domain, id, &fetched);
         drop(under_way);
         if let Ok(kept) = &fetched {
             self.store.put(domain, kept.to_bytes()).await;
@@ -263,6 +240,29 @@ impl Keeper {
 }
 
 impl State {
+    /// Remembers what a fetch brought.
+    fn take(&mut self, domain: &str, id: &str, fetched: &Result<Rc<Kept>, StsFault>) {
+        match fetched {
+            Ok(kept) => self.note(domain, |state, domain| {
+                state.failed.remove(&domain);
+                state.kept.insert(domain, kept.clone());
+            }),
+            Err(fault) => {
+                let failure = (runtime::now(), id.to_owned(), fault.clone());
+                self.note(domain, |state, domain| _ = state.failed.insert(domain, failure));
+            }
+        }
+    }
+
+    /// What the fetch brought that somebody else made.
+    fn outcome(&self, domain: &str, id: &str) -> Result<Rc<Kept>, StsFault> {
+        if let Some(kept) = self.kept.get(domain).filter(|kept| kept.id == id) {
+            return Ok(kept.clone());
+        }
+        let failed = self.failed_lately(domain, id);
+        Err(failed.unwrap_or_else(|| StsFault::unfetched("it was given up")))
+    }
+
     fn failed_lately(&self, domain: &str, id: &str) -> Option<StsFault> {
         let (at, of, fault) = self.failed.get(domain)?;
         let is_lately = runtime::now().saturating_duration_since(*at) < FAILED_SPAN;
@@ -282,6 +282,15 @@ impl State {
                 self.failed.remove(&oldest);
             }
         }
+    }
+}
+
+impl<'k> UnderWay<'k> {
+    fn begin(keeper: &'k Keeper, domain: &'k str) -> Self {
+        let mut state = keeper.state.borrow_mut();
+        state.under_way.insert(domain.to_owned(), Notify::new());
+        drop(state);
+        UnderWay { keeper, domain }
     }
 }
 
