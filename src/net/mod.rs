@@ -25,6 +25,7 @@ mod error;
 mod handover;
 mod listen;
 mod networks;
+mod own;
 mod peer;
 mod privileges;
 mod proxy;
@@ -40,11 +41,13 @@ pub use error::{Doing, NetError};
 pub use handover::Parcel;
 pub use listen::{Address, AuthRole, Limits, ListenError, ListenerSpec, Opened, inherited, open};
 pub use networks::{Network, NetworkError, Networks, counted_as, normalised};
+pub use own::own_addresses;
 pub use peer::Peer;
 pub use privileges::{PrivilegeError, become_owner, drop_privileges, hand_over};
 pub use proxy::ProxyError;
 pub use stream::{Conn, Filled};
 pub use tls::{
-    CertFacts, CertPair, CertStore, ClientStream, DefaultCert, Distrust, HandshakeFailures,
-    Offered, OutgoingTls, Tls, TlsConfig, TlsError, TlsFacts, TlsFault, TlsPeer, self_signed,
+    Anchor, CertFacts, CertPair, CertStore, ClientStream, DefaultCert, Distrust, DistrustKind,
+    HandshakeFailures, Offered, OutgoingTls, Tls, TlsConfig, TlsError, TlsFacts, TlsFault, TlsPeer,
+    leads_to, public_key, self_signed,
 };

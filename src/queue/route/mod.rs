@@ -3,26 +3,32 @@
 //!
 //! ```text
 //!  destination ─► site ──────────────────────► one host ─┐
-//!               └► MX, own hosts cut off (mx) ─► hosts ──┴► addresses (order) ─► Plan
-//!                              ask: everything that waits for the DNS
+//!               └► MX, own hosts cut off (mx) ─► hosts ──┴► TLS (demand) ─► addresses (order) ─► Plan
+//!                              ask: everything that waits for the DNS; sts: for policies
 //! ```
-//! What is asked is apart from what is made of it: `site`, `mx` and `order` are pure.
+//! What is asked is apart from what is made of it: `site`, `mx`, `dane`, `demand` and `order` are
+//! pure. [`report`] counts what TLS came to, for the domains that want to know (RFC 8460).
 //!
 //! Runs on the shard of the destination. Of what a plan was made of nothing is kept but which
-//! addresses failed lately: the resolver has a cache of its own.
+//! addresses failed lately, and the policies of domains: the resolver has a cache of its own.
 //!
 //! Invariants:
 //! - A plan has at least one hop, and at most [`HOSTS_MAX`] hosts and [`HOPS_MAX`] addresses.
 //! - An address that a stranger's DNS gives is public, unless the site wants it otherwise.
+//! - A host whose zone or domain asks for proof is not in a plan without it.
 
 mod ask;
+mod dane;
+mod demand;
 mod hop;
 mod lately;
 mod mx;
 mod no_route;
 mod order;
+pub mod report;
 mod settings;
 mod site;
+mod sts;
 #[cfg(test)]
 mod tests;
 
@@ -33,19 +39,31 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::Deadline;
-use crate::dns::{Kind, Outcome, Resolver};
+use crate::config::HopTls;
+use crate::dns::{Kind, Outcome, Resolver, Security};
+use crate::net::OutgoingTls;
+use crate::queue::client::Facts;
 use crate::runtime;
 use crate::wire::address::{Domain, domain_key};
 
-pub use hop::{Hop, Ours};
+pub use dane::Misfit;
+pub use demand::{Applied, LeftOut};
+pub use hop::{Hop, Ours, Standing};
 pub use no_route::NoRoute;
+pub use report::SessionEnd;
 pub use settings::{Settings, SettingsError};
+pub use sts::{Kept, PolicyStore, Stored, Unkept};
 
+use ask::HostTls;
+use dane::Tlsa;
+use demand::{Case, Demand};
 use hop::Manner;
 use lately::Lately;
 use mx::{Candidate, Random};
 use order::HostAddresses;
+use report::{Day, PolicyKey, PolicyTally, Session, Tally};
 use site::{Site, Target};
+use sts::{Keeper, Web};
 
 /// Hosts of one plan.
 pub const HOSTS_MAX: usize = 5;
@@ -63,8 +81,10 @@ pub struct Router {
 struct Inner {
     settings: Arc<Settings>,
     resolver: Resolver,
+    policies: Keeper,
     random: RefCell<Random>,
     lately: RefCell<Lately>,
+    tally: RefCell<Tally>,
 }
 
 /// Where mail for a destination is offered, the first first.
@@ -98,16 +118,36 @@ struct Host {
     found: ask::Addresses,
 }
 
+/// Who is asked for, and how sure it is.
+struct Destination<'d> {
+    /// For MTA-STS; `None` for a host of the site's and for an address.
+    domain: Option<&'d str>,
+    /// What a certificate may name beside the host (RFC 7672 3.2.2).
+    names: Vec<String>,
+    /// The hosts are named by the site, or by a signed zone.
+    is_authentic: bool,
+}
+
 impl Router {
-    /// `seed`: from which equal hosts are shuffled.
+    /// `tls` and `store`: to fetch policies with, and to keep them in. `seed`: from which equal
+    /// hosts are shuffled.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, resolver: Resolver, seed: u64) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        resolver: Resolver,
+        tls: OutgoingTls,
+        store: Rc<dyn PolicyStore>,
+        seed: u64,
+    ) -> Self {
+        let web = Web::new(resolver.clone(), tls, settings.clone());
         Router {
             inner: Rc::new(Inner {
                 settings,
                 resolver,
+                policies: Keeper::new(web, store),
                 random: RefCell::new(Random::new(seed)),
                 lately: RefCell::default(),
+                tally: RefCell::default(),
             }),
         }
     }
@@ -127,6 +167,44 @@ impl Router {
     pub fn failed(&self, address: IpAddr) {
         let now = runtime::now();
         self.inner.lately.borrow_mut().failed(address, now);
+    }
+
+    /// Counts what TLS came to in one connection to a hop of a plan for `destination`, for the
+    /// reports of RFC 8460. Connections that ended before TLS was tried do not count.
+    pub fn count(&self, destination: &str, hop: &Hop, facts: &Facts, end: SessionEnd<'_>) {
+        if let Some((policy, session)) = report::session(destination, hop, facts, end) {
+            self.inner.count(policy, session);
+        }
+    }
+
+    /// Takes out what was counted on the days before `today`.
+    #[must_use]
+    pub fn tallies_before(&self, today: Day) -> Vec<(Day, Vec<PolicyTally>)> {
+        self.inner.tally.borrow_mut().take_before(today)
+    }
+}
+
+impl Plan {
+    /// The way, its hops and what was left out, for people.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let hops = self.hops.iter().map(ToString::to_string);
+        let way = [format!("by {}", self.way)];
+        way.into_iter()
+            .chain(hops)
+            .chain(self.notes.iter().cloned())
+    }
+
+    /// The hops for a message with REQUIRETLS (RFC 8689).
+    pub fn with_required_tls(&self) -> Result<Vec<Hop>, NoRoute> {
+        let hops: Vec<Hop> = self
+            .hops
+            .iter()
+            .filter_map(Hop::with_required_tls)
+            .collect();
+        match hops.is_empty() {
+            true => Err(NoRoute::RequireTls),
+            false => Ok(hops),
+        }
     }
 }
 
@@ -148,7 +226,7 @@ impl Inner {
     /// To a host that this site names.
     async fn plan_site(&self, site: &Site, target: &Target) -> Result<Plan, NoRoute> {
         let found = match target.address {
-            Some(address) => ask::Addresses::known(address),
+            Some(address) => ask::Addresses::known(vec![address]),
             None => ask::addresses(&self.resolver, &target.host).await,
         };
         if found.addresses.is_empty() {
@@ -161,25 +239,46 @@ impl Inner {
             preference: 0,
             found,
         };
-        let hops = self.hops(vec![host], &site.manner(target));
-        Ok(Plan {
-            hops,
-            way: site.way(),
-            notes: Vec::new(),
-        })
+        let destination = Destination {
+            domain: None,
+            names: Vec::new(),
+            is_authentic: true,
+        };
+        let mut notes = Vec::new();
+        let manner = site.manner(target);
+        let hops = self
+            .hops(vec![host], &manner, destination, &mut notes)
+            .await?;
+        let way = site.way();
+        Ok(Plan { hops, way, notes })
     }
 
     /// To who the domain says takes its mail.
     async fn plan_public(&self, domain: &str, site: Option<&Site>) -> Result<Plan, NoRoute> {
         let mut notes = Vec::new();
+        let mut destination = Destination {
+            domain: Some(domain),
+            names: vec![domain.to_owned()],
+            is_authentic: false,
+        };
         let (way, hosts) = match literal(domain) {
-            Some(address) => (Way::Literal, vec![literal_host(address)]),
-            None => self.public_hosts(domain, &mut notes).await?,
+            Some(address) => {
+                destination.domain = None;
+                (Way::Literal, vec![literal_host(address)])
+            }
+            None => {
+                self.public_hosts(&mut destination, domain, &mut notes)
+                    .await?
+            }
         };
         let hosts = self.without_own(hosts, &mut notes)?;
         let hosts = self.with_public_addresses(hosts, &mut notes)?;
         let tls = site.and_then(|site| site.tls);
-        let hops = self.hops(hosts, &Manner::public(self.settings.mx_port, tls));
+        let manner = Manner {
+            is_told: destination.domain.is_some(),
+            ..Manner::public(self.settings.mx_port, tls)
+        };
+        let hops = self.hops(hosts, &manner, destination, &mut notes).await?;
         Ok(Plan { hops, way, notes })
     }
 
@@ -187,11 +286,16 @@ impl Inner {
     /// addresses. Hosts without any are among them.
     async fn public_hosts(
         &self,
+        destination: &mut Destination<'_>,
         domain: &str,
         notes: &mut Vec<String>,
     ) -> Result<(Way, Vec<Host>), NoRoute> {
         let asked = self.resolver.lookup(domain, Kind::Mx).await;
         let answer = asked.map_err(|error| NoRoute::dns(domain, Kind::Mx, error))?;
+        destination.is_authentic = answer.security == Security::Secure;
+        if answer.aliases > 0 {
+            destination.names.push(answer.name.clone());
+        }
         let (way, candidates) = match answer.outcome {
             Outcome::NoName => return Err(NoRoute::NoDomain),
             // RFC 5321 5.1: the domain itself, as if it had an MX of preference 0.
@@ -260,22 +364,101 @@ impl Inner {
         Ok(hosts)
     }
 
-    fn hops(&self, hosts: Vec<Host>, manner: &Manner) -> Vec<Hop> {
-        let lately = self.lately.borrow_mut();
+    /// What each host is asked of TLS, and in which order its addresses are tried.
+    async fn hops(
+        &self,
+        hosts: Vec<Host>,
+        manner: &Manner,
+        destination: Destination<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Hop>, NoRoute> {
+        let asks_zones = manner.heeds_dane() && destination.is_authentic;
+        let zones = ask::all(hosts.iter().map(async |host| match asks_zones {
+            true => {
+                let (port, names) = (manner.port, &destination.names);
+                ask::tls(&self.resolver, &host.name, &host.found, port, names).await
+            }
+            false => HostTls::nothing(),
+        }))
+        .await;
+        let sts = self.policy(manner, &destination, &zones, notes).await;
+        let mut left_out = None;
+        let mut asked = Vec::new();
+        for (host, zone) in hosts.into_iter().zip(zones) {
+            let case = Case {
+                host: &host.name,
+                site: manner.tls,
+                tlsa: &zone.tlsa,
+                sts: sts.as_ref(),
+                is_authentic: destination.is_authentic,
+            };
+            match case.decide() {
+                Ok(demand) => {
+                    let name = zone.base.unwrap_or(host.name);
+                    asked.push((name, Rc::new(demand), host.found.addresses));
+                }
+                Err(why) => {
+                    notes.push(format!("{}: {why}", host.name));
+                    if let Some(domain) = destination.domain {
+                        let failed = report::left_out(domain, sts.as_ref(), &host.name, &why);
+                        if let Some((policy, session)) = failed {
+                            self.count(policy, session);
+                        }
+                    }
+                    left_out = Some((host.name, why));
+                }
+            }
+        }
+        match left_out {
+            Some((host, why)) if asked.is_empty() => Err(NoRoute::LeftOut { host, why }),
+            _ => Ok(self.in_order(asked, manner)),
+        }
+    }
+
+    /// The MTA-STS policy of the destination, where it has one and it could count.
+    async fn policy(
+        &self,
+        manner: &Manner,
+        destination: &Destination<'_>,
+        zones: &[HostTls],
+        notes: &mut Vec<String>,
+    ) -> Option<Rc<Kept>> {
+        let domain = destination.domain?;
+        let is_heeded = matches!(manner.tls, None | Some(HopTls::Verified));
+        let is_dane = |zone: &HostTls| matches!(zone.tlsa, Ok(Tlsa::Usable(_)));
+        if !is_heeded || zones.iter().all(is_dane) {
+            return None;
+        }
+        let found = self.policies.find(domain).await;
+        if let Some(fault) = &found.fault {
+            notes.push(fault.to_string());
+            let (policy, session) = report::policy_fault(domain, found.policy.as_ref(), fault);
+            self.count(policy, session);
+        }
+        found.policy
+    }
+
+    fn in_order(&self, hosts: Vec<(String, Rc<Demand>, Vec<IpAddr>)>, manner: &Manner) -> Vec<Hop> {
+        let lately = self.lately.borrow();
         let mut random = self.random.borrow_mut();
-        let mut shuffled = |mut addresses: Vec<IpAddr>| {
+        let each = hosts.into_iter().map(|(name, demand, mut addresses)| {
             random.shuffle(&mut addresses);
-            addresses
-        };
-        let each = hosts.into_iter().map(|host| HostAddresses {
-            addresses: shuffled(host.found.addresses),
-            name: host.name,
+            HostAddresses {
+                host: (name, demand),
+                addresses,
+            }
         });
         let now = runtime::now();
         let first = lately.family();
         let ordered = order::order(each.collect(), first, |ip| lately.is_failed(ip, now));
-        let hop = |(host, address)| Hop::new(host, address, manner, &self.settings);
+        let hop =
+            |((name, demand), address)| Hop::new(name, address, demand, manner, &self.settings);
         ordered.into_iter().map(hop).collect()
+    }
+
+    fn count(&self, policy: PolicyKey, session: Session) {
+        let today = Day::of(runtime::unix_now());
+        self.tally.borrow_mut().count(today, policy, session);
     }
 }
 
@@ -301,7 +484,7 @@ fn literal_host(address: IpAddr) -> Host {
     Host {
         name: address.to_string(),
         preference: 0,
-        found: ask::Addresses::known(address),
+        found: ask::Addresses::known(vec![address]),
     }
 }
 
