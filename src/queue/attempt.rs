@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::{
-    Cause, Client, Content, ContentFault, Fate, Letter, MessageContent, Need, Phase, Report,
+    Cause, Client, Content, ContentFault, Facts, Fate, Letter, MessageContent, Need, Phase, Report,
     TlsState, Trouble,
 };
 use super::counters;
 use super::desk::Health;
-use super::route::{Hop, NoRoute, Ours, Router};
+use super::route::{Hop, Misfit, NoRoute, Ours, Router, SessionEnd};
 use super::schedule::{Outcome, Verdict, Verdicts};
 use crate::base::{Deadline, TraceId, UnixMs};
 use crate::net::OutgoingTls;
@@ -55,9 +55,17 @@ pub(super) struct Kept {
     until: Instant,
 }
 
+/// Why a hop has no connection to be used.
+enum Useless {
+    Trouble(Trouble),
+    /// Its certificates are not what its zone says.
+    Misfit(Misfit),
+}
+
 /// The walk along the hops.
 struct Walk<'m> {
     means: &'m Means,
+    destination: &'m str,
     work: &'m Work,
     /// Recipients without an answer, as places in `Work::recipients`.
     left: Vec<usize>,
@@ -73,6 +81,7 @@ impl Means {
     pub async fn attempt(&self, destination: &str, work: &Work) -> (Outcome, Health) {
         let mut walk = Walk {
             means: self,
+            destination,
             work,
             left: (0..work.recipients.len()).collect(),
             verdicts: Vec::new(),
@@ -81,8 +90,13 @@ impl Means {
             health: Health::Away,
         };
         let until = Deadline::after(runtime::now(), PLAN_SPAN);
-        match self.router.plan(destination, until).await {
-            Ok(plan) => walk.along(&plan.hops).await,
+        let planned = self.router.plan(destination, until).await;
+        let hops = planned.and_then(|plan| match work.mail.require_tls {
+            true => plan.with_required_tls(),
+            false => Ok(plan.hops),
+        });
+        match hops {
+            Ok(hops) => walk.along(&hops).await,
             Err(why) => walk.no_route(why),
         }
         walk.end()
@@ -134,7 +148,7 @@ fn is_same(one: &Hop, other: &Hop) -> bool {
     one.address == other.address
         && one.host == other.host
         && one.protocol == other.protocol
-        && one.security == other.security
+        && one.security() == other.security()
         && one.is_tls_from_start == other.is_tls_from_start
 }
 
@@ -153,7 +167,7 @@ impl Walk<'_> {
             if !is_kept && !self.left.is_empty() {
                 match self.open(hop).await {
                     Ok(client) => drop(self.letters(hop, client).await),
-                    Err(trouble) => self.trouble(hop, &trouble),
+                    Err(useless) => self.useless(hop, &useless),
                 }
             }
             counters::ATTEMPT.observe(runtime::now().saturating_duration_since(began));
@@ -161,23 +175,14 @@ impl Walk<'_> {
     }
 
     /// A new connection, without TLS where TLS broke and nobody asks for it (RFC 7435 3).
-    async fn open(&mut self, hop: &Hop) -> Result<Client, Trouble> {
+    async fn open(&mut self, hop: &Hop) -> Result<Client, Useless> {
         let (means, trace) = (self.means, self.work.trace);
-        let terms = Rc::new(hop.terms(&means.ours));
-        let opened = Client::open(hop.address, hop.source, terms, &means.tls).await;
-        let trouble = match opened {
-            Ok(client) => {
-                means.router.worked(hop.address.ip());
-                return Ok(client);
-            }
-            Err(unopened) => unopened.trouble,
+        let trouble = match self.open_once(hop).await {
+            Err(Useless::Trouble(trouble @ Trouble::Handshake(_))) => trouble,
+            opened => return opened,
         };
-        let clear = match trouble {
-            Trouble::Handshake(_) => hop.in_the_clear(),
-            _ => None,
-        };
-        let Some(clear) = clear else {
-            return Err(trouble);
+        let Some(clear) = hop.in_the_clear() else {
+            return Err(Useless::Trouble(trouble));
         };
         log_event!(
             INFO,
@@ -190,7 +195,34 @@ impl Walk<'_> {
         );
         let terms = Rc::new(clear.terms(&means.ours));
         let opened = Client::open(clear.address, clear.source, terms, &means.tls).await;
-        opened.map_err(|unopened| unopened.trouble)
+        opened.map_err(|unopened| Useless::Trouble(unopened.trouble))
+    }
+
+    async fn open_once(&mut self, hop: &Hop) -> Result<Client, Useless> {
+        let (means, destination) = (self.means, self.destination);
+        let count = |facts: &Facts, end| means.router.count(destination, hop, facts, end);
+        let terms = Rc::new(hop.terms(&means.ours));
+        let opened = Client::open(hop.address, hop.source, terms, &means.tls).await;
+        let mut client = match opened {
+            Ok(client) => client,
+            Err(unopened) => {
+                count(&unopened.facts, SessionEnd::Unopened(&unopened.trouble));
+                return Err(Useless::Trouble(unopened.trouble));
+            }
+        };
+        match hop.judge(client.facts(), runtime::unix_now()) {
+            Ok(standing) => {
+                count(client.facts(), SessionEnd::Used);
+                means.router.worked(hop.address.ip());
+                client.judged(standing.is_verified);
+                Ok(client)
+            }
+            Err(misfit) => {
+                count(client.facts(), SessionEnd::Misfit(&misfit));
+                client.quit().await;
+                Err(Useless::Misfit(misfit))
+            }
+        }
     }
 
     /// Offers letters on one connection until nobody is left or the hop wants no more. False where
@@ -324,6 +356,18 @@ impl Walk<'_> {
     }
 
     /// The hop was of no use; the next one may be.
+    fn useless(&mut self, hop: &Hop, useless: &Useless) {
+        match useless {
+            Useless::Trouble(trouble) => self.trouble(hop, trouble),
+            Useless::Misfit(misfit) => {
+                self.hop = format!("{} [{}]", hop.host, hop.address);
+                self.health = Health::Well;
+                // RFC 3463 3.8: cryptographic failure; another time it may be the right one.
+                self.last = Some(("4.7.5".to_owned(), misfit.to_string()));
+            }
+        }
+    }
+
     fn trouble(&mut self, hop: &Hop, trouble: &Trouble) {
         self.hop = format!("{} [{}]", hop.host, hop.address);
         self.means.router.failed(hop.address.ip());

@@ -379,7 +379,9 @@ fn aliases_are_checked_before_they_are_made() {
         panic!("not aliases");
     };
     assert_eq!(aliases.len(), 4);
-    let team = aliases.iter().find(|alias| alias.from == "team@example.org");
+    let team = aliases
+        .iter()
+        .find(|alias| alias.from == "team@example.org");
     assert_eq!(team.expect("is there").to, ["ana@example.org"]);
 }
 
