@@ -115,20 +115,7 @@ pub fn plan(
             let domain = our_domain(state, domain)?;
             make(state, now, &domain, Some(selector), made).map_err(refuse)
         }
-        DkimCommand::List { domain } => {
-            let keys = match domain {
-                Some(domain) => {
-                    let domain = any_domain(domain)?;
-                    state
-                        .signing()
-                        .of_domain(&domain)
-                        .map(|key| (**key).clone())
-                        .collect()
-                }
-                None => state.signing().all().map(|key| (**key).clone()).collect(),
-            };
-            Ok((Vec::new(), Answer::DkimKeys { keys }))
-        }
+        DkimCommand::List { domain } => Ok((Vec::new(), list(state, domain.as_deref())?)),
         DkimCommand::Activate { domain, selectors } => {
             let domain = our_domain(state, domain)?;
             activate(state, now, &domain, selectors).map_err(refuse)
@@ -157,21 +144,41 @@ pub fn plan(
             body,
             lifetime,
         } => {
-            let head = BASE64.decode(head.as_bytes());
-            let body = BASE64.decode(body.as_bytes()).ok();
-            let body = body.and_then(|body| body.try_into().ok()).map(BodyDigest);
-            let (Ok(head), Some(body)) = (head, body) else {
-                return Err(refuse(DkimError::NotAHeader));
-            };
             let times = Times {
                 now,
                 lifetime: *lifetime,
             };
-            let fields = state.sign(from_domain, &head, &body, times);
-            let fields = String::from_utf8_lossy(&fields).into_owned();
+            let fields = sign(state, from_domain, head, body, times).map_err(refuse)?;
             Ok((Vec::new(), Answer::Signed { fields }))
         }
     }
+}
+
+fn list(state: &Snapshot, domain: Option<&str>) -> Result<Answer, E> {
+    let signing = state.signing();
+    let keys: Vec<&Arc<DkimKey>> = match domain.map(any_domain).transpose()? {
+        Some(domain) => signing.of_domain(&domain).collect(),
+        None => signing.all().collect(),
+    };
+    let keys = keys.into_iter().map(|key| (**key).clone()).collect();
+    Ok(Answer::DkimKeys { keys })
+}
+
+/// Header and hash of the body come in base 64.
+fn sign(
+    state: &Snapshot,
+    from_domain: &str,
+    head: &str,
+    body: &str,
+    times: Times,
+) -> Result<String, DkimError> {
+    let head = BASE64.decode(head.as_bytes());
+    let head = head.map_err(|_| DkimError::NotAHeader)?;
+    let body = BASE64.decode(body.as_bytes()).ok();
+    let body = body.and_then(|body| body.try_into().ok()).map(BodyDigest);
+    let body = body.ok_or(DkimError::NotAHeader)?;
+    let fields = state.sign(from_domain, &head, &body, times);
+    Ok(String::from_utf8_lossy(&fields).into_owned())
 }
 
 fn any_domain(text: &str) -> Result<String, E> {
