@@ -16,6 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("observe", &["base"]),
     ("config", &["base"]),
     ("wire", &["base"]),
+    ("policy", &["base", "wire"]),
     ("runtime", &["base", "observe", "config"]),
     ("net", &["base", "observe", "config", "wire", "runtime"]),
     (
@@ -26,13 +27,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "directory",
         &[
-            "base", "observe", "config", "wire", "runtime", "net", "store",
+            "base", "observe", "config", "wire", "policy", "runtime", "net", "store",
         ],
     ),
     (
         "queue",
         &[
-            "base", "observe", "config", "wire", "runtime", "net", "dns", "store",
+            "base", "observe", "config", "wire", "policy", "runtime", "net", "dns", "store",
         ],
     ),
     (
@@ -47,6 +48,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "dns",
             "store",
             "directory",
+            "queue",
         ],
     ),
     (
@@ -74,6 +76,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "net",
             "store",
             "directory",
+            "queue",
             "delivery",
         ],
     ),
@@ -89,6 +92,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "dns",
             "store",
             "directory",
+            "queue",
             "delivery",
             "session",
             "web",
@@ -101,11 +105,13 @@ const ROOMS: &[(&str, &[&str])] = &[
             "observe",
             "config",
             "wire",
+            "policy",
             "runtime",
             "net",
             "dns",
             "store",
             "directory",
+            "queue",
             "delivery",
             "session",
             "web",
@@ -115,7 +121,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are bytes in, values out.
-const PURE: &[&str] = &["base", "wire"];
+const PURE: &[&str] = &["base", "wire", "policy"];
 
 const FILE_LINES_MAX: usize = 800;
 

@@ -256,6 +256,21 @@ fn tell(outcomes: &[Outcome], dry_run: bool) -> Result<(), CliError> {
             text.push_str(&shown(&format!("not read, left where it is: {path}")));
             text.push('\n');
         }
+        for folder in outcome.report.iter().flat_map(|r| &r.folders) {
+            if let Some(former) = &folder.former_name {
+                let changed = format!("called otherwise: {former:?} is {:?} here", folder.mailbox);
+                text.push_str(&shown(&changed));
+                text.push('\n');
+            }
+            for name in &folder.keywords_odd {
+                let name = format!(
+                    "{}: not taken over: {name:?} can be no keyword",
+                    folder.mailbox
+                );
+                text.push_str(&shown(&name));
+                text.push('\n');
+            }
+        }
         let aside = outcome.report.iter().flat_map(|r| &r.aside);
         for path in aside {
             let what = if dry_run {

@@ -133,7 +133,10 @@ fn rescan(config: &Config, user: &str, folder: Option<String>, json: bool) -> Re
         question: Question::Rescan { folder },
     };
     let rows: Vec<Rescanned> = read(config, admin::ask(config, request)?)?;
-    let found: Vec<&Rescanned> = rows.iter().filter(|row| row.files > 0).collect();
+    let found: Vec<&Rescanned> = rows
+        .iter()
+        .filter(|row| row.files + row.grown > 0)
+        .collect();
     if json {
         out_json(&rows)?;
     } else if found.is_empty() {
@@ -143,11 +146,11 @@ fn rescan(config: &Config, user: &str, folder: Option<String>, json: bool) -> Re
         ))?;
     } else {
         let row = |row: &&Rescanned| {
-            let (files, taken_in) = (row.files.to_string(), row.taken_in.to_string());
-            vec![row.name.clone(), files, taken_in]
+            let counts = [row.files, row.taken_in, row.grown].map(|n| n.to_string());
+            [vec![row.name.clone()], counts.to_vec()].concat()
         };
         out_table(
-            &["FOLDER", "FILES", "TAKEN IN"],
+            &["FOLDER", "FILES", "TAKEN IN", "GROWN"],
             found.iter().map(row).collect(),
         )?;
     }

@@ -16,7 +16,9 @@ mod alias;
 mod check;
 mod check_inbox;
 mod config;
+mod conversation;
 mod demo;
+mod dkim;
 mod dns;
 mod domain;
 mod error;
@@ -28,6 +30,7 @@ mod log;
 mod mailbox;
 mod password;
 mod print;
+mod queue;
 mod quota;
 mod repair;
 mod scrub;
@@ -87,9 +90,15 @@ enum Command {
     /// Take mail over from Maildirs, mbox files or single files, and compare it afterwards
     #[command(subcommand)]
     Import(import::Import),
-    /// What the resolver that mail is sent with finds
+    /// The keys that mail is signed with, so that others can see who sent it
+    #[command(subcommand)]
+    Dkim(dkim::Dkim),
+    /// What the resolver that mail is sent with finds, and what it should find of our domains
     #[command(subcommand)]
     Dns(dns::Dns),
+    /// Mail that waits to leave
+    #[command(subcommand)]
+    Queue(queue::Queue),
     /// List who is connected
     Who(who::Who),
     /// End every session of a user
@@ -166,6 +175,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Domain(domain) => domain.run(&site),
         Command::Alias(alias) => alias.run(&site),
         Command::Import(import) => import.run(&site),
+        Command::Dkim(dkim) => dkim.run(&site),
         Command::Dns(dns) => dns.run(&site),
         Command::Who(who) => who.run(&site),
         Command::Kick(kick) => kick.run(&site),
@@ -174,6 +184,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Explain(explain) => explain.run(&site),
         Command::Adopt(adopt) => adopt.run(&site),
         Command::Settle(settle) => settle.run(&site),
+        Command::Queue(queue) => queue.run(&site),
         Command::Quota(quota) => quota.run(&site),
         Command::CheckInbox(check) => check.run(),
         Command::Mailbox(mailbox) => mailbox.run(&site),

@@ -72,6 +72,19 @@ impl Repair {
                 let names = mailbox.files_without_row.iter();
                 names.for_each(|file| text.push_str(&format!("  {}\n", shown(file))));
             }
+            let grown = mailbox.grown.len() as u64;
+            if grown > 0 {
+                let uids: Vec<String> = mailbox.grown.iter().map(u32::to_string).collect();
+                text.push_str(&format!(
+                    "{name}: {} whose files another program made longer, {}: UID {}\n",
+                    counted(grown, "message"),
+                    match self.yes {
+                        true => format!("{} taken in as new", mailbox.renewed),
+                        false => "to be taken in as new".to_owned(),
+                    },
+                    uids.join(",")
+                ));
+            }
             let missing = mailbox.missing.len() as u64;
             if missing > 0 {
                 let uids: Vec<String> = mailbox.missing.iter().map(u32::to_string).collect();
@@ -99,4 +112,5 @@ fn is_well(mailbox: &MailboxRepair) -> bool {
     mailbox.index == IndexState::Whole
         && mailbox.files_without_row.is_empty()
         && mailbox.missing.is_empty()
+        && mailbox.grown.is_empty()
 }

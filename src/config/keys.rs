@@ -53,6 +53,8 @@ section! {
         auth: Auth;
         /// Name servers.
         dns: Dns;
+        /// Mail that leaves.
+        queue: Queue;
         /// Mail to other hosts.
         smtp: Smtp;
         /// Ways for some domains.
@@ -184,6 +186,35 @@ section! {
 }
 
 section! {
+    /// Mail that leaves (docs/QUEUE.md): how often, how long and how much at a time.
+    Queue "queue." "[queue]" since "0.3" {
+        /// From one attempt to the next, each a fifth more or less; the last is repeated.
+        retry: Vec<Span> = "[\"5m\", \"15m\", \"30m\", \"1h\", \"2h\", \"4h\"]", Restart;
+        /// The sender of a message that takes longer is told once. Tries go on.
+        delay_notice_after: Span = "4h", Restart, "1m" to "30d";
+        /// What is not delivered by then goes back to its sender (RFC 5321 4.5.4.1: 4 to 5 days).
+        expire_after: Span = "5d", Restart, "1m" to "30d";
+        /// The same of our own notices, which nobody gets back.
+        expire_notices_after: Span = "1d", Restart, "1m" to "30d";
+        /// Messages under way to other hosts at one time, on each shard.
+        connections_max: u32 = "100", Restart, "8" to "10000";
+        /// The same to one destination. It begins at 2 and rises with each success.
+        connections_per_destination_max: u32 = "10", Restart, "1" to "1000";
+        /// Messages on one connection, one after the other.
+        messages_per_connection_max: u32 = "100", Restart, "1" to "100000";
+        /// Recipients of one transaction; more go in further ones.
+        recipients_per_message_max: u32 = "100", Restart, "1" to "10000";
+        /// How long a connection waits for another message.
+        idle: Span = "3s", Restart, "0s" to "5m";
+        /// A destination that does not answer is left alone for so long, then twice that, and so
+        /// on; meanwhile one message at a time finds out whether it is back.
+        pause: Span = "1m", Restart, "1s" to "1h";
+        /// The longest of those pauses.
+        pause_max: Span = "30m", Restart, "1s" to "1d";
+    }
+}
+
+section! {
     /// Mail to other hosts.
     Smtp "smtp." "[smtp]" since "0.2" {
         /// Addresses of this machine that it leaves from: the first of each family. What is not
@@ -212,6 +243,9 @@ section! {
         tls: Option<HopTls> = absent
             "verified where `user` is set and the smarthost is not this machine, else opportunistic"
             "verified", Restart;
+        /// Clients in the trusted networks of an smtp listener may send to other domains without
+        /// a log-in.
+        relay_trusted: bool = "false", Live;
         /// Give mail to loopback and private addresses that the DNS of a domain names. Off, so that
         /// nobody's DNS makes this machine talk to those behind it.
         local_addresses: bool = "false", Restart;

@@ -429,6 +429,7 @@ macro_rules! lists {
 lists! {
     Domain: "a list of names such as [\"example.org\"]";
     SocketAddr: "a list of addresses such as [\"127.0.0.1:53\"]";
+    Span: "a list of times such as [\"5m\", \"1h\"]";
     IpAddr: "a list of IP addresses such as [\"192.0.2.1\", \"2001:db8::1\"]";
 }
 

@@ -11,13 +11,19 @@ use super::transaction::Transaction;
 use crate::base::{Deadline, TraceId, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime;
-use crate::store::{AccountRef, Delivered, Flags, Incoming, StoreError, Target};
-use crate::wire::address::Mailbox;
-use crate::wire::smtp::DataFault;
+use crate::store::{
+    AccountRef, Delivered, Flags, Incoming, MailClass, Outbound, OutboundRecipient, RecipientState,
+    StoreError, Target,
+};
+use crate::wire::address::{Mailbox, Path};
+use crate::wire::smtp::{DataFault, MailFrom};
 
 /// How long a message may take to become durable. A client waits ten minutes (RFC 5321 4.5.3.2.6);
 /// one that is told 451 too early sends it twice.
 const PLACE_SPAN: Duration = Duration::from_secs(240);
+
+/// Recipients elsewhere from which on a message is one that nobody waits for.
+const BULK_RECIPIENTS_MIN: usize = 50;
 
 const INBOX: &str = "INBOX";
 
@@ -236,10 +242,77 @@ impl Body {
             })
             .collect();
         let until = Deadline::after(runtime::now(), PLACE_SPAN);
-        intake
+        if self.transaction.outbound.is_empty() {
+            let (message, came) = (message.clone(), self.came);
+            let delivered = intake.remote.deliver(message, targets, came, *trace, until);
+            return delivered.await;
+        }
+        let outbound = Some(Box::new(self.outbound()));
+        let sent = intake
             .remote
-            .deliver(message.clone(), targets, self.came, *trace, until)
-            .await
+            .send(message.clone(), targets, outbound, *trace, until);
+        sent.await?;
+        for recipient in &self.transaction.outbound {
+            log_event!(
+                INFO,
+                event::MESSAGE_QUEUED,
+                message = %trace,
+                rcpt = %recipient.rcpt.path,
+                destination = recipient.destination.as_str(),
+                sent_on = recipient.redirect.is_some()
+            );
+        }
+        Ok(Delivered::Queued)
+    }
+
+    /// The envelope for those elsewhere, due at once.
+    fn outbound(&self) -> Outbound {
+        let Transaction {
+            intake,
+            origin,
+            mail,
+            outbound,
+            ..
+        } = &self.transaction;
+        let now = runtime::unix_now();
+        let class = match outbound.len() {
+            ..BULK_RECIPIENTS_MIN => MailClass::Normal,
+            _ => MailClass::Bulk,
+        };
+        let due = |recipient: &OutboundRecipient| OutboundRecipient {
+            state: RecipientState::Waiting { due: now },
+            ..recipient.clone()
+        };
+        // By LMTP one recipient may be in a loop, and the others not.
+        let recipients = outbound.iter().filter(|r| !self.is_back(r)).map(due);
+        Outbound {
+            mail: MailFrom {
+                size: None,
+                // RFC 4954 5: nobody here has proven to be that.
+                auth: None,
+                ..mail.clone()
+            },
+            class,
+            submitter: origin.account.as_ref().map(|account| account.id),
+            head: Vec::new(),
+            expires: intake.schedule.expires(now, class),
+            recipients: recipients.collect(),
+        }
+    }
+
+    /// It was sent on from the same address before.
+    fn is_back(&self, recipient: &OutboundRecipient) -> bool {
+        let Some(redirect) = &recipient.redirect else {
+            return false;
+        };
+        let line = String::from_utf8_lossy(&redirect.head);
+        let address = line.trim_start_matches("Delivered-To: ").trim_end();
+        let is_submission = self.transaction.origin.is_submission;
+        !is_submission
+            && self
+                .head
+                .delivered_to()
+                .any(|value| is_same(value, address))
     }
 
     /// Finds the mailboxes that are full.
@@ -276,7 +349,9 @@ impl Body {
         };
         let looped = |recipient: &super::transaction::Recipient| {
             let mut copies = recipient.copies.iter().map(|copy| &copies[*copy]);
-            !origin.is_submission && copies.any(|copy| seen(&copy.delivered_to))
+            // What is sent on comes back with the address by which it went.
+            let came_back = recipient.sends_on && seen(&plain(&recipient.rcpt.path));
+            !origin.is_submission && (came_back || copies.any(|copy| seen(&copy.delivered_to)))
         };
         recipients.iter().map(looped).collect()
     }
@@ -357,6 +432,14 @@ impl Body {
                 bytes = self.bytes
             );
         }
+    }
+}
+
+/// As it stands in a header.
+fn plain(path: &Path) -> String {
+    match path {
+        Path::Mailbox(mailbox) => mailbox.to_string(),
+        other => other.to_string(),
     }
 }
 

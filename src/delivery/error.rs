@@ -16,11 +16,11 @@ pub enum MailRefusal {
 /// Why a recipient is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecipientRefusal {
-    /// Of another domain: relaying, which nobody may yet.
+    /// Of another domain: relaying, which this client may not.
     NotOurs,
+    /// Of another domain, by a name that the DNS has not.
+    BadDomain,
     NoSuchUser,
-    /// An alias names another domain, which is not possible yet.
-    AliasOutside,
     /// A forward-only account without an alias.
     NoMailbox,
     /// Aliases lead in a circle, or to more than can be served.
@@ -73,8 +73,8 @@ impl RecipientRefusal {
         use RecipientRefusal as R;
         match self {
             R::NotOurs => RecipientCause::NotOurs,
-            R::NoSuchUser | R::NoMailbox => RecipientCause::Unknown,
-            R::AliasOutside | R::AliasLoop => RecipientCause::Alias,
+            R::NoSuchUser | R::NoMailbox | R::BadDomain => RecipientCause::Unknown,
+            R::AliasLoop => RecipientCause::Alias,
             R::TooMany => RecipientCause::TooMany,
             R::OverQuota | R::ExceedsQuota => RecipientCause::Quota,
             R::Store(_) => RecipientCause::Store,
@@ -101,7 +101,7 @@ impl fmt::Display for RecipientRefusal {
         f.write_str(match self {
             R::NotOurs => "of another domain",
             R::NoSuchUser => "no such user",
-            R::AliasOutside => "alias to another domain",
+            R::BadDomain => "no name of a domain",
             R::NoMailbox => "forward-only without a target",
             R::AliasLoop => "alias loop",
             R::TooMany => "too many recipients",

@@ -10,13 +10,16 @@ use super::body::Body;
 use super::counters;
 use super::error::{MailRefusal, RecipientRefusal};
 use super::origin::Origin;
-use crate::base::{AccountId, Deadline, TraceId};
+use crate::base::{AccountId, Deadline, TraceId, UnixMs};
 use crate::directory::{Account, Directory, Resolution, Why};
 use crate::observe::{event, log_event};
+use crate::queue::{self, Schedule};
 use crate::runtime;
-use crate::store::{AccountRef, Quota, Remote, StoreError};
-use crate::wire::address::Path;
-use crate::wire::smtp::{MailFrom, RcptTo};
+use crate::store::{
+    AccountRef, OutboundRecipient, Quota, RecipientState, Redirect, Remote, StoreError,
+};
+use crate::wire::address::{Domain, Mailbox, Path, domain_key};
+use crate::wire::smtp::{MailFrom, OriginalRecipient, RcptTo};
 
 /// How long an owner may think about a recipient.
 const PREFLIGHT_SPAN: Duration = Duration::from_secs(20);
@@ -28,6 +31,7 @@ const COPIES_MAX: usize = 4_000;
 pub struct Intake {
     pub(super) remote: Remote,
     directory: Directory,
+    pub(super) schedule: Schedule,
 }
 
 /// What a listener allows.
@@ -35,6 +39,8 @@ pub struct Intake {
 pub struct Bounds {
     pub message_bytes_max: u64,
     pub recipients_max: usize,
+    /// The client may send to other domains.
+    pub may_relay: bool,
 }
 
 /// One message before its content.
@@ -46,6 +52,8 @@ pub struct Transaction {
     pub(super) bounds: Bounds,
     pub(super) recipients: Vec<Recipient>,
     pub(super) copies: Vec<Copy>,
+    /// Recipients elsewhere.
+    pub(super) outbound: Vec<OutboundRecipient>,
     by_account: HashMap<AccountId, usize>,
 }
 
@@ -54,6 +62,8 @@ pub(super) struct Recipient {
     pub rcpt: RcptTo,
     /// Which copies it leads to.
     pub copies: Vec<usize>,
+    /// It is an address here that leads elsewhere, too.
+    pub sends_on: bool,
 }
 
 /// One copy for one account.
@@ -65,8 +75,12 @@ pub(super) struct Copy {
 
 impl Intake {
     #[must_use]
-    pub fn new(remote: Remote, directory: Directory) -> Self {
-        Intake { remote, directory }
+    pub fn new(remote: Remote, directory: Directory, schedule: Schedule) -> Self {
+        Intake {
+            remote,
+            directory,
+            schedule,
+        }
     }
 
     /// Begins a message (RFC 5321 4.1.1.2).
@@ -99,6 +113,7 @@ impl Intake {
             bounds,
             recipients: Vec::new(),
             copies: Vec::new(),
+            outbound: Vec::new(),
             by_account: HashMap::new(),
         })
     }
@@ -124,12 +139,12 @@ impl Transaction {
     }
 
     /// Takes one more recipient (RFC 5321 4.1.1.3). It is accepted if the address leads to at least
-    /// one account; whatever else an alias names is logged.
+    /// one account, or elsewhere; what is wrong with an alias is logged.
     pub async fn rcpt(&mut self, rcpt: RcptTo) -> Result<(), RecipientRefusal> {
-        let outcome = self.resolve(&rcpt.path).await;
+        let outcome = self.resolve(&rcpt).await;
         let (session, message) = (self.origin.session, self.message);
         match &outcome {
-            Ok(copies) => {
+            Ok((copies, _)) => {
                 counters::RECIPIENTS.increment(self.origin.door());
                 log_event!(
                     INFO,
@@ -154,17 +169,26 @@ impl Transaction {
                 );
             }
         }
-        let copies = outcome?;
-        self.recipients.push(Recipient { rcpt, copies });
+        let (copies, sends_on) = outcome?;
+        self.recipients.push(Recipient {
+            rcpt,
+            copies,
+            sends_on,
+        });
         Ok(())
     }
 
-    async fn resolve(&mut self, path: &Path) -> Result<Vec<usize>, RecipientRefusal> {
+    /// The copies that a recipient leads to, and whether it is sent on besides.
+    async fn resolve(&mut self, rcpt: &RcptTo) -> Result<(Vec<usize>, bool), RecipientRefusal> {
         if self.recipients.len() >= self.bounds.recipients_max {
             return Err(RecipientRefusal::TooMany);
         }
         let snapshot = self.intake.directory.snapshot();
-        let Resolution { local, refused } = match path {
+        let Resolution {
+            local,
+            outside,
+            refused,
+        } = match &rcpt.path {
             Path::Mailbox(mailbox) => snapshot.resolve(mailbox),
             // RFC 5321 4.5.1. A null path is no recipient, and syntax has seen to that.
             Path::Postmaster | Path::Null => snapshot.resolve_postmaster(),
@@ -180,13 +204,19 @@ impl Transaction {
                 reason = ?refusal.why
             );
         }
-        if local.is_empty() {
+        if local.is_empty() && outside.is_empty() {
             let why = refused
                 .first()
                 .map_or(Why::NoSuchUser, |refusal| refusal.why);
-            return Err(refusal(why));
+            return match (why, &rcpt.path) {
+                (Why::NotLocal, Path::Mailbox(to)) if self.bounds.may_relay => {
+                    self.add_elsewhere(rcpt.clone(), to, None)?;
+                    Ok((Vec::new(), false))
+                }
+                (why, _) => Err(refusal(why)),
+            };
         }
-        if self.copies.len() + local.len() > COPIES_MAX {
+        if self.copies.len() + local.len() + outside.len() > COPIES_MAX {
             return Err(RecipientRefusal::TooMany);
         }
         // One full mailbox must not stop the mail of all others behind an alias.
@@ -202,7 +232,62 @@ impl Transaction {
                 }
             });
         }
-        Ok(copies)
+        for address in &outside {
+            self.send_on(rcpt, address);
+        }
+        Ok((copies, !outside.is_empty()))
+    }
+
+    /// An alias here leads to an address elsewhere. Who asked for notices gets them of that one,
+    /// too, under the address that he wrote (RFC 3461 5.2.7.2).
+    fn send_on(&mut self, rcpt: &RcptTo, address: &str) {
+        let Ok(to) = Mailbox::parse(address) else {
+            return;
+        };
+        let written = match &rcpt.path {
+            Path::Mailbox(mailbox) => mailbox.to_string(),
+            other => other.to_string(),
+        };
+        let onward = RcptTo {
+            path: Path::Mailbox(to.clone()),
+            notify: rcpt.notify,
+            original: rcpt.original.clone().or_else(|| original(&written)),
+        };
+        let redirect = Redirect {
+            reverse: self.mail.path.clone(),
+            head: format!("Delivered-To: {written}\r\n").into_bytes(),
+        };
+        // An alias of a name that the DNS cannot have was refused when it was made.
+        let _ = self.add_elsewhere(onward, &to, Some(Box::new(redirect)));
+    }
+
+    fn add_elsewhere(
+        &mut self,
+        rcpt: RcptTo,
+        to: &Mailbox,
+        redirect: Option<Box<Redirect>>,
+    ) -> Result<(), RecipientRefusal> {
+        if matches!(&to.domain, Domain::Name(name) if domain_key(name).is_none()) {
+            return Err(RecipientRefusal::BadDomain);
+        }
+        let destination = queue::destination_of(to);
+        let is_known = self.outbound.iter().any(|known| {
+            known.destination == destination
+                && known.rcpt.path == rcpt.path
+                && known.redirect.is_some() == redirect.is_some()
+        });
+        if !is_known {
+            self.outbound.push(OutboundRecipient {
+                rcpt,
+                destination,
+                redirect,
+                state: RecipientState::Waiting { due: UnixMs(0) },
+                tries: 0,
+                last: None,
+                is_delay_told: false,
+            });
+        }
+        Ok(())
     }
 
     async fn add(
@@ -243,11 +328,23 @@ impl Transaction {
     }
 }
 
+/// ORCPT as a client would have written it (RFC 3461 4.2, RFC 6533 3).
+fn original(address: &str) -> Option<OriginalRecipient> {
+    let kind = if address.is_ascii() {
+        "rfc822"
+    } else {
+        "utf-8"
+    };
+    Some(OriginalRecipient {
+        kind: kind.to_owned(),
+        address: address.to_owned(),
+    })
+}
+
 fn refusal(why: Why) -> RecipientRefusal {
     match why {
         Why::NotLocal => RecipientRefusal::NotOurs,
         Why::NoSuchUser => RecipientRefusal::NoSuchUser,
-        Why::Outside => RecipientRefusal::AliasOutside,
         Why::NoMailbox => RecipientRefusal::NoMailbox,
         Why::Loop | Why::TooMany => RecipientRefusal::AliasLoop,
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::password::{HashError, PASSWORD_BYTES_MAX};
+use super::signing::DkimError;
 use crate::store::StoreError;
 
 /// Why a command was not carried out. Its text names the remedy.
@@ -53,9 +54,6 @@ pub enum DirectoryError {
     NoSuchTarget {
         address: String,
     },
-    TargetOutside {
-        address: String,
-    },
     AliasLoop {
         address: String,
     },
@@ -86,6 +84,9 @@ pub enum DirectoryError {
     StillHasMail {
         address: String,
         id: u64,
+    },
+    Dkim {
+        why: DkimError,
     },
     /// The store did not take the change.
     NotStored {
@@ -124,6 +125,7 @@ impl From<StoreError> for DirectoryError {
             | StoreError::Expunged
             | StoreError::MailboxGone
             | StoreError::ReadOnly
+            | StoreError::ArchivesOnly
             | StoreError::UidsUsedUp
             | StoreError::Damaged { .. }
             | StoreError::NotOwner(_) => NotStored::Refused,
@@ -188,11 +190,6 @@ impl fmt::Display for DirectoryError {
                     "nobody has the address {address}; add the account or alias first"
                 )
             }
-            E::TargetOutside { address } => write!(
-                f,
-                "{address} is outside our domains, and mail cannot be sent on to other servers \
-                 yet; use an address of ours"
-            ),
             E::AliasLoop { address } => write!(
                 f,
                 "with this, mail for {address} would go round in a circle or through too many \
@@ -236,6 +233,7 @@ impl fmt::Display for DirectoryError {
                 "{address} is removed, but its mail could not be deleted; try again: \
                  palomar user remove '#{id}' --purge"
             ),
+            E::Dkim { why } => fmt::Display::fmt(why, f),
             E::NotStored {
                 why: NotStored::DiskFull,
             } => f.write_str("the disk is full; nothing was changed: make room and try again"),

@@ -22,6 +22,9 @@ pub const DEPTH_MAX: usize = 10;
 /// Accounts that one address may reach, and aliases it may pass.
 pub const REACH_MAX: usize = 1000;
 
+/// Addresses of other domains that one address may lead to.
+pub const OUTSIDE_MAX: usize = 200;
+
 /// One copy for one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
@@ -39,8 +42,6 @@ pub enum Why {
     NotLocal,
     /// No account, alias or catch-all.
     NoSuchUser,
-    /// An alias names another domain, which is not possible yet.
-    Outside,
     /// A forward-only account without an alias.
     NoMailbox,
     /// An alias leads back to itself.
@@ -55,10 +56,12 @@ pub struct Refusal {
     pub why: Why,
 }
 
-/// All an address leads to. Both lists may have entries: an alias with one bad target.
+/// All an address leads to. Each list may have entries: an alias with a bad target, and one outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
     pub local: Vec<Recipient>,
+    /// Addresses of other domains that aliases here name: mail is sent on to them.
+    pub outside: Vec<String>,
     pub refused: Vec<Refusal>,
 }
 
@@ -114,12 +117,10 @@ impl<'a> Walk<'a> {
 
     fn visit(&mut self, address: &Name, detail: Option<&str>) {
         let Some(domain) = self.snapshot.local_domain(address.domain()) else {
-            let outside = if self.path.is_empty() {
-                Why::NotLocal
-            } else {
-                Why::Outside
-            };
-            return self.refuse(&address.to_string(), outside);
+            if self.path.is_empty() {
+                return self.refuse(&address.to_string(), Why::NotLocal);
+            }
+            return self.send_on(address.to_string());
         };
         if self.step(&name::key(address.local(), domain), detail) {
             return;
@@ -215,6 +216,17 @@ impl<'a> Walk<'a> {
                 original: self.original.clone(),
             });
         }
+    }
+
+    fn send_on(&mut self, address: String) {
+        if self.result.outside.contains(&address) {
+            return;
+        }
+        if self.result.outside.len() >= OUTSIDE_MAX {
+            return self.refuse(&address, Why::TooMany);
+        }
+        self.reached += 1;
+        self.result.outside.push(address);
     }
 
     fn refuse(&mut self, address: &str, why: Why) {

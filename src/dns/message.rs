@@ -65,7 +65,8 @@ pub fn parse_name(text: &str) -> Result<Name, DnsError> {
         false => idna::domain_to_ascii(text).map_err(|_| DnsError::BadName)?,
     };
     let name = Name::from_ascii(format!("{ascii}.")).map_err(|_| DnsError::BadName)?;
-    match name.iter().any(<[u8]>::is_empty) {
+    // A backslash at the end would take the dot that ends the name into the last label.
+    match !name.is_fqdn() || name.iter().any(<[u8]>::is_empty) {
         true => Err(DnsError::BadName),
         false => Ok(name),
     }

@@ -36,6 +36,15 @@ events! {
     RECIPIENT_REFUSED = "recipient.refused", "RCPT was answered 4xx or 5xx.";
     MESSAGE_ACCEPTED = "message.accepted", "A message is durable and was acknowledged.";
     MESSAGE_REFUSED = "message.refused", "A message was answered 4xx or 5xx.";
+    MESSAGE_QUEUED = "message.queued", "A message waits to leave for other hosts.";
+    MESSAGE_SENT = "message.sent", "Another host took a message for a recipient.";
+    MESSAGE_DEFERRED = "message.deferred", "A recipient elsewhere is tried again later.";
+    MESSAGE_FAILED = "message.failed", "A recipient elsewhere was given up.";
+    MESSAGE_HELD = "message.held", "A message waits until a person says otherwise.";
+    MESSAGE_STEERED = "message.steered", "A person changed what becomes of a queued message.";
+    NOTICE_MADE = "notice.made", "A sender is told what became of a message.";
+    NOTICE_DROPPED = "notice.dropped", "There was nobody who could be told.";
+    DESTINATION_AWAY = "destination.away", "No host of a domain answers; it is left alone.";
     MESSAGE_PLACED = "message.placed", "A message is in a mailbox, with its UID.";
     MESSAGE_ARRIVED = "message.arrived", "Another program put a message into a folder.";
     MESSAGE_FETCHED_FIRST = "message.fetched_first", "A message was read for the first time.";

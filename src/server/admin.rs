@@ -12,8 +12,9 @@ use super::{inspect, mend, restore};
 use crate::base::{Deadline, ShardId};
 use crate::directory::{Command, Directory, DirectoryError};
 use crate::observe::{event, log_event};
+use crate::queue;
 use crate::runtime::{self, Mesh};
-use crate::store::{AccountRef, FolderSize, Remote};
+use crate::store::{AccountRef, FolderSize, Remote, StoreError};
 use crate::web::import::Importer;
 use crate::web::{AdminError, AdminHandler, AdminReply, AdminRequest};
 
@@ -117,11 +118,18 @@ async fn handle(
             restore::restore(directory, remote, &user, request).await
         }
         AdminRequest::Settle => match control::settle_all(mesh).await {
-            Ok(true) => done(&json!({ "settled": true })),
-            Ok(false) => failed("not everything could be written; see the log", true),
+            Ok(Some(apart)) => inspect::settled(directory, apart),
+            Ok(None) => failed("not everything could be written; see the log", true),
             Err(silent) => silence(&silent),
         },
         AdminRequest::Import(query) => importer.ask(query).await,
+        AdminRequest::Queue(ask) => {
+            let asked = |reply| Control::Queue(ask.clone(), reply);
+            match control::ask_all(mesh, asked).await {
+                Ok(answers) => queue_reply(answers),
+                Err(silent) => silence(&silent),
+            }
+        }
     }
 }
 
@@ -160,6 +168,21 @@ fn name(request: &AdminRequest) -> &'static str {
         AdminRequest::Restore { .. } => "restore",
         AdminRequest::Settle => "settle",
         AdminRequest::Import(_) => "import",
+        AdminRequest::Queue(_) => "queue",
+    }
+}
+
+/// What all shards said of their queues.
+pub(super) fn queue_reply(answers: Vec<Result<queue::Answer, StoreError>>) -> AdminReply {
+    match answers.into_iter().collect::<Result<Vec<_>, _>>() {
+        Ok(answers) => match queue::join(answers) {
+            Some(answer) => done(&answer),
+            None => failed("there is no shard", true),
+        },
+        Err(why) => {
+            let text = format!("not all of it is done: the store says {why:?}; see the log");
+            failed(&text, true)
+        }
     }
 }
 

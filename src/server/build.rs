@@ -1,6 +1,7 @@
 //! From the configuration to what the rooms take: listeners, certificates, limits.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,14 +10,18 @@ use std::thread::available_parallelism;
 use arc_swap::ArcSwap;
 
 use super::ServerError;
+use super::shard::Outward;
 use crate::base::UnixMs;
 use crate::config::{self, AuthMode, ClassKeys, Compression, Config, Listener, Protocol, TlsPair};
 use crate::directory::{self, Quotas, Site};
+use crate::dns;
 use crate::net::{
     Address, AuthRole, CertPair, CertStore, DefaultCert, Limits, ListenerSpec, Networks, Opened,
-    Tls, self_signed,
+    OutgoingTls, Tls, self_signed,
 };
 use crate::observe::{self, log_event};
+use crate::queue;
+use crate::runtime::Inbox;
 use crate::session::Door;
 use crate::store::{Packing, StoreConfig};
 
@@ -241,6 +246,43 @@ pub fn make_data_dir(config: &Config) -> Result<Vec<PathBuf>, ServerError> {
         done.map_err(|error: io::Error| ServerError::DataDir { path, error })?;
     }
     Ok(made)
+}
+
+/// What mail leaves by, and the inbox of each shard. Reads files and looks at this machine.
+pub fn outward(
+    config: &Config,
+    shards: u16,
+) -> Result<(Outward, Vec<Inbox<queue::Request>>), ServerError> {
+    let (mesh, inboxes) = queue::mesh(shards);
+    let dns = dns::Settings::load(config)?;
+    let cache = dns::SharedCache::default();
+    let outward = Outward {
+        mesh,
+        routes: Arc::new(queue::RouteSettings::load(config, &own_addresses())?),
+        tls: OutgoingTls::load(None)?,
+        dns,
+        dns_cache: Arc::new(cache),
+    };
+    Ok((outward, inboxes))
+}
+
+/// The addresses of this machine, so that mail for them is known to come back; none where the
+/// kernel does not tell.
+fn own_addresses() -> Vec<IpAddr> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let (trie, six) = (read("/proc/net/fib_trie"), read("/proc/net/if_inet6"));
+    let lines: Vec<&str> = trie.lines().collect();
+    let four = lines.windows(2).filter_map(|pair| {
+        let address = pair[0].trim().strip_prefix("|-- ")?;
+        let is_own = pair[1].contains("/32 host LOCAL");
+        address.parse::<Ipv4Addr>().ok().filter(|_| is_own)
+    });
+    let six = six.lines().filter_map(|line| {
+        let digits = line.split_ascii_whitespace().next()?;
+        u128::from_str_radix(digits, 16).ok().map(Ipv6Addr::from)
+    });
+    let all = four.map(IpAddr::from).chain(six.map(IpAddr::from));
+    all.filter(|ip| !ip.is_loopback()).collect()
 }
 
 #[cfg(test)]

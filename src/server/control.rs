@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::inspect::{self, Inspection};
 use crate::base::{Deadline, ShardId};
+use crate::queue::{self, Queue};
 use crate::runtime::{self, Inbox, Mesh, Reply, reply};
 use crate::session::{Roster, Row};
 use crate::store::{
-    AccountRef, FolderSize, MailboxRepair, QuotaUsage, RepairOrder, ScrubOrder, ScrubStatus, Store,
-    StoreError,
+    AccountRef, FolderSize, KeywordsApart, MailboxRepair, QuotaUsage, RepairOrder, ScrubOrder,
+    ScrubStatus, Store, StoreError,
 };
 use crate::web::AdminReply;
 
@@ -34,7 +35,7 @@ pub enum Control {
     Who(Reply<Vec<Row>>),
     Kick(String, Reply<usize>),
     Status(Reply<ShardStatus>),
-    Settle(Reply<bool>),
+    Settle(Reply<Option<Vec<KeywordsApart>>>),
     Usage(Vec<AccountRef>, Reply<Vec<QuotaUsage>>),
     Folders(AccountRef, Reply<Vec<FolderSize>>),
     Inspect(Box<Inspection>, Reply<AdminReply>),
@@ -42,6 +43,7 @@ pub enum Control {
     Scrub(ScrubOrder, Reply<bool>),
     ScrubStatus(Reply<ScrubStatus>),
     Repair(AccountRef, RepairOrder, Reply<Repaired>),
+    Queue(queue::Ask, Reply<Result<queue::Answer, StoreError>>),
 }
 
 /// How one shard does.
@@ -60,7 +62,7 @@ pub fn mesh(shards: u16) -> (Mesh<Control>, Vec<Inbox<Control>>) {
 }
 
 /// Answers for this shard until the mesh is gone.
-pub async fn answer(mut inbox: Inbox<Control>, roster: Roster, store: Store) {
+pub async fn answer(mut inbox: Inbox<Control>, roster: Roster, store: Store, queue: Queue) {
     while let Some(question) = inbox.next().await {
         match question {
             Control::Who(reply) => reply.send(roster.rows()),
@@ -75,7 +77,7 @@ pub async fn answer(mut inbox: Inbox<Control>, roster: Roster, store: Store) {
             Control::Settle(reply) => {
                 let store = store.clone();
                 runtime::spawn("server.settle", async move {
-                    reply.send(inspect::settle(&store).await.is_ok());
+                    reply.send(inspect::settle(&store).await.ok());
                 });
             }
             Control::Usage(accounts, reply) => reply.send(inspect::usage(&store, &accounts)),
@@ -103,6 +105,12 @@ pub async fn answer(mut inbox: Inbox<Control>, roster: Roster, store: Store) {
                     reply.send(store.repair(account, &order).await);
                 });
             }
+            Control::Queue(ask, reply) => {
+                let queue = queue.clone();
+                runtime::spawn("server.queue", async move {
+                    reply.send(queue.answer(ask).await);
+                });
+            }
         }
     }
 }
@@ -127,10 +135,11 @@ pub async fn ask_one<T: Send>(
     answer.wait(until).await.ok()
 }
 
-/// Settles and checkpoints every shard.
-pub async fn settle_all(mesh: &Mesh<Control>) -> Result<bool, Vec<ShardId>> {
+/// Settles and checkpoints every shard; `None` where one could not.
+pub async fn settle_all(mesh: &Mesh<Control>) -> Result<Option<Vec<KeywordsApart>>, Vec<ShardId>> {
     let settled = ask_within(mesh, Control::Settle, SETTLE_SPAN).await?;
-    Ok(settled.into_iter().all(|settled| settled))
+    let all: Option<Vec<_>> = settled.into_iter().collect();
+    Ok(all.map(|apart| apart.concat()))
 }
 
 /// Mends one account; `None` where its shard does not answer in time. It goes on then.

@@ -5,8 +5,10 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::directory::DirectoryError;
+use crate::dns;
 use crate::net::{ListenError, PrivilegeError, TlsError};
 use crate::observe::LogError;
+use crate::queue;
 use crate::runtime::{DiskError, RuntimeError};
 use crate::store::{StartError, StoreError};
 
@@ -27,6 +29,8 @@ pub enum ServerError {
     /// The last checkpoint could not be made; the journal has everything for the next start.
     Drain(StoreError),
     Directory(DirectoryError),
+    Dns(dns::SettingsError),
+    Routes(queue::RouteError),
     Signals(io::Error),
     /// A failed sync: what is acknowledged is safe, nothing more can be.
     Poisoned,
@@ -52,6 +56,8 @@ impl fmt::Display for ServerError {
                 "the last checkpoint was not made ({error:?}); the next start replays the journal"
             ),
             ServerError::Directory(error) => write!(f, "the directory: {error}"),
+            ServerError::Dns(error) => write!(f, "[dns]: {error}"),
+            ServerError::Routes(error) => write!(f, "{error}"),
             ServerError::Signals(error) => write!(f, "signal handlers: {error}"),
             ServerError::Poisoned => f.write_str(
                 "a write to the disk failed and cannot be trusted; everything acknowledged before \
@@ -83,4 +89,6 @@ from! {
     DiskError => Disk,
     StoreError => Drain,
     DirectoryError => Directory,
+    dns::SettingsError => Dns,
+    queue::RouteError => Routes,
 }

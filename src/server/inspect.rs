@@ -12,10 +12,12 @@ use crate::base::{AccountId, ShardId, Uid};
 use crate::directory::{self, Directory, Sourced};
 use crate::runtime::Mesh;
 use crate::store::{
-    Access, Account, AccountRef, Flags, FolderSize, QuotaUsage, Store, StoreError, View,
+    Access, Account, AccountRef, Flags, FolderSize, KeywordsApart, QuotaUsage, Store, StoreError,
+    View,
 };
 use crate::web::{
     AdminReply, MailboxRow, MessageRow, PIECE_BYTES_MAX, Piece, Question, QuotaRow, Recounted,
+    Settled, SettledApart,
 };
 
 /// Accounts that one question to a shard names.
@@ -172,10 +174,29 @@ pub fn quota_rows(
 }
 
 /// Everything that is due is written, names of files are as the flags are, and all of it is on the
-/// disk.
-pub async fn settle(store: &Store) -> Result<(), StoreError> {
-    store.settle_all().await?;
-    store.checkpoint().await
+/// disk. Answers which keywords no file's name tells.
+pub async fn settle(store: &Store) -> Result<Vec<KeywordsApart>, StoreError> {
+    let apart = store.settle_all().await?;
+    store.checkpoint().await?;
+    Ok(apart)
+}
+
+/// What the command line is told of that.
+pub fn settled(directory: &Directory, apart: Vec<KeywordsApart>) -> AdminReply {
+    let snapshot = directory.snapshot();
+    let address = |one: &KeywordsApart| match snapshot.account(one.account) {
+        Some(account) => account.address.clone(),
+        None => format!("#{}", one.account),
+    };
+    let of = |one: KeywordsApart| SettledApart {
+        address: address(&one),
+        mailbox: one.mailbox,
+        keywords: one.keywords,
+    };
+    done(&Settled {
+        settled: true,
+        keywords_apart: apart.into_iter().map(of).collect(),
+    })
 }
 
 /// Carries out a question about an account of this shard.

@@ -8,6 +8,7 @@ use crate::base::{Deadline, ShardId};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::net;
+use crate::queue;
 use crate::runtime::{self, Disk, Gate, Pool};
 use crate::store::Store;
 use crate::web::import::{Importer, Pieces};
@@ -120,6 +121,10 @@ async fn one(
         }
         AdminRequest::Directory(command) => admin::execute(directory, command).await,
         AdminRequest::Import(query) => importer.ask(query).await,
+        AdminRequest::Queue(ask) => {
+            let answer = queue::answer(&store.remote(), ask).await;
+            admin::queue_reply(vec![answer])
+        }
         AdminRequest::Restore { user, request } => {
             restore::restore_all(directory, &store.remote(), &user, request).await
         }
@@ -159,7 +164,7 @@ async fn one(
             }
         }
         AdminRequest::Settle => match inspect::settle(store).await {
-            Ok(()) => admin::done(&serde_json::json!({ "settled": true })),
+            Ok(apart) => inspect::settled(directory, apart),
             Err(why) => admin::failed(&inspect::told(&why), true),
         },
         AdminRequest::Who | AdminRequest::Kick { .. } | AdminRequest::Status => {

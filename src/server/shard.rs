@@ -13,8 +13,10 @@ use crate::base::{Deadline, ShardId};
 use crate::config::{Config, Protocol};
 use crate::delivery::{self, Intake};
 use crate::directory::{Authenticator, Directory, LastLogins, Owner};
-use crate::net::{AddressCounts, Conn, Opened, Refusal, Tls, accept_loop};
+use crate::dns;
+use crate::net::{AddressCounts, Conn, Opened, OutgoingTls, Refusal, Tls, accept_loop};
 use crate::observe::{self, event, log_event};
+use crate::queue::{self, Queue};
 use crate::runtime::{self, Disk, Gate, Inbox, Mesh, Pool, Stop};
 use crate::session::{Arrival, Arrivals, Door, Errand, LoginDesk, Roster, imap, pop3, smtp};
 use crate::store::{Recovered, Store, StoreError};
@@ -40,6 +42,7 @@ pub struct Shared {
     pub directory: Directory,
     pub arrivals: Mesh<Box<Arrival>>,
     pub control: Mesh<Control>,
+    pub outward: Outward,
     pub counts: AddressCounts,
     pub stop: Stop,
     pub ready: Arc<AtomicU16>,
@@ -49,11 +52,22 @@ pub struct Shared {
     pub recovered: Recovered,
 }
 
+/// What mail leaves by, the same on every shard.
+#[derive(Clone)]
+pub struct Outward {
+    pub mesh: Mesh<queue::Request>,
+    pub routes: Arc<queue::RouteSettings>,
+    pub tls: OutgoingTls,
+    pub dns: dns::Settings,
+    pub dns_cache: Arc<dns::SharedCache>,
+}
+
 /// What one shard alone gets.
 pub struct Part {
     opened: Vec<Opened>,
     arrivals: Inbox<Box<Arrival>>,
     control: Inbox<Control>,
+    queue: Inbox<queue::Request>,
     owner: Option<Owner>,
 }
 
@@ -68,17 +82,19 @@ pub fn parts(
     opened: Vec<Vec<Opened>>,
     arrivals: Vec<Inbox<Box<Arrival>>>,
     control: Vec<Inbox<Control>>,
+    queue: Vec<Inbox<queue::Request>>,
     owner: Owner,
 ) -> Parts {
     let (give, take) = flume::bounded(opened.len());
     let mut owner = Some(owner);
-    let inboxes = arrivals.into_iter().zip(control);
+    let inboxes = arrivals.into_iter().zip(control).zip(queue);
     let of_shards = opened.into_iter().zip(inboxes);
-    for (id, (opened, (arrivals, control))) in (0..).map(ShardId).zip(of_shards) {
+    for (id, (opened, ((arrivals, control), queue))) in (0..).map(ShardId).zip(of_shards) {
         let part = Part {
             opened,
             arrivals,
             control,
+            queue,
             owner: owner.take(),
         };
         let given = give.try_send((id, part));
@@ -128,19 +144,21 @@ async fn live(id: ShardId, shared: &Shared, part: Part) -> Result<(), ServerErro
         opened,
         arrivals,
         control,
+        queue,
         owner,
     } = part;
     let root = shared.config.load().data_dir.clone();
     let disk = Disk::real(shared.pool.clone()).with_root(&root)?;
-    let store = Store::open(id, &shared.recovered, disk).await?;
+    let store = Store::open(id, &shared.recovered, disk.clone()).await?;
     let gates = Gates {
         sessions: Gate::new(),
         background: Gate::new(),
     };
     let roster = Roster::default();
+    let queue = send(id, shared, &store, disk, queue, &gates);
     runtime::spawn(
         "server.control",
-        control::answer(control, roster.clone(), store.clone()),
+        control::answer(control, roster.clone(), store.clone(), queue),
     );
     if let Some(owner) = owner {
         let view = root.join("directory.sqlite");
@@ -205,13 +223,45 @@ fn services(
         arrivals,
         stop.clone(),
     );
-    let intake = Intake::new(remote.clone(), directory);
+    let schedule = queue::Schedule::of(&shared.config.load());
+    let intake = Intake::new(remote.clone(), directory, schedule);
     let smtp = smtp::Service::new(intake, desk, roster, stop);
     Rc::new(Services {
         imap,
         pop3: Rc::new(pop3),
         smtp: Rc::new(smtp),
     })
+}
+
+/// Mail leaves.
+fn send(
+    id: ShardId,
+    shared: &Shared,
+    store: &Store,
+    disk: Disk,
+    inbox: Inbox<queue::Request>,
+    gates: &Gates,
+) -> Queue {
+    let outward = &shared.outward;
+    let resolver = dns::Resolver::new(&outward.dns, outward.dns_cache.clone());
+    let seed = runtime::unix_now().0 as u64 ^ u64::from(id.0) << 48;
+    let parts = queue::Parts {
+        remote: store.remote(),
+        disk,
+        router: queue::Router::new(
+            outward.routes.clone(),
+            resolver,
+            outward.tls.clone(),
+            Rc::new(queue::route::Unkept),
+            seed,
+        ),
+        tls: outward.tls.clone(),
+        ways: delivery::sender_ways(shared.directory.clone()),
+        mesh: outward.mesh.clone(),
+        inbox,
+        gate: gates.background.clone(),
+    };
+    Queue::start(id, &shared.config.load(), parts)
 }
 
 /// The store looks up limits as they are now, and the owners of full mailboxes are told.

@@ -19,6 +19,7 @@ use crate::directory::Directory;
 use crate::dns;
 use crate::net::{self, Address, Opened, Tls};
 use crate::observe::{self, LogFile, LogTarget, event, log_event};
+use crate::queue;
 use crate::runtime::{self, Disk, Mesh, Plan, Pool, Stop};
 use crate::session::{self, Arrival};
 use crate::store::{self, StartError, Store};
@@ -126,6 +127,7 @@ fn run(
     let pool = Pool::start(POOL_THREADS, POOL_DEPTH);
     let passwords = Pool::start(PASSWORD_THREADS, PASSWORD_DEPTH);
     let disk = Disk::real(pool.clone()).with_root(&config.data_dir)?;
+    let (outward, queue_inboxes) = build::outward(&config, shards)?;
     let recovered =
         runtime::block_on(async move { Store::recover_all(store_config, &disk).await })??;
 
@@ -147,6 +149,7 @@ fn run(
         directory: directory.clone(),
         arrivals,
         control,
+        outward,
         counts: net::AddressCounts::default(),
         stop: stop.clone(),
         ready: ready.clone(),
@@ -155,7 +158,13 @@ fn run(
         shards,
         recovered,
     };
-    let parts = shard::parts(opened, arrival_inboxes, control_inboxes, owner);
+    let parts = shard::parts(
+        opened,
+        arrival_inboxes,
+        control_inboxes,
+        queue_inboxes,
+        owner,
+    );
     let cores = build::cores();
     let plan = Plan { shards, cores };
     let running = runtime::start(&plan, move |id| {
@@ -248,6 +257,7 @@ fn register_metrics() {
         &observe::METRICS,
         &dns::METRICS,
         &delivery::METRICS,
+        &queue::METRICS,
         &session::smtp::METRICS,
         &session::pop3::METRICS,
         &counters::METRICS,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::journal::Location;
 use super::mailbox::{Folder, NameId};
-use super::{Message, Target};
+use super::{Message, Outbound, Target};
 use crate::base::{Crc32c, TraceId, UnixMs};
 
 /// The bytes of a shared body, without anybody's prefix.
@@ -39,7 +39,7 @@ pub(super) enum Unsettled {
     },
 }
 
-/// A message that a queue partition holds for its owners.
+/// A message that a queue partition holds for its owners, or for other hosts.
 pub(super) struct Accepted {
     pub saved: UnixMs,
     pub trace: Option<TraceId>,
@@ -49,6 +49,8 @@ pub(super) struct Accepted {
     pub digest: Arc<[u8]>,
     /// Entry `n` of the outbox; `None` once handed over.
     pub targets: Vec<Option<Target>>,
+    /// Recipients elsewhere, where there are any.
+    pub outbound: Option<Box<Outbound>>,
     pub source: Source,
     pub memory: Option<Arc<Message>>,
 }

@@ -18,7 +18,7 @@ use super::cache::Cache;
 use super::doom::Doomed;
 use super::history::History;
 use super::mailbox::{Mailbox, Meta, Weight};
-use super::{AccountRef, Flags, Quota, SpecialUse, Target, archive, maildir};
+use super::{AccountRef, Flags, Outbound, Quota, SpecialUse, Target, archive, codec, maildir};
 use crate::base::{
     AccountId, ByteSize, Crc32c, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UidValidity,
     UnixMs, crc32c,
@@ -28,7 +28,9 @@ pub(super) use cut::{Cut, Touched, cut};
 pub use file::CatalogueRepair;
 pub(super) use file::{Found, isolate, load, places, write};
 
-const MAGIC: &[u8; 8] = b"PALCAT03";
+const MAGIC: &[u8; 8] = b"PALCAT04";
+/// Without mail that leaves.
+const MAGIC_3: &[u8; 8] = b"PALCAT03";
 /// Without what is dead in caches, and of which files they are.
 const MAGIC_2: &[u8; 8] = b"PALCAT02";
 /// Nor with history.
@@ -45,8 +47,10 @@ pub(super) struct Catalogue {
     pub values: BTreeMap<(String, Vec<u8>), Arc<[u8]>>,
     /// Outbox entries of other partitions that are placed here.
     pub origins: HashMap<PartitionId, BTreeSet<(PSeq, u16)>>,
-    /// Messages on their way to several owners (queue partitions).
+    /// Messages on their way to several owners, or to other hosts (queue partitions).
     pub accepted: BTreeMap<PSeq, Accepted>,
+    /// Those of them that an owner here does not have yet.
+    pub owed: BTreeSet<PSeq>,
     pub doomed: VecDeque<(PSeq, Doomed)>,
     pub history: History,
 }
@@ -98,9 +102,8 @@ impl Catalogue {
 
     /// The lowest position whose outbox entries are not all handed over.
     pub fn low_water(&self) -> PSeq {
-        self.accepted
-            .keys()
-            .next()
+        self.owed
+            .first()
             .copied()
             .unwrap_or(PSeq(self.applied.0 + 1))
     }
@@ -118,7 +121,8 @@ impl Catalogue {
         let mut r = Reader::new(body);
         let magic = r.take(8)?;
         let version = match magic {
-            m if m == MAGIC => 3,
+            m if m == MAGIC => 4,
+            m if m == MAGIC_3 => 3,
             m if m == MAGIC_2 => 2,
             m if m == MAGIC_1 => 1,
             _ => return Err(Malformed),
@@ -147,7 +151,10 @@ impl Catalogue {
         }
         for _ in 0..r.count(8)? {
             let pseq = PSeq(r.u64()?);
-            let entry = accepted(&mut r, layout, partition, pseq)?;
+            let entry = accepted(&mut r, version, layout, partition, pseq)?;
+            if entry.targets.iter().any(Option::is_some) {
+                catalogue.owed.insert(pseq);
+            }
             catalogue.accepted.insert(pseq, entry);
         }
         for _ in 0..r.count(9)? {
@@ -341,10 +348,26 @@ fn put_accepted(w: &mut Writer, pseq: &PSeq, accepted: &Accepted) {
         w.u8(target.flags.0);
         w.bytes(&target.prefix);
     }
+    let mut outbound = Vec::new();
+    if let Some(of) = &accepted.outbound {
+        codec::put_outbound(of, &mut outbound);
+    }
+    w.bytes(&outbound);
+}
+
+fn outbound(r: &mut Reader<'_>) -> Result<Option<Box<Outbound>>, Malformed> {
+    match r.bytes()? {
+        [] => Ok(None),
+        bytes => {
+            let outbound = codec::outbound(bytes).map_err(|_| Malformed)?;
+            Ok(Some(Box::new(outbound)))
+        }
+    }
 }
 
 fn accepted(
     r: &mut Reader<'_>,
+    version: u8,
     layout: &maildir::Layout,
     partition: PartitionId,
     pseq: PSeq,
@@ -385,6 +408,10 @@ fn accepted(
                 }))
             })
             .collect::<Result<_, _>>()?,
+        outbound: match version {
+            ..4 => None,
+            _ => outbound(r)?,
+        },
         memory: None,
     })
 }

@@ -300,7 +300,11 @@ async fn settle_accepted(
         }
         let mut state = partition.state.borrow_mut();
         match state.accepted.get_mut(&pseq) {
-            Some(accepted) => accepted.source = Source::File(path),
+            Some(accepted) => {
+                accepted.source = Source::File(path);
+                // What waits for days does not do so in memory.
+                settler.owned.forget(accepted.memory.take().as_ref());
+            }
             // Handed over meanwhile.
             None => {
                 let at = state.applied;

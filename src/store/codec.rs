@@ -4,6 +4,7 @@
 //! bodies where they are, packed or not, and answers their ranges. No bytes make it panic or use memory beyond their size and
 //! [`UIDS_PER_RECORD_MAX`].
 
+mod outbound;
 mod pack;
 mod read;
 mod write;
@@ -11,6 +12,7 @@ mod write;
 use std::ops::Range;
 use std::path::Path;
 
+pub use outbound::{outbound, put_outbound};
 pub use pack::{Packer, unpack, unpack_part};
 use read::Reader;
 
@@ -41,6 +43,8 @@ mod kind {
     pub const BODY_SETTLED: u8 = 12;
     pub const ADOPTED: u8 = 13;
     pub const MAILBOX_SET: u8 = 14;
+    pub const TRIED: u8 = 15;
+    pub const STEERED: u8 = 16;
 }
 
 /// Special uses by number, from 1 on; 0 is none.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::account::{ensure_account, ensure_mailbox, under_way};
+use super::archive;
 use super::journal::Class;
 use super::mailbox::Mailbox;
 use super::partition::Partition;
@@ -78,6 +79,9 @@ async fn place_all(
     loop {
         for p in placements {
             let (account, name) = (p.target.account.account, &p.target.mailbox);
+            if archive::is_reserved(shard, name) {
+                continue;
+            }
             match ensure_mailbox(shard, partition, account, name).await {
                 // A name that no mailbox can have: the mail is not lost for it.
                 Ok(_) | Err(StoreError::BadName) => {}
@@ -92,7 +96,7 @@ async fn place_all(
         {
             return Err(StoreError::Busy);
         }
-        if let Some(found) = resolve(partition, placements) {
+        if let Some(found) = resolve(shard, partition, placements) {
             return place_now(shard, partition, shared, placements, &found).await;
         }
     }
@@ -132,7 +136,11 @@ fn is_its_own(why: &StoreError) -> bool {
 }
 
 /// The mailboxes, unless one was deleted meanwhile.
-fn resolve(partition: &Partition, placements: &[Placement]) -> Option<Vec<Rc<Mailbox>>> {
+fn resolve(
+    shard: &Shard,
+    partition: &Partition,
+    placements: &[Placement],
+) -> Option<Vec<Rc<Mailbox>>> {
     let state = partition.state.borrow();
     let one = |p: &Placement| {
         let account = state.accounts.get(&p.target.account.account)?;
@@ -144,7 +152,11 @@ fn resolve(partition: &Partition, placements: &[Placement]) -> Option<Vec<Rc<Mai
         let takes = |m: &Rc<Mailbox>| !m.archive.get() && partition.next_uid(m).is_ok();
         match found.filter(takes) {
             Some(mailbox) => Some(mailbox),
-            None if account.find(&p.target.mailbox).is_some() => account.find("INBOX").cloned(),
+            None if account.find(&p.target.mailbox).is_some()
+                || archive::is_reserved(shard, &p.target.mailbox) =>
+            {
+                account.find("INBOX").cloned()
+            }
             None => None,
         }
     };

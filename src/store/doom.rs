@@ -24,11 +24,9 @@ use super::maildir::{Layout, Settler, Task, file_name, parse};
 use super::owned::Owned;
 use super::partition::{Partition, purged};
 use super::shard::Shard;
-use crate::base::{AccountId, MailboxId, ModSeq, PSeq, Uid, UnixMs};
+use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, Uid, UnixMs};
 use crate::runtime::local::Notify;
-use crate::runtime::{
-    DirEntry, Disk, DiskError, DiskErrorKind, Step, sleep, unix_now, yield_if_needed,
-};
+use crate::runtime::{DirEntry, Disk, DiskError, DiskErrorKind, Step, sleep, yield_if_needed};
 
 /// Files linked or removed in one trip.
 const FILES_MAX: usize = 512;
@@ -514,7 +512,7 @@ async fn remove_doomed(disk: &Disk, owned: &Owned, partition: &Partition, upto: 
         }
         of_step.resize(steps.len(), n);
     }
-    let trees = owned.trees.put_aside(&owned.layout, &mut steps);
+    let trees = owned.trees.put_aside(owned, partition.id, &mut steps);
     for (n, outcome) in of_step.into_iter().zip(disk.batch(steps).await) {
         if let Err(error) = outcome
             && error.kind != DiskErrorKind::NotFound
@@ -555,8 +553,9 @@ pub(super) struct Trees {
 }
 
 impl Trees {
-    /// Makes a renaming of each removal of a tree; answers where they go.
-    fn put_aside(&self, layout: &Layout, steps: &mut [Step]) -> Vec<PathBuf> {
+    /// Makes a renaming of each removal of a tree; answers where they go. The names are of this
+    /// start and this partition, so that no other shard takes one of them.
+    fn put_aside(&self, owned: &Owned, of: PartitionId, steps: &mut [Step]) -> Vec<PathBuf> {
         let mut all = Vec::new();
         if !self.is_open.get() {
             return all;
@@ -566,8 +565,11 @@ impl Trees {
                 continue;
             };
             self.number.set(self.number.get() + 1);
-            let name = format!("removed/gone-{}-{}", unix_now().0, self.number.get());
-            let to = layout.root.join(name);
+            let (epoch, n) = (owned.epoch.get(), self.number.get());
+            let to = owned
+                .layout
+                .root
+                .join(format!("removed/gone-{epoch}-{of}-{n}"));
             all.push(to.clone());
             let from = std::mem::take(path);
             *step = Step::Rename { from, to };
@@ -695,4 +697,28 @@ async fn unlink_messages(
         trouble = trouble.or(outcome.err());
     }
     trouble.map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two shards purged an account in the same millisecond, and named what was to be removed
+    /// alike: the second one's stayed where it was.
+    #[test]
+    fn no_two_shards_name_a_tree_alike() {
+        let root = PathBuf::from("/data");
+        let aside = |partition: u16| {
+            let owned = Owned::new(Layout { root: root.clone() });
+            owned.trees.is_open.set(true);
+            let path = root.join("removed/grave");
+            let mut steps = vec![Step::RemoveDirAll { path }];
+            owned
+                .trees
+                .put_aside(&owned, PartitionId(partition), &mut steps)
+        };
+        let (one, two) = (aside(1), aside(2));
+        assert_eq!((one.len(), two.len()), (1, 1));
+        assert_ne!(one, two);
+    }
 }

@@ -39,6 +39,8 @@ pub enum StoreError {
     MailboxGone,
     /// The view was opened by EXAMINE. IMAP `NO [READ-ONLY]`? The session decides.
     ReadOnly,
+    /// Where archive folders stand nobody makes others. IMAP `NO [NOPERM]`.
+    ArchivesOnly,
     /// UIDs of the mailbox are used up. IMAP `NO [LIMIT]`.
     UidsUsedUp,
     /// What is on disk is not what the index says; reported, counted, never repaired silently.

@@ -126,6 +126,7 @@ async fn carry_out(
     let handle = Account::new(shard.clone(), partition.clone(), account);
     match step {
         Step::Mailbox { name, subscribed } => {
+            handle.may_make(&name)?;
             ensure_mailbox(shard, &partition, id, &name).await?;
             if subscribed {
                 handle.subscribe(&name, true).await?;
@@ -133,6 +134,7 @@ async fn carry_out(
             Ok(Stepped::Mailbox)
         }
         Step::Append { mailbox, messages } => {
+            handle.may_make(&mailbox)?;
             let mailbox = ensure_mailbox(shard, &partition, id, &mailbox).await?;
             let appended = handle.append(mailbox.id, messages).await?;
             Ok(Stepped::Appended(appended))

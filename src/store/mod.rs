@@ -39,6 +39,7 @@ mod owned;
 mod packed;
 mod partition;
 mod progress;
+mod queue;
 mod quota;
 mod remote;
 mod repair;
@@ -56,8 +57,8 @@ mod view;
 
 pub use account::{Account, AccountRef, Appended, MailboxInfo, NewMessage, Recount, Status};
 pub use adopt::{
-    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, NotAFormat, Rescanned,
-    UidlFormat,
+    AdoptError, AdoptProgress, AdoptReport, AdoptRequest, FolderReport, KeywordsApart, NotAFormat,
+    Rescanned, UidlFormat,
 };
 pub use catalogue::CatalogueRepair;
 pub use config::StoreConfig;
@@ -65,10 +66,15 @@ pub use error::StoreError;
 pub use flags::{FlagChange, FlagMode, Flags, SpecialUse};
 pub use history::{RestoreReport, RestoreRequest, RestoreRow, RestoreState};
 pub use import::ROWS_MAX;
+pub use maildir::KeywordLetters;
 pub use message::{Body, BodyReader, Incoming, Message};
 pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, OutboxKey, Record};
 pub use packed::Packing;
 pub use progress::{Progress, Stage, Watcher};
+pub use queue::{
+    EntryKey, LastTry, MailClass, NewNotice, Outbound, OutboundRecipient, QueueEntry,
+    RecipientState, Redirect, Steering, Tried, TriedRecipient, cut_reply,
+};
 pub use quota::{FolderSize, Quota, QuotaBook, QuotaDue, QuotaUsage, Resource, Warned};
 pub use remote::{Delivered, Remote, SiteValueSink, Target, ValueChange};
 pub use repair::{IndexRepair, IndexState, MailboxRepair, RepairOrder};

@@ -105,12 +105,27 @@ pub enum Op {
         key: Vec<u8>,
         value: Option<Vec<u8>>,
     },
-    /// A queue partition took a message for several owners; target `n` is outbox entry `n`.
+    /// A queue partition took a message for several owners, or for other hosts; target `n` is outbox
+    /// entry `n`.
     Accepted {
         body: BodyRef,
         targets: Vec<super::Target>,
+        /// Envelope and recipients elsewhere, where there are any.
+        outbound: Option<Box<super::Outbound>>,
         saved: UnixMs,
         trace: Option<TraceId>,
+    },
+    /// An attempt to deliver an entry of this queue partition elsewhere.
+    Tried {
+        entry: PSeq,
+        tried: super::Tried,
+    },
+    /// What a person or the clock does with recipients of an entry.
+    Steered {
+        entry: PSeq,
+        at: UnixMs,
+        ordinals: Vec<u16>,
+        steering: super::Steering,
     },
     /// The owner has outbox entry (`pseq`, `ordinal`) of this partition durably.
     HandedOver {

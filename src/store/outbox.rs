@@ -62,13 +62,7 @@ impl Desk {
         }
         for partition in shard.owned.all().into_iter().filter(|p| p.id.is_queue()) {
             let from = self.begun.entry(partition.id).or_default();
-            let next = partition
-                .state
-                .borrow()
-                .accepted
-                .range(*from..)
-                .next()
-                .map(|e| *e.0);
+            let next = partition.state.borrow().owed.range(*from..).next().copied();
             if let Some(pseq) = next {
                 *from = PSeq(pseq.0 + 1);
                 return Some((partition, pseq, 0));
@@ -244,52 +238,64 @@ async fn hand_over(
     shard.commit(ticket).await
 }
 
+/// A message for its owners. They get what there is: nothing else will ever be there.
 async fn message_of(
     shard: &Shard,
     partition: &Partition,
     pseq: PSeq,
 ) -> Result<Shared, StoreError> {
-    let (source, shared, size) = {
+    let (message, is_whole) = body_of(shard, partition, pseq).await?;
+    if !is_whole {
+        repair::note_damaged_queue(&shard.owned, partition.id, pseq);
+    }
+    let state = partition.state.borrow();
+    let accepted = state.accepted.get(&pseq).ok_or(StoreError::Expunged)?;
+    Ok(Shared {
+        message,
+        received: accepted.saved,
+        trace: accepted.trace,
+    })
+}
+
+/// The body of an entry, with what can be read of it, and whether that is what was taken in. One in
+/// a spool file is not looked at.
+pub(super) async fn body_of(
+    shard: &Shard,
+    partition: &Partition,
+    pseq: PSeq,
+) -> Result<(Arc<Message>, bool), StoreError> {
+    let (source, message) = {
         let state = partition.state.borrow();
         let accepted = state.accepted.get(&pseq).ok_or(StoreError::Expunged)?;
-        let message = match &accepted.memory {
-            Some(message) => message.clone(),
-            None => Arc::new(Message {
-                body: Body::InJournal,
-                digest: accepted.digest.clone(),
-                size: accepted.size,
-                crc32c: accepted.crc32c,
-                blake3: accepted.blake3,
-            }),
-        };
-        let shared = Shared {
-            message,
-            received: accepted.saved,
-            trace: accepted.trace,
-        };
-        (accepted.source.clone(), shared, accepted.size)
+        let known = Arc::new(Message {
+            body: Body::InJournal,
+            digest: accepted.digest.clone(),
+            size: accepted.size,
+            crc32c: accepted.crc32c,
+            blake3: accepted.blake3,
+        });
+        let message = accepted.memory.clone().unwrap_or(known);
+        (accepted.source.clone(), message)
     };
-    if !matches!(shared.message.body, Body::InJournal) {
-        return Ok(shared);
+    if !matches!(message.body, Body::InJournal) {
+        return Ok((message, true));
     }
-    let body = match source {
-        Source::Spool(path) => Body::Spool(path),
+    let (body, is_whole) = match source {
+        Source::Spool(path) => (Body::Spool(path), true),
         source => {
-            let sum = shared.message.crc32c;
-            let (bytes, is_whole) = shard.bodies.whole(&source, None, size, sum).await?;
-            if !is_whole {
-                // Its owners get what there is: nothing else will ever be there.
-                repair::note_damaged_queue(&shard.owned, partition.id, pseq);
-            }
-            Body::Inline(bytes)
+            let read = shard
+                .bodies
+                .whole(&source, None, message.size, message.crc32c);
+            let (bytes, is_whole) = read.await?;
+            (Body::Inline(bytes), is_whole)
         }
     };
-    let message = Arc::new(Message {
+    let message = Message {
         body,
-        digest: shared.message.digest.clone(),
-        size: shared.message.size,
-        crc32c: shared.message.crc32c,
-        blake3: shared.message.blake3,
-    });
-    Ok(Shared { message, ..shared })
+        digest: message.digest.clone(),
+        size: message.size,
+        crc32c: message.crc32c,
+        blake3: message.blake3,
+    };
+    Ok((Arc::new(message), is_whole))
 }

@@ -204,6 +204,8 @@ impl Overlay {
                 }
                 Op::ValueSet { account: None, .. }
                 | Op::Accepted { .. }
+                | Op::Tried { .. }
+                | Op::Steered { .. }
                 | Op::HandedOver { .. }
                 | Op::BodySettled { .. } => {}
             }

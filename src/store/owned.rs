@@ -1,7 +1,7 @@
 //! The partitions of one shard, as the journal's commit task reaches them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::maildir::Layout;
 use super::partition::Partition;
 use super::quota::Watch;
 use super::repair::{IndexRepair, Orphans};
-use super::{Body, Message, Packing, StoreError, ValueChange};
+use super::{Body, EntryKey, Message, Packing, StoreError, ValueChange};
 use crate::base::{AccountId, Epoch, MailboxId, PartitionId, Uid};
 use crate::observe::{event, log_event};
 use crate::runtime::local::Notify;
@@ -49,6 +49,9 @@ pub(super) struct Owned {
     pub work: Notify,
     /// A queue partition took a message.
     pub outbox: Notify,
+    /// Entries of queue partitions that are not as the queue last saw them.
+    pub queue_changes: RefCell<BTreeSet<EntryKey>>,
+    pub queue_told: Notify,
     pub counters: Counters,
     /// Mailboxes whose index was loaded, and may be still.
     pub loaded: RefCell<Vec<Rc<Mailbox>>>,
@@ -126,6 +129,8 @@ impl Owned {
             packing: Cell::default(),
             work: Notify::new(),
             outbox: Notify::new(),
+            queue_changes: RefCell::default(),
+            queue_told: Notify::new(),
             counters: Counters::default(),
             loaded: RefCell::default(),
             epoch: Cell::new(Epoch(0)),
@@ -155,6 +160,15 @@ impl Owned {
 
     pub fn all(&self) -> Vec<Rc<Partition>> {
         self.partitions.borrow().values().cloned().collect()
+    }
+
+    /// The queue has not seen any entry of a partition yet.
+    pub fn note_queued(&self, partition: &Partition) {
+        let state = partition.state.borrow();
+        let leaving = state.accepted.iter().filter(|(_, a)| a.outbound.is_some());
+        let partition = partition.id;
+        let keys = leaving.map(|(&pseq, _)| EntryKey { partition, pseq });
+        self.queue_changes.borrow_mut().extend(keys);
     }
 
     /// What came of settling a partition, or of its part in a checkpoint. `Err` is what concerns

@@ -15,6 +15,11 @@ use super::StoreError;
 use super::mailbox::disk_error;
 use crate::runtime::{Disk, DiskError, DiskErrorKind, DiskFile, Step};
 
+/// Whether a file's first octets are those of a compressed one.
+pub(super) fn is_packed(head: &[u8]) -> bool {
+    head.starts_with(&ZSTD) || head.starts_with(&GZIP)
+}
+
 /// How message files are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Packing {

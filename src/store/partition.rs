@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::body::{Accepted, Source, Unsettled};
+use super::body::{Source, Unsettled};
 use super::catalogue::{Catalogue, Touched};
 use super::doom::Doomed;
 use super::journal::{BodyPlace, Committed, Position};
@@ -291,28 +291,14 @@ impl Partition {
                 };
                 self.apply_value(&change, owned);
             }
-            Op::Accepted {
-                body,
-                targets,
-                saved,
-                trace,
-            } => {
-                let BodyRef::New(n) = body else { return };
-                let message = &committed.record.bodies[usize::from(*n)];
-                let accepted = Accepted {
-                    saved: *saved,
-                    trace: *trace,
-                    size: message.size,
-                    crc32c: message.crc32c,
-                    blake3: message.blake3,
-                    digest: message.digest.clone(),
-                    targets: targets.iter().cloned().map(Some).collect(),
-                    source: source(&committed.bodies[usize::from(*n)]),
-                    memory: owned.keep(message),
-                };
-                self.state.borrow_mut().accepted.insert(pseq, accepted);
-                owned.outbox.notify_all();
-            }
+            Op::Accepted { .. } => self.apply_accepted(committed, op, owned),
+            Op::Tried { entry, tried } => self.apply_tried(pseq, *entry, tried, owned),
+            Op::Steered {
+                entry,
+                at,
+                ordinals,
+                steering,
+            } => self.apply_steered(pseq, *entry, (*at, ordinals, *steering), owned),
             Op::HandedOver {
                 pseq: entry,
                 ordinal,
@@ -652,29 +638,6 @@ impl Partition {
         if change.account.is_none() && self.id == PartitionId::SYSTEM {
             owned.tell_site_value(change);
         }
-    }
-
-    fn apply_handed_over(&self, pseq: PSeq, entry: PSeq, ordinal: u16, owned: &Owned) {
-        let mut state = self.state.borrow_mut();
-        let Some(accepted) = state.accepted.get_mut(&entry) else {
-            return;
-        };
-        if let Some(target) = accepted.targets.get_mut(usize::from(ordinal)) {
-            *target = None;
-        }
-        if accepted.targets.iter().any(Option::is_some) {
-            return;
-        }
-        let Some(done) = state.accepted.remove(&entry) else {
-            return;
-        };
-        owned.forget(done.memory.as_ref());
-        let file = match done.source {
-            Source::Spool(path) => path,
-            Source::Journal(_) | Source::File(_) => owned.layout.queue_file(self.id, entry),
-        };
-        let file = owned.layout.relative(&file).to_path_buf();
-        state.doomed.push_back((pseq, Doomed::File(file)));
     }
 
     /// Spool files of placed bodies go once a checkpoint has proven the Maildir files.

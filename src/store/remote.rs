@@ -15,17 +15,17 @@ use super::import;
 use super::journal::Class;
 use super::shard::Shard;
 use super::{
-    Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, RestoreReport,
-    RestoreRequest, StoreError, history, quota,
+    Account, AccountRef, Flags, Incoming, Message, Op, QuotaUsage, RestoreReport, RestoreRequest,
+    StoreError, history, quota,
 };
 use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, Uid, UnixMs};
 use crate::observe::{event, log_event};
-use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
+use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in};
 
 /// Octets from which on a body for owners in several partitions becomes a file that their records
 /// share, where otherwise each of them has it in the journal once more. Below, the blocks that
 /// names and syncs cost are more than that saves.
-const SHARED_BODY_BYTES_MIN: u64 = 32 << 10;
+pub(super) const SHARED_BODY_BYTES_MIN: u64 = 32 << 10;
 
 /// Where one copy of a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,7 +229,8 @@ impl Remote {
         };
         let partition = first.account.partition;
         if targets.iter().any(|t| t.account.partition != partition) {
-            return self.queue(message, targets, trace, until).await;
+            let sent = self.send(message, targets, None, trace, until).await;
+            return sent.map(|_| Delivered::Queued);
         }
         let shared = Shared {
             message,
@@ -272,37 +273,6 @@ impl Remote {
             self.shard.spools.watch(&message);
         }
         outcome.map(Delivered::Placed)
-    }
-
-    /// Takes the message into this shard's queue partition, from where the outbox hands it on.
-    async fn queue(
-        &self,
-        message: Arc<Message>,
-        targets: Vec<Target>,
-        trace: TraceId,
-        until: Deadline,
-    ) -> Result<Delivered, StoreError> {
-        let home = self.shard.partition(PartitionId::queue(self.shard.id.0))?;
-        let message = match message.size >= SHARED_BODY_BYTES_MIN {
-            true => match deadline(until, self.shard.spools.spill(&message)).await {
-                Ok(spilled) => spilled?,
-                Err(_) => return Err(StoreError::Late),
-            },
-            false => message,
-        };
-        let op = Op::Accepted {
-            body: BodyRef::New(0),
-            targets,
-            saved: unix_now(),
-            trace: Some(trace),
-        };
-        let bodies = vec![message.clone()];
-        let ticket = self.shard.submit(&home, vec![op], bodies, Class::NewMail)?;
-        self.shard.spools.given(&message);
-        match deadline(until, self.shard.commit(ticket)).await {
-            Ok(durable) => durable.map(|()| Delivered::Queued),
-            Err(_) => Err(StoreError::Late),
-        }
     }
 
     /// Sets or removes generic values as one record; `account: None` in the system partition is

@@ -25,8 +25,8 @@ use super::shard::Shard;
 use super::spool::Spools;
 use super::startup::{self, Recovered, StartError};
 use super::{
-    AccountRef, MailboxRepair, RepairOrder, StoreConfig, StoreError, adopt, cache, checkpoint,
-    history, outbox, repack, repair,
+    AccountRef, KeywordsApart, MailboxRepair, RepairOrder, StoreConfig, StoreError, adopt, cache,
+    checkpoint, history, outbox, repack, repair,
 };
 use crate::base::{Deadline, PSeq, ShardId};
 use crate::runtime::local::{Notify, Semaphore};
@@ -150,6 +150,7 @@ impl Store {
             drop(state);
             owned.quota.look_through(&loaded);
             owned.orphans.take_over(&loaded, &from.orphans);
+            owned.note_queued(&loaded);
             owned.partitions.borrow_mut().insert(*partition, loaded);
         }
         let ours = |r: &&CatalogueRepair| r.partition.owner(cfg.shards) == id;
@@ -258,7 +259,8 @@ impl Store {
     }
 
     /// Writes every file that is due, and the lists that other programs go by, without a sync.
-    pub async fn settle_all(&self) -> Result<(), StoreError> {
+    /// Answers what of the flags these cannot say.
+    pub async fn settle_all(&self) -> Result<Vec<KeywordsApart>, StoreError> {
         settle(&self.shard, true).await?;
         adopt::write_lists(&self.shard).await
     }

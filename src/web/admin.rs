@@ -15,6 +15,7 @@ use super::Question;
 use super::http::{Answer, answer, body_of, serve_connection};
 use super::import::{ImportQuery, Importer, Pieces};
 use crate::directory;
+use crate::queue;
 use crate::runtime::{Gate, Listener, spawn_in};
 use crate::store::RepairOrder;
 use crate::store::RestoreRequest;
@@ -52,6 +53,8 @@ pub enum AdminRequest {
     Settle,
     /// What an import asks before and after.
     Import(ImportQuery),
+    /// Mail that waits to leave.
+    Queue(queue::Ask),
 }
 
 /// The outcome, as it crosses the socket.

@@ -21,6 +21,7 @@ use crate::runtime::yield_if_needed;
 use crate::store::{
     AccountRef, Flags, Incoming, NewMessage, ROWS_MAX, Remote, Resource, Row, StoreError,
 };
+use crate::wire::imap::is_keyword;
 
 /// Begins a batch: [`Batch`].
 pub const BATCH: u8 = 1;
@@ -56,6 +57,16 @@ pub struct Head {
     pub flags: u8,
     pub keywords: Vec<String>,
     pub date: UnixMs,
+}
+
+impl Head {
+    /// What goes into replies of IMAP as it is must be what it is there: whoever sends may be wrong.
+    fn check(&self) -> Result<(), AdminError> {
+        match self.keywords.iter().find(|word| !is_keyword(word)) {
+            Some(word) => Err(failed(&format!("{word:?} can be no keyword"), false)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What an import asks before and after.
@@ -227,7 +238,9 @@ impl Importer {
                     true => self.remote.incoming(),
                     false => self.remote.incoming_to_spool(),
                 };
-                taking.now = Some((read(content)?, incoming));
+                let head: Head = read(content)?;
+                head.check()?;
+                taking.now = Some((head, incoming));
             }
             PIECE => match &mut taking.now {
                 Some((_, incoming)) => {
@@ -377,6 +390,10 @@ fn refusal(error: &StoreError, user: &str, folder: &str) -> AdminError {
             &format!("{folder} is an archive, which takes no mail"),
             false,
         ),
+        E::ArchivesOnly => failed(
+            &format!("{folder}: Archives has the folders of store.archives alone; choose another"),
+            false,
+        ),
         E::NoMailbox | E::MailboxExists | E::MailboxGone => {
             failed(&format!("{folder} was removed meanwhile"), true)
         }
@@ -404,5 +421,29 @@ mod tests {
         check(StoreError::Busy, true);
         check(StoreError::Full, true);
         check(StoreError::MailboxGone, true);
+    }
+
+    /// A keyword that was no atom was told in FETCH as it was, and ended the list of flags there.
+    #[test]
+    fn keywords_are_atoms_whoever_sends_them() {
+        let check = |word: &str, want: bool| {
+            let head = Head {
+                flags: 0,
+                keywords: vec!["$Forwarded".to_owned(), word.to_owned()],
+                date: UnixMs(0),
+            };
+            assert_eq!(head.check().is_ok(), want, "{word:?}");
+        };
+        check("Work", true);
+        check("x) UID 7 FLAGS (\\Deleted", false);
+        check("a\"b", false);
+        check("{5}", false);
+        check("\\Seen", false);
+        check("bä", false);
+        check("a]", false);
+        check("50%", false);
+        check("", false);
+        check(&"x".repeat(255), true);
+        check(&"x".repeat(256), false);
     }
 }

@@ -98,3 +98,19 @@ pub struct Recounted {
     #[serde(flatten)]
     pub count: Recount,
 }
+
+/// What settling everything came to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settled {
+    pub settled: bool,
+    #[serde(default)]
+    pub keywords_apart: Vec<SettledApart>,
+}
+
+/// A folder some of whose keywords are in no file's name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SettledApart {
+    pub address: String,
+    pub mailbox: String,
+    pub keywords: u32,
+}

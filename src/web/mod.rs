@@ -13,5 +13,8 @@ mod inspect;
 mod metrics;
 
 pub use admin::{AdminError, AdminHandler, AdminReply, AdminRequest, serve_admin};
-pub use inspect::{MailboxRow, MessageRow, PIECE_BYTES_MAX, Piece, Question, QuotaRow, Recounted};
+pub use inspect::{
+    MailboxRow, MessageRow, PIECE_BYTES_MAX, Piece, Question, QuotaRow, Recounted, Settled,
+    SettledApart,
+};
 pub use metrics::{Health, Readiness, serve_metrics};

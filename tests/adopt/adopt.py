@@ -57,19 +57,23 @@ def letter(n):
 
 
 FOLDERS = ['"Work/v1.2 plan"', "Entw&APw-rfe", '"Sent Items"', '"R&-D/~x"', "&ZeVnLA-"]
+# Characters that mean more in LIST; and such folders have inferiors.
+WILD = ['"50% off"', '"a*b"', '"50% off/100%"']
 
 
 def fill(port):
     box = imap(port)
-    for folder in FOLDERS:
+    for folder in [*FOLDERS, *WILD]:
         ok(box.create(folder))
-    for folder in ["INBOX", *FOLDERS[:3]]:
+    for folder in ["INBOX", *FOLDERS[:3], *WILD[:2]]:
         ok(box.subscribe(folder))
     for n in range(30):
         folder = ["INBOX", *FOLDERS][n % 6 if n < 18 else 0]
         flags = ["", r"\Seen", r"\Seen \Answered", r"\Flagged $Label1", r"\Seen Junk", r"\Draft"][n % 6]
         date = imaplib.Time2Internaldate(1_500_000_000 + n * 86_401)
         ok(box.append(folder, f"({flags})", date, letter(n)))
+    for n, folder in enumerate(WILD, 40):
+        ok(box.append(folder, r"(\Seen $Label1)", imaplib.Time2Internaldate(1_400_000_000 + n), letter(n)))
     # More keywords than one, in an order of their own.
     ok(box.select("INBOX"))
     for n in range(3, 9):
@@ -231,7 +235,7 @@ def rescan(palomar):
     words = ("mailbox", "rescan", USER, "--folder", "inbox", "--json")
     for count in (1, 0):
         told = json.loads(palomar.run(*words).stdout)
-        assert told == [{"name": "INBOX", "files": count, "taken_in": count}], told
+        assert told == [{"name": "INBOX", "files": count, "taken_in": count, "grown": 0}], told
 
 
 def mutt(folder, home):

@@ -1,6 +1,6 @@
 //! Maildir (cr.yp.to/proto/maildir.html) and Maildir++ trees, with what Dovecot adds to them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use super::files::{self, DEPTH_MAX, Form, Kind, entries, is_dir_link};
 use super::send::Sender;
 use super::{From, Job, Source, below, file_error, not_followed};
 use crate::cli::error::CliError;
-use crate::store::Flags;
+use crate::cli::print::counted;
+use crate::store::{Flags, KeywordLetters};
 use crate::web::import::Head;
 use crate::wire::imap::decode_utf7;
 
@@ -160,24 +161,15 @@ fn list(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Keywords by their letters: `0 $Forwarded` is `a`.
-fn keywords(maildir: &Path) -> Vec<(char, String)> {
-    let text = list(&maildir.join("dovecot-keywords")).unwrap_or_default();
-    let one = |line: &str| {
-        let (number, name) = line.split_once(' ')?;
-        let letter = b'a' + number.parse::<u8>().ok().filter(|n| *n < 26)?;
-        Some((char::from(letter), name.trim().to_owned()))
-    };
-    text.lines().filter_map(one).collect()
-}
-
 pub(super) fn read(
     maildir: &Path,
     sender: &mut Sender<'_>,
     bar: &ProgressBar,
 ) -> Result<(), CliError> {
     sender.source(maildir.display().to_string());
-    let keywords = keywords(maildir);
+    let list = list(&maildir.join("dovecot-keywords")).unwrap_or_default();
+    let keywords = KeywordLetters::of(list.as_bytes());
+    let mut nameless: BTreeMap<char, u64> = BTreeMap::new();
     let mut all = Vec::new();
     for place in ["cur", "new"] {
         let dir = maildir.join(place);
@@ -209,16 +201,31 @@ pub(super) fn read(
         if name.starts_with('.') {
             continue;
         }
-        let (flags, keywords) = marks(&name, &keywords);
+        let marks = marks(&name, &keywords.names);
+        for letter in marks.nameless {
+            *nameless.entry(letter).or_default() += 1;
+        }
         let said = name.split(':').next().and_then(said_size);
         files::one(&path, sender, Form::Packed(said), |_, modified| Head {
-            flags: flags.0,
-            keywords,
+            flags: marks.flags.0,
+            keywords: marks.keywords,
             date: modified,
         })?;
         bar.set_message(format!("{} read", sender.count()));
     }
+    for (letter, count) in nameless {
+        sender.left_out(without_name(letter, count, &keywords));
+    }
     Ok(())
+}
+
+/// Why messages come without the keyword of a letter.
+fn without_name(letter: char, count: u64, keywords: &KeywordLetters) -> String {
+    let of = counted(count, "message");
+    match keywords.odd.iter().find(|(odd, _)| *odd == letter) {
+        Some((_, name)) => format!("{name:?} can be no keyword: left out of {of}"),
+        None => format!("the letter {letter} has no name in dovecot-keywords: left out of {of}"),
+    }
 }
 
 /// What `,S=` says: octets of the message, uncompressed.
@@ -227,10 +234,21 @@ fn said_size(base: &str) -> Option<u64> {
     said.parse().ok()
 }
 
-/// Flags and keywords from the letters of a file's name.
-fn marks(name: &str, known: &[(char, String)]) -> (Flags, Vec<String>) {
+/// What the letters of a file's name say.
+#[derive(Debug)]
+pub(super) struct Marks {
+    pub flags: Flags,
+    pub keywords: Vec<String>,
+    /// Letters of keywords that have no name.
+    pub nameless: Vec<char>,
+}
+
+/// `known`: keywords by their letters.
+pub(super) fn marks(name: &str, known: &[Option<String>]) -> Marks {
     let letters = name.rsplit_once(":2,").map_or("", |(_, letters)| letters);
-    let (mut flags, mut keywords) = (Flags::NONE, Vec::new());
+    // What stands behind a further comma are no letters.
+    let letters = letters.split(',').next().unwrap_or_default();
+    let (mut flags, mut keywords, mut nameless) = (Flags::NONE, Vec::new(), Vec::new());
     for letter in letters.chars() {
         flags = flags.union(match letter {
             'S' => Flags::SEEN,
@@ -240,22 +258,24 @@ fn marks(name: &str, known: &[(char, String)]) -> (Flags, Vec<String>) {
             'D' => Flags::DRAFT,
             _ => Flags::NONE,
         });
-        let named = known.iter().find(|(of, _)| *of == letter);
-        // RFC 5788: what IMAP calls what Maildir calls passed.
-        let forwarded = (letter == 'P').then_some("$Forwarded");
-        let keyword = named.map(|(_, name)| name.as_str()).or(forwarded);
-        keywords.extend(keyword.map(str::to_owned));
+        let place = u32::from(letter).wrapping_sub(u32::from('a')) as usize;
+        match known.get(place) {
+            Some(Some(name)) => keywords.push(name.clone()),
+            Some(None) => nameless.push(letter),
+            // RFC 5788: what IMAP calls what Maildir calls passed.
+            None if letter == 'P' => keywords.push("$Forwarded".to_owned()),
+            None => {}
+        }
     }
     keywords.sort_unstable();
     keywords.dedup();
-    (flags, keywords)
-}
-
-/// For tests: what a file's name says.
-#[cfg(test)]
-pub(super) fn marks_of(name: &str, known: &[(char, String)]) -> (u8, Vec<String>) {
-    let (flags, keywords) = marks(name, known);
-    (flags.0, keywords)
+    nameless.sort_unstable();
+    nameless.dedup();
+    Marks {
+        flags,
+        keywords,
+        nameless,
+    }
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ fn bar(folder: &str) -> ProgressBar {
 
 /// A name as a level of a folder's name: without what no folder name may hold.
 pub(super) fn level(name: &str) -> String {
-    let good = |c: char| !c.is_control() && !matches!(c, '*' | '%' | '/');
+    let good = |c: char| !c.is_control() && c != '/';
     let name = name.trim();
     name.chars()
         .map(|c| if good(c) { c } else { '_' })

@@ -64,6 +64,8 @@ pub(super) struct Report {
     pub flags_differ: u64,
     pub dates_differ: u64,
     pub unreadable: Vec<String>,
+    /// What messages had in the source, and no message can have here.
+    pub left_out: Vec<String>,
 }
 
 impl Report {
@@ -77,7 +79,7 @@ impl Report {
 
     pub fn is_equal(&self) -> bool {
         let different = self.missing + self.flags_differ + self.dates_differ;
-        different == 0 && self.unreadable.is_empty()
+        different == 0 && self.unreadable.is_empty() && self.left_out.is_empty()
     }
 
     /// Finds each expected message in what is there, each of those for one at most.
@@ -152,6 +154,9 @@ pub(super) fn to_text(reports: &[Report]) -> String {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
     let mut text = table(&header, rows, terminal);
     for report in reports {
+        for what in &report.left_out {
+            text.push_str(&format!("{}: {}\n", shown(&report.folder), shown(what)));
+        }
         for what in report.unreadable.iter().take(NAMED_MAX) {
             text.push_str(&format!("{}: {}\n", shown(&report.folder), shown(what)));
         }

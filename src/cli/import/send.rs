@@ -12,6 +12,7 @@ use super::link::{Link, Stream};
 use super::report::{Expected, Report, id_of};
 use crate::base::UnixMs;
 use crate::cli::error::CliError;
+use crate::cli::print::counted;
 use crate::store::Flags;
 use crate::web::import::{
     BATCH, Batch, DROP, END, Head, MESSAGE, PIECE, PIECE_BYTES_MAX, put_frame,
@@ -50,6 +51,8 @@ pub(super) struct Sender<'l> {
     now: Option<Now>,
     report: Report,
     expected: Vec<Expected>,
+    /// Keywords in headers that cannot be here.
+    keywords_odd: u64,
 }
 
 /// The message that comes in.
@@ -87,6 +90,7 @@ impl<'l> Sender<'l> {
             now: None,
             report: Report::new(user, folder),
             expected: Vec::new(),
+            keywords_odd: 0,
         };
         let mut before = HashMap::new();
         sender.each_row(|row| *before.entry(row.id).or_default() += 1)?;
@@ -114,6 +118,11 @@ impl<'l> Sender<'l> {
     /// A source, for the report.
     pub fn source(&mut self, source: String) {
         self.report.sources.push(source);
+    }
+
+    /// Something of messages that cannot be here.
+    pub fn left_out(&mut self, what: String) {
+        self.report.left_out.push(what);
     }
 
     /// Something of the source could not be read.
@@ -167,7 +176,7 @@ impl<'l> Sender<'l> {
 
     /// Begins a batch of its own for a message that is too large for others.
     fn enlarge(&mut self, now: &Now) -> Result<Stage, CliError> {
-        let Some(head) = now.origin.head(&now.text) else {
+        let Some(head) = self.head(&now.origin, &now.text) else {
             return Ok(Stage::Skipped);
         };
         self.flush()?;
@@ -180,6 +189,25 @@ impl<'l> Sender<'l> {
         Ok(Stage::Large(head, stream))
     }
 
+    /// Flags, keywords and date; `None` where it is no mail.
+    fn head(&mut self, origin: &Origin, text: &[u8]) -> Option<Head> {
+        let from = match origin {
+            Origin::Known(head) => return Some(head.clone()),
+            Origin::Mbox(from) => from,
+        };
+        let text = &text[..text.len().min(HEAD_BYTES)];
+        let marks = mbox::marks(text, from);
+        if marks.removed || mbox::is_internal(text) {
+            return None;
+        }
+        self.keywords_odd += u64::from(marks.left_out);
+        Some(Head {
+            flags: Flags::from(&marks).0,
+            date: UnixMs::from_seconds(marks.arrived.unwrap_or(from.date).seconds()),
+            keywords: marks.keywords,
+        })
+    }
+
     /// The message is whole.
     pub fn end(&mut self) -> Result<(), CliError> {
         let Some(now) = self.now.take() else {
@@ -190,7 +218,7 @@ impl<'l> Sender<'l> {
             Stage::Skipped => self.report.skipped += 1,
             Stage::TooLarge => self.too_large(&now),
             Stage::Small => {
-                let Some(head) = now.origin.head(&now.text) else {
+                let Some(head) = self.head(&now.origin, &now.text) else {
                     self.report.skipped += 1;
                     return Ok(());
                 };
@@ -290,6 +318,10 @@ impl<'l> Sender<'l> {
         let mut there = Vec::new();
         self.each_row(|row| there.push(row))?;
         self.report.compare(&mut self.expected, &mut there);
+        if self.keywords_odd > 0 {
+            let words = counted(self.keywords_odd, "word");
+            self.left_out(format!("{words} in X-Keywords can be no keyword: left out"));
+        }
         Ok(self.report)
     }
 }
@@ -306,21 +338,4 @@ fn pieces(bytes: &[u8], mut write: impl FnMut(&[u8])) {
 fn put_json(out: &mut Vec<u8>, kind: u8, content: &impl serde::Serialize) {
     let content = serde_json::to_vec(content).expect("plain values become JSON");
     put_frame(out, kind, &content);
-}
-
-impl Origin {
-    /// Flags, keywords and date; `None` where it is no mail.
-    fn head(&self, text: &[u8]) -> Option<Head> {
-        let from = match self {
-            Origin::Known(head) => return Some(head.clone()),
-            Origin::Mbox(from) => from,
-        };
-        let text = &text[..text.len().min(HEAD_BYTES)];
-        let marks = mbox::marks(text, from);
-        (!marks.removed && !mbox::is_internal(text)).then(|| Head {
-            flags: Flags::from(&marks).0,
-            date: UnixMs::from_seconds(marks.arrived.unwrap_or(from.date).seconds()),
-            keywords: marks.keywords,
-        })
-    }
 }

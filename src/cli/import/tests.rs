@@ -10,9 +10,11 @@ use super::report::{Expected, Report};
 use super::send::Sender;
 use super::{below, files, maildir, mbox};
 use crate::base::UnixMs;
+use crate::cli::conversation::Conversation;
 use crate::cli::error::CliError;
 use crate::config::Config;
 use crate::server::OfflineJob;
+use crate::store::KeywordLetters;
 use crate::web::import::{END, Head, ImportRow, ImportRows, MESSAGE, PIECE};
 use crate::web::{AdminError, AdminReply};
 
@@ -51,7 +53,7 @@ fn maildir_trees_become_folders() {
     assert_eq!(skipped.len(), 2, "{skipped:?}");
     let told = skipped.join("\n");
     assert!(told.contains(".Entw") && told.contains(".Linked"), "{told}");
-    let want = ["", "Odd_", "Sent", "Work/Entwürfe", "a.b", "fs/inner"];
+    let want = ["", "Odd*", "Sent", "Work/Entwürfe", "a.b", "fs/inner"];
     let mut sorted = found.clone();
     sorted.sort();
     assert_eq!(sorted, want);
@@ -80,23 +82,28 @@ fn names_are_made_fit() {
     let check = |above: &str, name: &str, want: &str| assert_eq!(below(above, name), want);
     check("", "inbox", "INBOX");
     check("Old", "inbox", "Old/inbox");
-    check("", " a/b*\u{1} ", "a_b__");
+    check("", " a/50%*\u{1} ", "a_50%*_");
 }
 
+/// A name that is no atom was told in FETCH as it was, and a letter without a name was not told of.
 #[test]
-fn maildir_letters_are_flags() {
-    let known = [('a', "Work".to_owned()), ('b', "$Forwarded".to_owned())];
-    let check = |name: &str, flags: u8, keywords: &[&str]| {
-        let got = maildir::marks_of(name, &known);
-        assert_eq!(
-            (got.0, got.1),
-            (flags, keywords.iter().map(|k| (*k).to_owned()).collect())
-        );
+fn names_say_flags_and_keywords() {
+    let list = b"0 Work\n1 $Forwarded\n3 x) UID 7 FLAGS (\\Deleted\n4 {5}\n";
+    let known = KeywordLetters::of(list);
+    let check = |name: &str, flags: u8, keywords: &[&str], nameless: &[char]| {
+        let got = maildir::marks(name, &known.names);
+        assert_eq!(got.flags.0, flags, "{name}");
+        assert_eq!(got.keywords, keywords, "{name}");
+        assert_eq!(got.nameless, nameless, "{name}");
     };
-    check("1.x", 0, &[]);
-    check("1.x:2,", 0, &[]);
-    check("1.x,S=3:2,DFRST", 31, &[]);
-    check("1.x:2,PSabz", 1, &["$Forwarded", "Work"]);
+    check("1.x", 0, &[], &[]);
+    check("1.x:2,", 0, &[], &[]);
+    check("1.x,S=3:2,DFRST", 31, &[], &[]);
+    check("1.x:2,PSab", 1, &["$Forwarded", "Work"], &[]);
+    check("1.x:2,ade", 0, &["Work"], &['d', 'e']);
+    check("1.x:2,Sz,ab", 1, &[], &['z']);
+    let odd: Vec<char> = known.odd.iter().map(|(letter, _)| *letter).collect();
+    assert_eq!(odd, ['d', 'e']);
 }
 
 fn one(id: u8, flags: u8, seconds: i64) -> Expected {
@@ -303,7 +310,8 @@ fn imported(late: u32, runs: &[&Path]) -> (Vec<Result<Report, CliError>>, usize)
         let _ = count.send(fake.rows.len());
         Ok(())
     });
-    let link = Link::to(config, jobs, thread);
+    let line = Conversation::with(config.clone(), jobs, thread);
+    let link = Link::to(config, line);
     let bar = indicatif::ProgressBar::hidden();
     let run = |dir: &&Path| {
         let mut sender = Sender::new(&link, "ana", "INBOX")?;

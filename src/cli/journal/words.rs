@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::super::print::when;
 use crate::base::UnixMs;
 use crate::store::journal::Seen;
-use crate::store::{BodyRef, Flags, Message, Op};
+use crate::store::{BodyRef, Flags, Message, Op, Steering};
 
 /// An operation: its name, and its fields in order.
 type Told = (&'static str, Vec<(&'static str, Value)>);
@@ -152,6 +152,7 @@ fn told(op: &Op) -> Told {
             ],
         ),
         Op::Accepted { .. } | Op::HandedOver { .. } | Op::BodySettled { .. } => queued(op),
+        Op::Tried { .. } | Op::Steered { .. } => leaving(op),
         Op::Adopted {
             account,
             mailbox,
@@ -262,6 +263,7 @@ fn queued(op: &Op) -> Told {
         Op::Accepted {
             body,
             targets,
+            outbound,
             trace,
             ..
         } => {
@@ -271,6 +273,12 @@ fn queued(op: &Op) -> Told {
                 ("accounts", json!(listed(accounts))),
                 ("body", json!(body_words(*body))),
             ];
+            if let Some(outbound) = outbound {
+                fields.push(("from", json!(outbound.mail.path.to_string())));
+                fields.push(("class", json!(outbound.class.word())));
+                let to = outbound.recipients.iter();
+                fields.push(("to", json!(listed(to.map(|r| r.rcpt.path.to_string())))));
+            }
             if let Some(trace) = trace {
                 fields.push(("message", json!(trace.to_string())));
             }
@@ -288,6 +296,45 @@ fn queued(op: &Op) -> Told {
                 ("ordinal", json!(blob.ordinal)),
             ],
         ),
+        _ => ("", Vec::new()),
+    }
+}
+
+fn leaving(op: &Op) -> Told {
+    match op {
+        Op::Tried { entry, tried } => {
+            let results = tried.results.iter().map(|result| {
+                let (ordinal, state) = (result.ordinal, result.state.word());
+                format!("{ordinal} {state} {}", result.status)
+            });
+            let fields = vec![
+                ("accepted", json!(entry.0)),
+                ("at", json!(when(tried.at))),
+                ("hop", json!(tried.hop)),
+                ("recipients", json!(listed(results))),
+            ];
+            ("tried", fields)
+        }
+        Op::Steered {
+            entry,
+            at,
+            ordinals,
+            steering,
+        } => {
+            let step = match steering {
+                Steering::Hold => "held".to_owned(),
+                Steering::Due(due) => format!("due {}", when(*due)),
+                Steering::Remove => "removed".to_owned(),
+                Steering::DelayTold => "delay told".to_owned(),
+            };
+            let fields = vec![
+                ("accepted", json!(entry.0)),
+                ("at", json!(when(*at))),
+                ("recipients", json!(listed(ordinals.iter()))),
+                ("step", json!(step)),
+            ];
+            ("steered", fields)
+        }
         _ => ("", Vec::new()),
     }
 }

@@ -30,6 +30,7 @@ fn check(world: &World, address: &str, want: &[&str]) {
             }
         })
         .collect();
+    got.extend(resolution.outside.iter().map(|to| format!(">{to}")));
     got.extend(resolution.refused.iter().map(|r| format!("!{:?}", r.why)));
     assert_eq!(got, want, "{address}");
 }
@@ -208,7 +209,11 @@ fn what_leads_nowhere_says_why() {
         );
     }
     check(&world, "a@example.org", &["ana@example.org", "!Loop"]);
-    check(&world, "out@example.org", &["!Outside", "!NoSuchUser"]);
+    check(
+        &world,
+        "out@example.org",
+        &[">x@elsewhere.example", "!NoSuchUser"],
+    );
     check(&world, "d0@example.org", &["!TooMany"]);
 }
 
@@ -255,7 +260,8 @@ proptest! {
         let copies = ids.len();
         ids.dedup();
         prop_assert_eq!(ids.len(), copies);
-        prop_assert!(!resolution.local.is_empty() || !resolution.refused.is_empty());
+        let leads = resolution.local.len() + resolution.outside.len();
+        prop_assert!(leads > 0 || !resolution.refused.is_empty());
     }
 }
 

@@ -86,10 +86,10 @@ impl Line {
 
     pub fn charge(&mut self, chosen: usize) {
         let mut sum = 0;
-        for class in 0..CLASSES {
+        for (class, weight) in WEIGHTS.into_iter().enumerate() {
             if class == chosen || self.has(class) {
-                self.credit[class] += WEIGHTS[class];
-                sum += WEIGHTS[class];
+                self.credit[class] += weight;
+                sum += weight;
             } else {
                 self.credit[class] = 0;
             }

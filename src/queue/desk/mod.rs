@@ -21,16 +21,9 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
-use crate::base::{PSeq, PartitionId};
+pub use crate::store::EntryKey;
+pub use crate::store::MailClass as Class;
 use line::Line;
-
-/// What a message is to the queue (docs/QUEUE.md, "Words").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Class {
-    Notice,
-    Normal,
-    Bulk,
-}
 
 /// Turns of each class while all of them wait.
 const WEIGHTS: [i32; CLASSES] = [8, 4, 1];
@@ -38,13 +31,6 @@ const CLASSES: usize = 3;
 
 /// Where mail goes: a domain as A-labels, or the name of a route.
 pub type Destination = Rc<str>;
-
-/// An entry of a queue partition, anywhere in this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EntryKey {
-    pub partition: PartitionId,
-    pub pseq: PSeq,
-}
 
 /// A message that is due at one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Fairness, bounds and pauses, on a clock of the test's own.
 
+use crate::base::{PSeq, PartitionId};
 use std::collections::BTreeMap;
 
 use super::*;

@@ -16,6 +16,7 @@ pub(super) enum Advice {
 }
 
 impl Advice {
+    #[cfg(test)]
     pub const ALL: [Advice; 11] = [
         Advice::NoSuchUser,
         Advice::NoSuchDomain,

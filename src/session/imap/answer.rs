@@ -104,6 +104,10 @@ impl From<StoreError> for Answer {
             StoreError::Expunged => Answer::no("EXPUNGEISSUED", "a message is gone meanwhile"),
             StoreError::MailboxGone => Answer::no("NONEXISTENT", "the mailbox was deleted"),
             StoreError::ReadOnly => Answer::no("READ-ONLY", "the mailbox is open for reading only"),
+            StoreError::ArchivesOnly => Answer::no(
+                "NOPERM",
+                "there are only archives here, which the postmaster keeps",
+            ),
             StoreError::UidsUsedUp => Answer::no("LIMIT", "the mailbox has used up its UIDs"),
             // RFC 5530 3, CORRUPTION: all that can be read was served.
             StoreError::Damaged { .. } => Answer::no(
@@ -172,6 +176,10 @@ mod tests {
         check(
             StoreError::BadName,
             "a1 NO [CANNOT] a mailbox can not have this name",
+        );
+        check(
+            StoreError::ArchivesOnly,
+            "a1 NO [NOPERM] there are only archives here, which the postmaster keeps",
         );
         check(Fault::UnknownCommand, "a1 BAD unknown command");
         check(

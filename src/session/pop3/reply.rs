@@ -25,6 +25,7 @@ pub fn store(error: &StoreError) -> &'static str {
         | StoreError::NotAllowed
         | StoreError::HasChildren
         | StoreError::ReadOnly
+        | StoreError::ArchivesOnly
         | StoreError::UidsUsedUp => "-ERR [SYS/PERM] the mailbox cannot be changed\r\n",
     }
 }

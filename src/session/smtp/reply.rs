@@ -26,11 +26,7 @@ pub fn recipient(refusal: RecipientRefusal, quota: QuotaRefusal) -> Reply {
     match refusal {
         RecipientRefusal::NotOurs => Reply::new(550, "5.7.1", "Relaying denied"),
         RecipientRefusal::NoSuchUser => Reply::new(550, "5.1.1", "No such user here"),
-        RecipientRefusal::AliasOutside => Reply::new(
-            550,
-            "5.7.1",
-            "This address leads elsewhere; relaying denied",
-        ),
+        RecipientRefusal::BadDomain => Reply::new(550, "5.1.2", "No such domain"),
         RecipientRefusal::NoMailbox => Reply::new(550, "5.2.1", "This address takes no mail"),
         RecipientRefusal::AliasLoop => {
             Reply::new(550, "5.4.6", "The aliases of this address lead nowhere")
@@ -82,6 +78,7 @@ fn store(error: &StoreError, quota: QuotaRefusal) -> Reply {
         | StoreError::Expunged
         | StoreError::MailboxGone
         | StoreError::ReadOnly
+        | StoreError::ArchivesOnly
         | StoreError::UidsUsedUp => later("The mailbox can not be written; try again later"),
     }
 }

@@ -267,6 +267,15 @@ async fn refuse(mut conn: Conn, door: &Door, refusal: Option<Refusal>, reply: Op
     }
 }
 
+impl Session {
+    /// Who has logged in may send to other domains, and who is trusted where the site says so.
+    pub(super) fn may_relay(&self) -> bool {
+        let is_lmtp = self.door.listener().protocol == Protocol::Lmtp;
+        let relays = self.door.config().smtp.relay.relay_trusted && !is_lmtp;
+        self.account.is_some() || (relays && is_trusted(self.conn.peer(), &self.door))
+    }
+}
+
 /// What a session never returns.
 pub(super) enum Never {}
 

@@ -113,7 +113,7 @@ impl World {
         let (roster_of, told) = (|| roster.clone(), || stop.clone());
         let (mesh, _inboxes) = Mesh::new(1, 8);
         let arrivals = Arrivals::new(mesh, ShardId(0));
-        let intake = Intake::new(remote.clone(), directory.clone());
+        let intake = Intake::new(remote.clone(), directory.clone(), schedule());
         let services = Services {
             smtp: Rc::new(smtp::Service::new(intake, desk(), roster_of(), told())),
             pop3: Rc::new(pop3::Service::new(
@@ -288,5 +288,16 @@ impl Client {
     pub async fn command(&mut self, text: &str) -> Vec<String> {
         self.say(format!("t {text}\r\n").as_bytes()).await;
         self.until("t ").await
+    }
+}
+
+/// The times of a site that says nothing about them.
+fn schedule() -> crate::queue::Schedule {
+    let hours = |n: u64| std::time::Duration::from_secs(3600 * n);
+    crate::queue::Schedule {
+        retry: vec![hours(1)],
+        delay_notice_after: hours(4),
+        expire_after: hours(120),
+        expire_notices_after: hours(24),
     }
 }

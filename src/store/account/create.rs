@@ -6,6 +6,7 @@ use super::{Account, Class, Op, SpecialUse, StoreError, maildir};
 use crate::base::{AccountId, MailboxId, Uid, UidValidity};
 use crate::runtime::unix_now;
 use crate::store::adopt;
+use crate::store::archive;
 use crate::store::mailbox::Mailbox;
 use crate::store::partition::Partition;
 use crate::store::shard::Shard;
@@ -300,7 +301,16 @@ impl Account {
         name: &str,
         special_use: Option<SpecialUse>,
     ) -> Result<MailboxId, StoreError> {
+        self.may_make(name)?;
         create(&self.shard, &self.partition, self.id(), name, special_use).await
+    }
+
+    /// Refuses names among those of archive folders, but of mailboxes that are there from before.
+    pub(in crate::store) fn may_make(&self, name: &str) -> Result<(), StoreError> {
+        match archive::is_reserved(&self.shard, name) && self.find(name).is_none() {
+            true => Err(StoreError::ArchivesOnly),
+            false => Ok(()),
+        }
     }
 
     /// Deletes a mailbox; inferiors stay (RFC 9051 6.3.5).

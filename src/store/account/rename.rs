@@ -17,6 +17,7 @@ impl Account {
         if from == "INBOX" {
             return self.rename_inbox(&to).await;
         }
+        self.may_make(&to)?;
         let below = format!("{from}/");
         // A mailbox cannot become its own inferior.
         if to.starts_with(&below) {

@@ -30,9 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A directory may change once more within the grain of its time.
 const GRAIN_MS: i64 = 2_000;
 /// Longest wait for settling to pause.
-const TURN_WAIT: Duration = Duration::from_secs(5);
+pub(super) const TURN_WAIT: Duration = Duration::from_secs(5);
 /// Messages of one record.
-const TAKEN_MAX: usize = 500;
+pub(super) const TAKEN_MAX: usize = 500;
 
 pub(super) type Key = (PartitionId, AccountId, MailboxId);
 pub(super) type Due = Vec<(Rc<Partition>, Rc<Mailbox>)>;
@@ -82,6 +82,7 @@ pub(super) async fn look_at(shard: &Shard, mailboxes: Due) -> Vec<Key> {
         // A file system without times (0) is looked at every time.
         let is_settled = time.0 > 0 && asked.0 - time.0 > GRAIN_MS;
         match outcome {
+            Ok(taken) if taken.young > 0 => again.push((partition.id, mailbox.account, mailbox.id)),
             Ok(_) if is_settled => mailbox.new_changed.set(Some(time)),
             Ok(_) => {}
             Err(why) => {
@@ -98,6 +99,15 @@ pub(super) async fn look_at(shard: &Shard, mailboxes: Due) -> Vec<Key> {
 pub(super) struct Taken {
     pub files: u64,
     pub taken_in: u64,
+    /// Left for the next look: somebody may be writing to them.
+    pub young: u64,
+}
+
+/// What one look need not look at again.
+#[derive(Default)]
+struct Passed {
+    files: HashSet<PathBuf>,
+    young: HashSet<PathBuf>,
 }
 
 /// Takes what is in a folder and is no row. Others settle between one part of it and the next.
@@ -108,11 +118,13 @@ pub(super) async fn take(
     whence: Where,
 ) -> Result<Taken, StoreError> {
     let mut taken = Taken::default();
-    let mut passed = HashSet::new();
+    let mut passed = Passed::default();
     while let Some(some) = take_part(shard, partition, mailbox, whence, &mut passed).await? {
         taken.files += some.files;
         taken.taken_in += some.taken_in;
     }
+    taken.young = passed.young.len() as u64;
+    taken.files += taken.young;
     Ok(taken)
 }
 
@@ -122,7 +134,7 @@ async fn take_part(
     partition: &Partition,
     mailbox: &Rc<Mailbox>,
     whence: Where,
-    passed: &mut HashSet<PathBuf>,
+    passed: &mut Passed,
 ) -> Result<Option<Taken>, StoreError> {
     let until = Deadline::after(now(), TURN_WAIT);
     let pause = shard.settling.acquire(1, until).await;
@@ -146,10 +158,16 @@ async fn take_part(
         Where::Everywhere => rows(shard, partition, mailbox).await?,
     };
     let known = known(partition, mailbox);
+    let asked = unix_now();
     files.retain(|file| {
         // A row's file is in `cur`; in `new` the same stem is another message.
         let is_row = !file.is_new && named.contains(&file.stem);
-        !known.contains(&file.stem) && !is_row && !passed.contains(&file.path(&folder))
+        let path = file.path(&folder);
+        if known.contains(&file.stem) || is_row || passed.files.contains(&path) {
+            return false;
+        }
+        // Where it is looked at again it keeps its name until then.
+        !(passed.young.contains(&path) || file.is_young(asked) && passed.young.insert(path))
     });
     if files.is_empty() {
         return Ok(None);
@@ -160,13 +178,18 @@ async fn take_part(
         |file: &Candidate| file.name.to_string_lossy().starts_with(file.stem.as_str());
     files.sort_by_key(has_its_stem);
     files.truncate(TAKEN_MAX);
-    passed.extend(files.iter().map(|file| file.path(&folder)));
+    passed
+        .files
+        .extend(files.iter().map(|file| file.path(&folder)));
     let taken_in = take_some(shard, partition, mailbox, &mut files).await?;
     // Some have other names by now.
-    passed.extend(files.iter().map(|file| file.path(&folder)));
+    passed
+        .files
+        .extend(files.iter().map(|file| file.path(&folder)));
     Ok(Some(Taken {
         files: files.len() as u64,
         taken_in,
+        young: 0,
     }))
 }
 
@@ -278,10 +301,7 @@ async fn make_durable(
         // A stem that comes back must not cost the message that has it in `cur`, also where a backup
         // brings one that we gave; and the name of a placement says a UID, which is another message's.
         if file.is_new || OwnName::parse(&file.stem).is_some() {
-            let said = said_size(&file.stem).map_or(String::new(), |size| format!(",S={size}"));
-            // Lower case: it must not look like the name of a placement.
-            let id = trace_id().to_string().to_ascii_lowercase();
-            file.stem = format!("{}.I{id}.palomar{said}", unix_now().seconds());
+            file.stem = own_stem(&file.stem);
         }
         file.name = file.wanted();
         let path = file.path(folder);
@@ -302,6 +322,14 @@ async fn make_durable(
         done.map_err(|e| disk_error(&e))?;
     }
     Ok(())
+}
+
+/// A stem for a file of another program, which no other file has or had.
+pub(super) fn own_stem(former: &str) -> String {
+    let said = said_size(former).map_or(String::new(), |size| format!(",S={size}"));
+    // Lower case: it must not look like the name of a placement.
+    let id = trace_id().to_string().to_ascii_lowercase();
+    format!("{}.I{id}.palomar{said}", unix_now().seconds())
 }
 
 /// Whether the name is one that we gave to a file of another program.

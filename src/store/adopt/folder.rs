@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future::zip;
 use hashbrown::{HashMap, HashSet};
@@ -14,7 +15,7 @@ use super::{AdoptError, UidlFormat};
 use crate::base::{ModSeq, Uid, UidValidity, UnixMs};
 use crate::runtime::{Disk, DiskError, DiskErrorKind};
 use crate::store::maildir::{
-    Entry, Foreign, UidList, file_name, flags_of, keyword_names, letter_keywords, read_name,
+    Entry, Foreign, KeywordLetters, UidList, file_name, flags_of, letter_keywords, read_name,
 };
 use crate::store::{AdoptedPlace, AdoptedRow};
 
@@ -32,8 +33,7 @@ const BYTES_MAX: u64 = 8 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     pub uids: Option<UidList>,
-    /// By letter.
-    pub keywords: Vec<Option<String>>,
+    pub keywords: KeywordLetters,
 }
 
 impl Lists {
@@ -57,7 +57,7 @@ impl Lists {
     pub fn of(uids: &[u8], keywords: &[u8]) -> Lists {
         Lists {
             uids: UidList::parse(uids).map(UidList::sane),
-            keywords: keyword_names(keywords),
+            keywords: KeywordLetters::of(keywords),
         }
     }
 }
@@ -73,9 +73,18 @@ pub(super) struct Candidate {
     /// What the list of UIDs has for it.
     pub entry: Option<(Uid, Option<String>)>,
     pub len: u64,
+    pub modified: UnixMs,
 }
 
+/// A file that was written to a moment ago may not be whole.
+pub(super) const STILL: Duration = Duration::from_secs(3);
+
 impl Candidate {
+    /// Whether a program may be writing to it. A time that is still to come says nothing.
+    pub fn is_young(&self, now: UnixMs) -> bool {
+        (0..STILL.as_millis() as i64).contains(&now.0.saturating_sub(self.modified.0))
+    }
+
     pub fn path(&self, folder: &Path) -> PathBuf {
         let sub = if self.is_new { "new" } else { "cur" };
         folder.join(sub).join(&self.name)
@@ -160,6 +169,7 @@ impl Found {
                     letters,
                     entry: known.map(|e| (Uid(e.uid), e.uidl.clone())),
                     len: entry.len,
+                    modified: entry.modified,
                 });
             }
         }

@@ -38,6 +38,7 @@ impl Adoption<'_> {
             let uids = lists.uids.as_ref();
             self.report.folders.push(FolderReport {
                 mailbox: planned.mailbox.clone(),
+                former_name: planned.former_name(&plan.naming),
                 uidvalidity: uids.map_or(0, |l| l.uidvalidity),
                 uidnext: uids.map_or(1, |l| l.uidnext),
                 messages: found.files.len() as u64,
@@ -45,7 +46,8 @@ impl Adoption<'_> {
                 numbered: found.files.iter().filter(new).count() as u64,
                 renamed: found.files.iter().filter(odd).count() as u64,
                 missing: u64::from(found.missing),
-                keywords_full: lists.keywords.iter().all(Option::is_some),
+                keywords_full: lists.keywords.names.iter().all(Option::is_some),
+                keywords_odd: lists.keywords.odd_names(),
                 ..FolderReport::default()
             });
         }

@@ -13,6 +13,7 @@
 mod arrive;
 mod check;
 mod folder;
+mod grown;
 mod leave;
 mod look;
 mod place;
@@ -31,7 +32,9 @@ use super::catalogue::AccountState;
 use crate::runtime::{DiskError, DiskErrorKind};
 
 pub(super) use arrive::{is_own, look};
-pub(super) use leave::write_lists;
+pub(super) use grown::{grown, take_grown};
+pub use leave::KeywordsApart;
+pub(super) use leave::{Left, write_lists};
 pub use rescan::Rescanned;
 pub(super) use rescan::rescan;
 pub use uidl::{NotAFormat, UidlFormat};
@@ -105,6 +108,9 @@ pub struct AdoptReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FolderReport {
     pub mailbox: String,
+    /// What the other program called it, where it cannot be called so here.
+    #[serde(default)]
+    pub former_name: Option<String>,
     pub uidvalidity: u32,
     pub uidnext: u32,
     pub messages: u64,
@@ -118,6 +124,9 @@ pub struct FolderReport {
     pub unreadable: u64,
     /// All 26 letters are in use: the other program may know more keywords than its files say.
     pub keywords_full: bool,
+    /// Names in its list of keywords that no keyword can have (RFC 9051 9): left out.
+    #[serde(default)]
+    pub keywords_odd: Vec<String>,
     /// Files whose flags, date, size or hash differ from what is in the store; `None` where they
     /// were not compared.
     pub differing: Option<u64>,

@@ -42,6 +42,15 @@ pub(super) struct Folder {
 }
 
 impl Folder {
+    /// What it was called, where it is called otherwise now.
+    pub fn former_name(&self, naming: &Naming) -> Option<String> {
+        if self.dir.is_empty() {
+            return None;
+        }
+        let former = naming.as_named(&self.dir);
+        (canonical(&former) != self.mailbox).then_some(former)
+    }
+
     pub fn below(&self, root: &Path) -> PathBuf {
         match self.dir.is_empty() {
             true => root.to_path_buf(),
@@ -253,6 +262,18 @@ mod tests {
         // The folder that is called as we would call it has the name.
         let owner = plan.folders.iter().find(|f| f.mailbox == "R&D");
         assert_eq!(owner.map(|f| f.dir.as_os_str()), Some(OsStr::new(".R&-D")));
+        let mut changed: Vec<(String, &str)> = plan
+            .folders
+            .iter()
+            .filter_map(|f| Some((f.former_name(&naming)?, f.mailbox.as_str())))
+            .collect();
+        changed.sort_unstable();
+        let want = [
+            ("INBOX", "INBOX (2)"),
+            ("R&D", "R&D (2)"),
+            ("inbox", "INBOX (3)"),
+        ];
+        assert_eq!(changed, want.map(|(old, new)| (old.to_owned(), new)));
         assert_eq!(Plan::decode(&plan.encode()), Ok(plan.clone()));
         assert_eq!(Plan::decode(&plan.encode()[..9]), Err(Malformed));
     }

@@ -119,7 +119,8 @@ impl Adoption<'_> {
         }
         self.count(&plan).await?;
         for planned in &plan.folders {
-            let report = self.adopt_folder(&plan, &planned.mailbox).await?;
+            let mut report = self.adopt_folder(&plan, &planned.mailbox).await?;
+            report.former_name = planned.former_name(&plan.naming);
             self.report.folders.push(report);
         }
         if request.verify {
@@ -315,7 +316,8 @@ impl Adoption<'_> {
         let mut report = FolderReport {
             mailbox: name.to_owned(),
             uidvalidity: mailbox.meta.borrow().uidvalidity.0,
-            keywords_full: lists.keywords.iter().all(Option::is_some),
+            keywords_full: lists.keywords.names.iter().all(Option::is_some),
+            keywords_odd: lists.keywords.odd_names(),
             ..FolderReport::default()
         };
         let (known, last) = self.known(&mailbox).await?;
@@ -325,7 +327,7 @@ impl Adoption<'_> {
         self.progress.done += known.len() as u64;
         self.rename(&path, &mut found.files, &mut report).await?;
         let common = Common {
-            keywords: &lists.keywords,
+            keywords: &lists.keywords.names,
             uidvalidity: mailbox.meta.borrow().uidvalidity,
             uidl: (name == "INBOX").then_some(&plan.uidl),
             saved: None,

@@ -27,6 +27,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::bytes::{Malformed, Reader, Writer};
 use super::catalogue::AccountState;
+use super::shard::Shard;
 use crate::base::{AccountId, MailboxId, UnixMs};
 use crate::runtime::local::Semaphore;
 use crate::wire::mbox::Dialect;
@@ -124,6 +125,13 @@ impl Source {
     }
 }
 
+/// Whether a mailbox of that name would stand among the archive folders, where nobody makes any.
+pub(super) fn is_reserved(shard: &Shard, name: &str) -> bool {
+    let below = name.strip_prefix(ABOVE);
+    let is_there = below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    is_there && shard.cfg.archives.is_some()
+}
+
 fn key(mailbox: MailboxId) -> Vec<u8> {
     mailbox.0.to_be_bytes().to_vec()
 }
@@ -182,6 +190,16 @@ impl Looks {
         if told.len() < PASSED_OVER_MAX && told.insert(path.to_owned()) {
             tracing::warn!(path = %path.display(), why, "archive passed over");
         }
+    }
+}
+
+#[cfg(test)]
+impl Looks {
+    /// Files that were passed over, and told of.
+    pub fn told(&self) -> Vec<PathBuf> {
+        let mut told: Vec<PathBuf> = self.passed_over.borrow().iter().cloned().collect();
+        told.sort();
+        told
     }
 }
 

@@ -162,35 +162,74 @@ async fn list(
             }
         };
         for entry in entries {
-            let Some(file) = entry.name.to_str().filter(|name| !name.starts_with('.')) else {
+            let path = dir.join(&entry.name);
+            let name = entry.name.to_string_lossy();
+            if name.starts_with('.') || name.ends_with(".msf") {
                 continue;
-            };
-            let path = dir.join(file);
-            if entry.is_dir && depth < DEPTH_MAX {
-                let level = file.strip_suffix(".sbd").unwrap_or(file);
-                dirs.push((path, format!("{above}/{level}"), depth + 1));
-            } else if !entry.is_dir && !entry.is_file {
-                let why = "a symbolic link, or no regular file";
-                shard.archives.pass_over(&path, why);
-            } else if entry.is_file && found.len() < FILES_MAX && !file.ends_with(".msf") {
-                let name = format!("{above}/{}", stem(file));
-                found.push(Found { path, name });
             }
+            let why = match entry.name.to_str() {
+                None => "its name is not UTF-8",
+                Some(file) if entry.is_dir && depth < DEPTH_MAX => {
+                    let level = file.strip_suffix(".sbd").unwrap_or(file);
+                    dirs.push((path, format!("{above}/{level}"), depth + 1));
+                    continue;
+                }
+                Some(_) if entry.is_dir => "too many directories below one another",
+                Some(_) if !entry.is_file => "a symbolic link, or no regular file",
+                Some(_) if found.len() >= FILES_MAX => "too many files",
+                Some(file) => {
+                    let name = format!("{above}/{}", stem(file));
+                    found.push(Found { path, name });
+                    continue;
+                }
+            };
+            shard.archives.pass_over(&path, why);
         }
     }
-    found.retain(|one| is_good(&one.name));
+    choose(shard, partition, account, found).await
+}
+
+/// Those that are mailboxes, made where they are missing; of the others it is said why not.
+async fn choose(
+    shard: &Shard,
+    partition: &Rc<Partition>,
+    account: AccountId,
+    mut found: Vec<Found>,
+) -> Result<Vec<Found>, StoreError> {
+    let pass_over = |one: &Found, why: &str| shard.archives.pass_over(&one.path, why);
+    let is_good = |one: &Found| {
+        let is_good = is_good(&one.name);
+        if !is_good {
+            pass_over(one, "no folder can be called so");
+        }
+        is_good
+    };
+    found.retain(is_good);
     // Two files of one name (x and x.gz): the first.
     found.sort_by(|one, two| (&one.name, &one.path).cmp(&(&two.name, &two.path)));
-    found.dedup_by(|two, one| two.name == one.name);
+    found.dedup_by(|two, one| {
+        let is_same = two.name == one.name;
+        if is_same {
+            pass_over(two, "another file gives a folder of the same name");
+        }
+        is_same
+    });
     let unknown = |one: &&Found| !is_known(partition, account, &one.name);
     let mut new = Vec::new();
     for one in found.iter().filter(unknown) {
-        if let Some(packed) = packing(shard, &one.path).await {
-            new.push((one, packed));
+        match packing(shard, &one.path).await {
+            Some(packed) => new.push((one, packed)),
+            None => pass_over(one, "no mbox file, or it cannot be read"),
         }
     }
     make(shard, partition, account, &new).await?;
-    found.retain(|one| is_known(partition, account, &one.name));
+    found.retain(|one| {
+        let is_known = is_known(partition, account, &one.name);
+        if is_known && current(partition, account, &one.name).is_none() {
+            pass_over(one, "the user has a folder of that name");
+        }
+        is_known
+    });
     Ok(found)
 }
 

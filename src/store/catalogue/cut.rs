@@ -110,7 +110,9 @@ impl Touched {
             Op::Accepted { .. } => {
                 self.accepted.insert(pseq);
             }
-            Op::HandedOver { pseq: entry, .. } => {
+            Op::HandedOver { pseq: entry, .. }
+            | Op::Tried { entry, .. }
+            | Op::Steered { entry, .. } => {
                 self.accepted.insert(*entry);
             }
             Op::BodySettled { .. } => {}

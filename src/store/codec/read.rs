@@ -23,7 +23,7 @@ pub(super) struct Reader<'a> {
     uids_left: usize,
 }
 
-type Read<T> = Result<T, CodecError>;
+pub(super) type Read<T> = Result<T, CodecError>;
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8], at: usize) -> Self {
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         let [kind, version] = self.array()?;
         // What the highest version of each kind is that this Palomar writes.
         let known = match kind {
-            kind::MAILBOX_DELETED | kind::PLACED | kind::EXPUNGED => 2,
+            kind::MAILBOX_DELETED | kind::PLACED | kind::EXPUNGED | kind::ACCEPTED => 2,
             _ => 1,
         };
         if !(1..=known).contains(&version) {
@@ -99,6 +99,20 @@ impl<'a> Reader<'a> {
                 targets: self.list(Reader::target)?,
                 saved: UnixMs(self.zigzag()?),
                 trace: self.opt(Reader::trace)?,
+                outbound: match version {
+                    1 => None,
+                    _ => self.opt(Reader::outbound)?.map(Box::new),
+                },
+            },
+            kind::TRIED => Op::Tried {
+                entry: PSeq(self.varint()?),
+                tried: self.tried()?,
+            },
+            kind::STEERED => Op::Steered {
+                entry: PSeq(self.varint()?),
+                at: UnixMs(self.zigzag()?),
+                ordinals: self.list(|r| r.narrow("ordinal"))?,
+                steering: self.steering()?,
             },
             kind::HANDED_OVER => Op::HandedOver {
                 pseq: PSeq(self.varint()?),
@@ -334,11 +348,11 @@ impl<'a> Reader<'a> {
         (0..count).map(|_| member(self)).collect()
     }
 
-    fn opt<T>(&mut self, value: impl FnOnce(&mut Self) -> Read<T>) -> Read<Option<T>> {
+    pub(super) fn opt<T>(&mut self, value: impl FnOnce(&mut Self) -> Read<T>) -> Read<Option<T>> {
         self.bool()?.then(|| value(self)).transpose()
     }
 
-    fn bool(&mut self) -> Read<bool> {
+    pub(super) fn bool(&mut self) -> Read<bool> {
         match self.octet()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -346,26 +360,26 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn text(&mut self) -> Read<String> {
+    pub(super) fn text(&mut self) -> Read<String> {
         let text = std::str::from_utf8(self.bytes()?).map_err(|_| CodecError::Field("text"))?;
         Ok(text.to_owned())
     }
 
-    fn bytes(&mut self) -> Read<&'a [u8]> {
+    pub(super) fn bytes(&mut self) -> Read<&'a [u8]> {
         let length = usize::try_from(self.varint()?).map_err(|_| CodecError::Length)?;
         self.take(length)
     }
 
-    fn narrow<T: TryFrom<u64>>(&mut self, field: &'static str) -> Read<T> {
+    pub(super) fn narrow<T: TryFrom<u64>>(&mut self, field: &'static str) -> Read<T> {
         T::try_from(self.varint()?).map_err(|_| CodecError::Field(field))
     }
 
-    fn zigzag(&mut self) -> Read<i64> {
+    pub(super) fn zigzag(&mut self) -> Read<i64> {
         let value = self.varint()?;
         Ok((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
     }
 
-    fn varint(&mut self) -> Read<u64> {
+    pub(super) fn varint(&mut self) -> Read<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let octet = self.octet()?;

@@ -14,7 +14,12 @@ use crate::base::{
 use crate::store::{
     AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Target,
 };
-use crate::store::{Packing, Quota};
+use crate::store::{
+    LastTry, MailClass, Outbound, OutboundRecipient, Packing, Quota, RecipientState, Redirect,
+    Steering, Tried, TriedRecipient,
+};
+use crate::wire::address::{Mailbox, Path as Forward};
+use crate::wire::smtp::{BodyKind, DsnReturn, MailFrom, Notify, OriginalRecipient, RcptTo};
 
 const ROOT: &str = "/data";
 
@@ -240,12 +245,34 @@ fn messages() -> impl Strategy<Value = Op> {
                 uids,
                 at,
             }),
-        (body_ref(), vec(target(), 0..4), when, option::of(trace())).prop_map(
-            |(body, targets, saved, trace)| Op::Accepted {
+        (
+            body_ref(),
+            vec(target(), 0..4),
+            option::of(outbound()),
+            when,
+            option::of(trace())
+        )
+            .prop_map(|(body, targets, outbound, saved, trace)| Op::Accepted {
                 body,
                 targets,
+                outbound: outbound.map(Box::new),
                 saved,
                 trace,
+            }),
+        (any::<u64>(), vec(result(), 0..3)).prop_map(|(entry, results)| Op::Tried {
+            entry: PSeq(entry),
+            tried: Tried {
+                at: UnixMs(7),
+                hop: "mx.example.org [192.0.2.1]:25".into(),
+                results,
+            },
+        }),
+        (any::<u64>(), vec(any::<u16>(), 0..4), steering()).prop_map(
+            |(entry, ordinals, steering)| Op::Steered {
+                entry: PSeq(entry),
+                at: UnixMs(-8),
+                ordinals,
+                steering,
             }
         ),
         (any::<u64>(), any::<u16>()).prop_map(|(pseq, ordinal)| Op::HandedOver {
@@ -297,6 +324,131 @@ fn message() -> impl Strategy<Value = Arc<Message>> {
                 blake3,
             })
         })
+}
+
+fn state() -> impl Strategy<Value = RecipientState> {
+    let at = || any::<i64>().prop_map(UnixMs);
+    prop_oneof![
+        at().prop_map(|due| RecipientState::Waiting { due }),
+        at().prop_map(|since| RecipientState::Held { since }),
+        Just(RecipientState::Delivered),
+        Just(RecipientState::Failed),
+        Just(RecipientState::Expired),
+        Just(RecipientState::Removed),
+    ]
+}
+
+fn result() -> impl Strategy<Value = TriedRecipient> {
+    (any::<u16>(), state(), "[245]\\.[0-9]\\.[0-9]", ".{0,20}").prop_map(
+        |(ordinal, state, status, reply)| TriedRecipient {
+            ordinal,
+            state,
+            status,
+            reply,
+        },
+    )
+}
+
+fn steering() -> impl Strategy<Value = Steering> {
+    prop_oneof![
+        Just(Steering::Hold),
+        any::<i64>().prop_map(|due| Steering::Due(UnixMs(due))),
+        Just(Steering::Remove),
+        Just(Steering::DelayTold),
+    ]
+}
+
+fn outbound_recipient() -> impl Strategy<Value = OutboundRecipient> {
+    let notify = option::of(any::<[bool; 3]>());
+    let original = option::of("[a-z]{1,8}");
+    let last = option::of(".{0,12}");
+    (notify, original, state(), any::<u32>(), last, any::<bool>()).prop_map(
+        |(notify, original, state, tries, last, is_delay_told)| OutboundRecipient {
+            rcpt: RcptTo {
+                path: Forward::Mailbox(Mailbox::parse("\"a b\"@example.net").expect("an address")),
+                notify: notify.map(|[success, failure, delay]| Notify {
+                    success,
+                    failure,
+                    delay,
+                }),
+                original: original.map(|address| OriginalRecipient {
+                    kind: "rfc822".into(),
+                    address,
+                }),
+            },
+            destination: "example.net".into(),
+            redirect: is_delay_told.then(|| {
+                Box::new(Redirect {
+                    reverse: Forward::Null,
+                    head: b"Delivered-To: a@example.org\r\n".to_vec(),
+                })
+            }),
+            state,
+            tries,
+            last: last.map(|reply| LastTry {
+                at: UnixMs(5),
+                hop: "mx.example.net".into(),
+                status: "4.4.1".into(),
+                reply,
+            }),
+            is_delay_told,
+        },
+    )
+}
+
+fn outbound() -> impl Strategy<Value = Outbound> {
+    let sender = prop_oneof![
+        Just(Forward::Null),
+        Just(Forward::Mailbox(
+            Mailbox::parse("ana@example.org").expect("an address")
+        )),
+    ];
+    let class = prop_oneof![
+        Just(MailClass::Notice),
+        Just(MailClass::Normal),
+        Just(MailClass::Bulk)
+    ];
+    let ret = option::of(prop_oneof![Just(DsnReturn::Full), Just(DsnReturn::Headers)]);
+    let texts = (option::of(".{0,8}"), option::of(".{0,8}"));
+    let recipients = vec(outbound_recipient(), 0..4);
+    (
+        sender,
+        class,
+        ret,
+        texts,
+        any::<[bool; 2]>(),
+        any::<i64>(),
+        recipients,
+    )
+        .prop_map(
+            |(
+                path,
+                class,
+                ret,
+                (envelope_id, auth),
+                [smtputf8, require_tls],
+                expires,
+                recipients,
+            )| {
+                Outbound {
+                    mail: MailFrom {
+                        path,
+                        size: None,
+                        body: BodyKind::EightBit,
+                        smtputf8,
+                        require_tls,
+                        ret,
+                        envelope_id,
+                        auth,
+                    },
+                    class,
+                    submitter: Some(AccountId(9)),
+                    head: b"DKIM-Signature: v=1\r\n".to_vec(),
+                    expires: UnixMs(expires),
+                    recipients,
+                }
+            },
+        )
 }
 
 fn record() -> impl Strategy<Value = Record> {

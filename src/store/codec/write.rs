@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::outbound::{put_outbound, put_steering, put_tried};
 use super::{BodyRanges, CodecError, Packer, RECORD_VERSION, UIDS_PER_RECORD_MAX, USES, kind};
 use crate::base::{AccountId, MailboxId, TraceId, Uid};
 use crate::store::{
@@ -174,15 +175,35 @@ fn put_op(out: &mut Vec<u8>, op: &Op) {
         Op::Accepted {
             body,
             targets,
+            outbound,
             saved,
             trace,
         } => {
-            begin(kind::ACCEPTED, 1);
+            begin(kind::ACCEPTED, 2);
             put_body_ref(out, *body);
             put_varint(out, targets.len() as u64);
             targets.iter().for_each(|target| put_target(out, target));
             put_zigzag(out, saved.0);
             put_opt(out, trace.as_ref(), put_trace);
+            put_opt(out, outbound.as_deref(), |out, o| put_outbound(o, out));
+        }
+        Op::Tried { entry, tried } => {
+            begin(kind::TRIED, 1);
+            put_varint(out, entry.0);
+            put_tried(out, tried);
+        }
+        Op::Steered {
+            entry,
+            at,
+            ordinals,
+            steering,
+        } => {
+            begin(kind::STEERED, 1);
+            put_varint(out, entry.0);
+            put_zigzag(out, at.0);
+            put_varint(out, ordinals.len() as u64);
+            ordinals.iter().for_each(|n| put_varint(out, (*n).into()));
+            put_steering(out, *steering);
         }
         Op::HandedOver { pseq, ordinal } => {
             begin(kind::HANDED_OVER, 1);
@@ -396,23 +417,27 @@ fn put_trace(out: &mut Vec<u8>, trace: &TraceId) {
     out.extend_from_slice(trace.to_string().as_bytes());
 }
 
-fn put_opt<T>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnOnce(&mut Vec<u8>, &T)) {
+pub(super) fn put_opt<T: ?Sized>(
+    out: &mut Vec<u8>,
+    value: Option<&T>,
+    put: impl FnOnce(&mut Vec<u8>, &T),
+) {
     out.push(u8::from(value.is_some()));
     if let Some(value) = value {
         put(out, value);
     }
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-fn put_zigzag(out: &mut Vec<u8>, value: i64) {
+pub(super) fn put_zigzag(out: &mut Vec<u8>, value: i64) {
     put_varint(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;

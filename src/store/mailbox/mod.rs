@@ -23,6 +23,7 @@ use std::rc::Rc;
 
 use hashbrown::HashMap;
 
+use super::adopt::Left;
 use super::{Flags, SpecialUse, Status, StoreError};
 use crate::base::{AccountId, MailboxId, ModSeq, PartitionId, Uid, UidValidity, UnixMs};
 use crate::runtime::local::Semaphore;
@@ -102,6 +103,8 @@ pub(super) struct Mailbox {
     /// When `new` was looked at, and when it had changed, if all of that is known.
     pub looked: Cell<Option<std::time::Instant>>,
     pub new_changed: Cell<Option<UnixMs>>,
+    /// The list of UIDs that was written for other programs, and what of.
+    pub left: Cell<Option<Left>>,
     /// Counts reading and writing of the index files out of each other's way.
     io: Semaphore,
     /// Stands in the shard's list of loaded indexes.
@@ -170,6 +173,7 @@ impl Mailbox {
             keywords_stale: Cell::new(false),
             looked: Cell::new(None),
             new_changed: Cell::new(None),
+            left: Cell::new(None),
             io: Semaphore::new(1),
             listed: Cell::new(false),
             used: Cell::new(None),

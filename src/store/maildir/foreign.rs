@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use super::names::{is_good, parse};
 use crate::base::MAILBOX_NAME_BYTES_MAX;
 use crate::store::mailbox::KEYWORD_LETTERS_MAX;
-use crate::wire::imap::decode_utf7;
+use crate::wire::imap::{decode_utf7, is_keyword};
 
 /// Longer file names leave no room for letters.
 const STEM_BYTES_MAX: usize = 200;
@@ -49,17 +49,29 @@ impl Naming {
     }
 
     fn level(&self, level: &str) -> String {
+        let plain = |c: char| match c {
+            c if c.is_control() || c == '/' => '_',
+            c => c,
+        };
+        self.read(level).chars().map(plain).collect()
+    }
+
+    fn read(&self, level: &str) -> String {
         // Modified UTF-7 is ASCII: whoever has more wrote UTF-8 (Dovecot's `UTF-8` in
         // mail_location), at this level. What has not its form either is what it looks like.
         let decoded = match level.is_ascii() {
             true => decode_utf7(level.as_bytes()).unwrap_or(level.into()),
             false => level.into(),
         };
-        let plain = |c: char| match c {
-            c if c.is_control() || matches!(c, '*' | '%' | '/') => '_',
-            c => c,
-        };
-        self.unescaped(&decoded).chars().map(plain).collect()
+        self.unescaped(&decoded)
+    }
+
+    /// What the other program calls the mailbox of a folder, also where we cannot.
+    pub fn as_named(&self, folder: &OsStr) -> String {
+        let text = folder.to_string_lossy();
+        let levels = text.strip_prefix('.').unwrap_or(&text).split('.');
+        let levels: Vec<String> = levels.map(|level| self.read(level)).collect();
+        levels.join("/")
     }
 
     fn unescaped(&self, level: &str) -> String {
@@ -149,25 +161,42 @@ fn untabbed(field: &str) -> String {
     out
 }
 
-/// Keywords by letter, from `dovecot-keywords`.
-pub(in crate::store) fn keyword_names(bytes: &[u8]) -> Vec<Option<String>> {
-    let mut names = vec![None; KEYWORD_LETTERS_MAX];
-    for line in String::from_utf8_lossy(bytes).lines() {
-        let Some((number, name)) = line.split_once(' ') else {
-            continue;
-        };
-        let place = number.parse().ok().and_then(|n: usize| names.get_mut(n));
-        if let Some(place) = place.filter(|_| is_keyword(name)) {
-            *place = Some(name.to_owned());
-        }
-    }
-    names
+/// What `dovecot-keywords` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeywordLetters {
+    /// Keywords by their letters, `a` first.
+    pub names: Vec<Option<String>>,
+    /// Letters whose names no keyword can have, with these.
+    pub odd: Vec<(char, String)>,
 }
 
-/// RFC 9051 9, flag-keyword: an atom.
-fn is_keyword(name: &str) -> bool {
-    let special = |b: u8| b"(){%*\"\\]".contains(&b);
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && !special(b))
+impl KeywordLetters {
+    /// Reads lines of a number and a name: `0 $Forwarded` is `a`. The numbers beyond the letters
+    /// are Dovecot's to know.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut all = KeywordLetters {
+            names: vec![None; KEYWORD_LETTERS_MAX],
+            odd: Vec::new(),
+        };
+        for line in String::from_utf8_lossy(bytes).lines() {
+            let Some((number, name)) = line.split_once(' ') else {
+                continue;
+            };
+            let letter: Option<u8> = number.parse().ok();
+            match letter.filter(|n| usize::from(*n) < KEYWORD_LETTERS_MAX) {
+                None => {}
+                Some(n) if is_keyword(name) => all.names[usize::from(n)] = Some(name.to_owned()),
+                Some(n) => all.odd.push((char::from(b'a' + n), name.to_owned())),
+            }
+        }
+        all
+    }
+
+    /// The names that no keyword can have.
+    pub fn odd_names(&self) -> Vec<String> {
+        self.odd.iter().map(|(_, name)| name.clone()).collect()
+    }
 }
 
 /// A message file's name as another program left it.
@@ -239,7 +268,8 @@ mod tests {
         check(DOVECOT, ".Entw&APw-rfe", "Entwürfe");
         check(DOVECOT, ".R&D", "R&D");
         check(DOVECOT, ".a\\zz", "a\\zz");
-        check(DOVECOT, ".a*b%c", "a_b_c");
+        check(DOVECOT, ".a*b%c", "a*b%c");
+        check(DOVECOT, ".50% off", "50% off");
         check(DOVECOT, "..x..y.", "x/y");
         check(DOVECOT, "...", "_");
         check(DOVECOT, ".a\\2fb", "a_b");
@@ -281,13 +311,16 @@ mod tests {
 
     #[test]
     fn keywords_by_letter() {
-        let names = keyword_names(b"0 $Forwarded\n2 b\xc3\xa4\n3 Junk\n26 late\nx y\n4 a b\n");
-        let set: Vec<_> = names
+        let all = KeywordLetters::of(b"0 $Forwarded\n2 b\xc3\xa4\n3 Junk\n26 late\nx y\n4 a b\n");
+        let set: Vec<_> = all
+            .names
             .iter()
             .enumerate()
             .filter_map(|(n, name)| Some((n, name.as_deref()?)))
             .collect();
         assert_eq!(set, [(0, "$Forwarded"), (3, "Junk")]);
+        let odd: Vec<_> = all.odd.iter().map(|(c, name)| (*c, &**name)).collect();
+        assert_eq!(odd, [('c', "b\u{e4}"), ('e', "a b")]);
     }
 
     #[test]

@@ -161,8 +161,10 @@ impl Settler<'_> {
                     .as_mut()
                     .and_then(|index| Some((index.position(uid)?, index)));
                 if let Some((at, index)) = row {
-                    index.set_letters(at, now);
-                    letters_now.push((uid, now));
+                    if index.cold(at).letters != now {
+                        index.set_letters(at, now);
+                        letters_now.push((uid, now));
+                    }
                     continue;
                 }
                 // Expunged meanwhile: it must be found when its time comes.
@@ -179,7 +181,11 @@ impl Settler<'_> {
                 }
             }
         }
-        LogOp::Letters(letters_now).encode(&mut mailbox.pending.borrow_mut().log);
+        if !letters_now.is_empty() {
+            // Where the last catalogue was cut before, none would ever say so.
+            partition.dirty.set(true);
+            LogOp::Letters(letters_now).encode(&mut mailbox.pending.borrow_mut().log);
+        }
     }
 
     /// Dovecot's list of which letter is which keyword.
@@ -246,9 +252,6 @@ fn plan(
         };
         let cold = index.cold(at);
         let letters = row_letters(index, at);
-        if letters == cold.letters && partition.recovering.get().is_none() {
-            continue;
-        }
         let key = (cold.name.pseq, cold.name.ordinal);
         if partition.unsettled.borrow().contains_key(&key) {
             later.push(uid);
@@ -265,9 +268,9 @@ fn plan(
         let unlink = |name: &String| Step::Unlink { path: path(name) };
         plan.left.extend(names.iter().map(unlink));
         let to = file_name(&stem, letters);
-        if from == to && letters == cold.letters {
-            continue;
-        }
+        // Where both are one this only looks. A name that was given after the cut of the last
+        // checkpoint is in no index that a start reads, and flags that change back from it look as
+        // if there were nothing to do.
         let (from, to) = (path(&from), path(&to));
         plan.steps.push(Step::Rename { from, to });
         plan.renames.push((uid, stem, letters));

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use super::history::Day;
 use crate::base::{AccountId, MailboxId, PSeq, PartitionId};
 
-pub(super) use foreign::{Foreign, Naming, keyword_names, read_name, said_size};
+pub use foreign::KeywordLetters;
+pub(super) use foreign::{Foreign, Naming, read_name, said_size};
 pub(super) use names::{
     OwnName, canonical, file_name, flag_letters, flags_of, folder, is_good, keyword_letters,
     letter_keywords, letters_of, parse, placed_by, row_letters, stem,

@@ -14,7 +14,7 @@ use crate::store::mailbox::{Mailbox, disk_error};
 use crate::store::maildir::{canonical, file_name, find_file};
 use crate::store::partition::Partition;
 use crate::store::shard::Shard;
-use crate::store::{AccountRef, Op, StoreError};
+use crate::store::{AccountRef, Op, StoreError, adopt};
 
 /// Rows that one record drops.
 const DROPPED_MAX: usize = 20_000;
@@ -39,7 +39,13 @@ pub struct MailboxRepair {
     pub files_without_row: Vec<String>,
     /// UIDs of messages whose files are gone.
     pub missing: Vec<u32>,
+    /// UIDs of messages whose files, which another program made, are longer than they are: to be
+    /// expunged, and to come as new ones.
+    #[serde(default)]
+    pub grown: Vec<u32>,
     /// What was done.
+    #[serde(default)]
+    pub renewed: u32,
     pub taken_in: u32,
     pub dropped: u32,
 }
@@ -85,6 +91,8 @@ async fn one(
         index,
         files_without_row: Vec::new(),
         missing: Vec::new(),
+        grown: Vec::new(),
+        renewed: 0,
         taken_in: 0,
         dropped: 0,
     };
@@ -94,8 +102,14 @@ async fn one(
     outcome.files_without_row = find_orphans(shard, partition, mailbox).await?;
     let missing = missing(shard, partition, mailbox).await?;
     outcome.missing = missing.iter().map(|uid| uid.0).collect();
+    let grown = adopt::grown(shard, partition, mailbox).await?;
+    outcome.grown = grown.iter().map(|uid| uid.0).collect();
     if !order.apply {
         return Ok(outcome);
+    }
+    if !grown.is_empty() {
+        let renewed = adopt::take_grown(shard, partition, mailbox).await?;
+        outcome.renewed = u32::try_from(renewed).unwrap_or(u32::MAX);
     }
     if !outcome.files_without_row.is_empty() {
         outcome.taken_in = orphans::adopt(shard, partition, mailbox).await?;

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::cache::{self, Known};
 use crate::store::doom::Doomed;
 use crate::store::mailbox::{Mailbox, Salvage, disk_error, salvage};
-use crate::store::maildir::{OwnName, Task, UidList, keyword_names, parse};
+use crate::store::maildir::{KeywordLetters, OwnName, Task, UidList, parse};
 use crate::store::owned::Owned;
 use crate::store::partition::Partition;
 
@@ -57,7 +57,8 @@ pub(super) async fn gather(
         }
     }
     let text = read(disk, &folder.join("dovecot-keywords")).await?;
-    let keywords = keyword_names(&text.unwrap_or_default())
+    let keywords = KeywordLetters::of(&text.unwrap_or_default())
+        .names
         .into_iter()
         .enumerate()
         .filter_map(|(number, name)| Some((number, name?)))

@@ -180,6 +180,57 @@ fn an_archive_is_read_and_not_written() {
     });
 }
 
+/// CREATE, RENAME and import made folders among the archives, where the next file of that name was
+/// not shown any more.
+#[test]
+fn among_archives_nobody_makes_folders() {
+    let sim = SimDisk::new(44);
+    super::life(&sim, |store| async move {
+        let ana = store.remote().account(account(1)).await.expect("opens");
+        ana.create("Archives/own", None).await.expect("made");
+        store.drain(soon()).await.expect("drains");
+    });
+    life(&sim, |store, ana, disk| async move {
+        let remote = store.remote();
+        for file in ["50%.mbox", "plain", "own", "plain.gz", "odd\n.mbox"] {
+            put(&disk, file, mbox(1..3).as_bytes(), 1_000).await;
+        }
+        put(&disk, "notes.txt", b"no mbox file", 1_000).await;
+        look(&ana, "Archives/50%", 2).await;
+        look(&ana, "Archives/plain", 2).await;
+        let told = remote.shard().archives.told();
+        let want = ["notes.txt", "odd\n.mbox", "own", "plain.gz"];
+        assert_eq!(
+            told,
+            want.map(|file| PathBuf::from(format!("{DIR}/{file}")))
+        );
+        for name in ["Archives/new", "Archives/plain/below"] {
+            let refused = Err(StoreError::ArchivesOnly);
+            assert_eq!(ana.create(name, None).await.map(drop), refused, "{name}");
+            for from in ["Trash", "INBOX", "Archives/own"] {
+                assert_eq!(ana.rename(from, name).await, refused, "{from} {name}");
+            }
+            let made = remote.make_mailbox(account(1), name.to_owned(), true).await;
+            assert_eq!(made, refused, "{name}");
+        }
+        // What others are called like is theirs, and what was there before goes on.
+        ana.create("Archives2/x", None).await.expect("made");
+        let own = ana.create("Archives/own", None).await;
+        assert_eq!(own, Err(StoreError::MailboxExists));
+        for name in ["Archives/own", "Archives/none"] {
+            let placed = message(&remote, &letter(1)).await;
+            let to = vec![target(1, name)];
+            let delivered = remote.deliver(placed, to, unix_now(), trace_id(), soon());
+            delivered.await.expect("placed");
+        }
+        for name in ["Archives/own", "INBOX"] {
+            let status = ana.status(ana.find(name).expect("is there"));
+            assert_eq!(status.expect("a status").messages, 1, "{name}");
+        }
+        ana.rename("Archives/own", "own").await.expect("moved");
+    });
+}
+
 #[test]
 fn uids_stay_when_a_file_grows_and_over_restarts_and_crashes() {
     let sim = SimDisk::new(42);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::samples::{leaving, outbound};
 use super::{ROOT, config, soon};
 use crate::base::{
     AccountId, BlobId, ByteSize, Epoch, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid,
@@ -42,8 +43,8 @@ const P1: PartitionId = PartitionId(1);
 /// What today's Palomar writes, as the number at the end of each file's name.
 const TODAY: u32 = 2;
 /// The same of the journal and of catalogues.
-const JOURNAL_TODAY: u32 = 3;
-const CATALOGUE_TODAY: u32 = 3;
+const JOURNAL_TODAY: u32 = 4;
+const CATALOGUE_TODAY: u32 = 4;
 
 /// The file as it was kept. One of today's version is written first where the environment asks
 /// for it; older ones stay as they were.
@@ -182,6 +183,9 @@ fn ops(version: u32) -> Vec<Vec<Op>> {
             },
         ]);
     }
+    if version >= 4 {
+        ops.push(leaving());
+    }
     ops
 }
 
@@ -275,6 +279,7 @@ fn ops_of_1(version: u32) -> Vec<Vec<Op>> {
             Op::Accepted {
                 body: BodyRef::New(0),
                 targets: vec![bob()],
+                outbound: None,
                 saved: UnixMs(1_772_438_400_456),
                 trace: None,
             },
@@ -296,7 +301,7 @@ fn records(version: u32) -> Vec<Record> {
         bodies: match n {
             1 if version >= 3 => vec![inline(), spooled(), message(long())],
             1 => vec![inline(), spooled()],
-            4 => vec![inline()],
+            4 | 6 => vec![inline()],
             _ => Vec::new(),
         },
         ops,
@@ -369,6 +374,7 @@ fn a_journal_slot_of_each_version() {
     check_slot(1);
     check_slot(2);
     check_slot(3);
+    check_slot(4);
 }
 
 fn check_slot(version: u32) {
@@ -602,6 +608,7 @@ fn catalogue(version: u32) -> Catalogue {
         blake3: [0xb3; 32],
         digest: digest().into(),
         targets: vec![None, Some(bob())],
+        outbound: None,
         source,
         memory: None,
     };
@@ -619,6 +626,15 @@ fn catalogue(version: u32) -> Catalogue {
     all.accepted.insert(PSeq(38), accepted(file, Some(trace())));
     let spool = Source::Spool(layout().spool().join("1-0-7"));
     all.accepted.insert(PSeq(39), accepted(spool, None));
+    if version >= 4 {
+        let file = Source::File(layout().queue_file(P1, PSeq(40)));
+        let leaving = Accepted {
+            targets: Vec::new(),
+            outbound: Some(Box::new(outbound())),
+            ..accepted(file, Some(trace()))
+        };
+        all.accepted.insert(PSeq(40), leaving);
+    }
     let doomed = [
         Doomed::Message {
             account: ANA,
@@ -686,8 +702,8 @@ fn told(catalogue: &Catalogue) -> String {
     }
     for (pseq, a) in &catalogue.accepted {
         text += &format!(
-            "{pseq:?} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?}\n",
-            a.saved, a.trace, a.size, a.crc32c, a.blake3, a.digest, a.targets, a.source
+            "{pseq:?} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?}\n",
+            a.saved, a.trace, a.size, a.crc32c, a.blake3, a.digest, a.targets, a.source, a.outbound
         );
     }
     text

@@ -62,9 +62,12 @@ fn batches_come_in_over_shards() {
                 .await
                 .expect("rows");
             assert_eq!(last, rows[1..]);
-            let made = remote.make_mailbox(to, "Empty".to_owned(), true).await;
-            assert_eq!(made, Ok(()));
-            let bad = remote.make_mailbox(to, "a*".to_owned(), true).await;
+            // RFC 9051 5.1: LIST's wildcards may be in names.
+            for name in ["Empty", "50% off", "a*b"] {
+                let made = remote.make_mailbox(to, name.to_owned(), true).await;
+                assert_eq!(made, Ok(()), "{name}");
+            }
+            let bad = remote.make_mailbox(to, "a\n".to_owned(), true).await;
             assert_eq!(bad, Err(StoreError::BadName));
         }
     })

@@ -586,6 +586,44 @@ fn a_name_that_could_not_be_given_is_given_later() {
     });
 }
 
+/// Flags changed while a checkpoint was made, after its first look at names and before its cut: the
+/// file got its letters, and no index that was durable knew. After the next start the flags were
+/// changed back, to what that index had: the file kept its letters.
+#[test]
+fn a_name_given_after_a_cut_follows_its_flags_back() {
+    for seed in 0..24 {
+        let sim = SimDisk::new(seed);
+        life(&sim, move |store| async move {
+            for owner in [1, 2] {
+                let sent = deliver(&store.remote(), &[owner], &letter(1)).await;
+                sent.expect("delivers");
+            }
+            store.checkpoint().await.expect("a checkpoint");
+            let (_, view) = inbox(&store, 1).await;
+            // What is renamed for this partition takes time, between the look and the cut.
+            let (_, other) = inbox(&store, 2).await;
+            other.store(&[Uid(1)], &seen(), None).await.expect("stores");
+            let change = async {
+                view.store(&[Uid(1)], &seen(), None).await.expect("stores");
+            };
+            let (made, ()) = future::zip(store.checkpoint(), change).await;
+            made.expect("a checkpoint");
+        });
+        life(&sim, move |store| async move {
+            let disk = store.remote().shard().disk.clone();
+            let (_, view) = inbox(&store, 1).await;
+            let back = FlagChange {
+                mode: FlagMode::Remove,
+                ..seen()
+            };
+            view.store(&[Uid(1)], &back, None).await.expect("stores");
+            store.settle_all().await.expect("settles");
+            let name = names(&disk, &Path::new(ROOT).join("mail/1/1/cur")).await;
+            assert!(name[0].ends_with(":2,"), "{name:?} of {seed}");
+        });
+    }
+}
+
 /// A keyword that a client named twice was summed twice, and the index, which has it once, was
 /// said to be damaged at the next start.
 #[test]

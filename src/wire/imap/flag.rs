@@ -56,6 +56,16 @@ impl<'a> Flag<'a> {
     }
 }
 
+/// Longer keywords are none of ours.
+pub const KEYWORD_BYTES_MAX: usize = 255;
+
+/// Whether a word may be a keyword: an atom (RFC 9051 9, flag-keyword), which goes into replies as
+/// it is.
+#[must_use]
+pub fn is_keyword(word: &str) -> bool {
+    word.len() <= KEYWORD_BYTES_MAX && matches!(Flag::parse(word), Ok(Flag::Keyword(_)))
+}
+
 /// A checked list of flags in the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flags<'a>(&'a [u8]);

@@ -30,7 +30,7 @@ pub use encode::{
     number, sequence_set, string,
 };
 pub use fault::Fault;
-pub use flag::{Flag, Flags};
+pub use flag::{Flag, Flags, KEYWORD_BYTES_MAX, is_keyword};
 pub use frame::{FrameLimits, Framer, Literal, Next};
 pub use mailbox_name::{Coding, NameError, Wildcard, canonical, decode_utf7, encode_utf7};
 pub use sequence_set::{SeqNumber, SequenceSet};

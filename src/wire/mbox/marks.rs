@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::FromLine;
 use crate::base::UnixMs;
 use crate::wire::dates::parse_date;
+use crate::wire::imap::is_keyword;
 use crate::wire::mime::{Fields, find, unfold};
 
 /// Keywords of one message beyond this are left out.
@@ -23,6 +24,8 @@ pub struct Marks {
     pub deleted: bool,
     pub draft: bool,
     pub keywords: Vec<String>,
+    /// Words that IMAP cannot have as keywords, and what was more than [`KEYWORDS_MAX`].
+    pub left_out: u32,
     /// When it arrived; `None` where nothing says it.
     pub arrived: Option<UnixMs>,
     /// Mozilla's programs have removed it; it is there until they compact the file.
@@ -103,12 +106,11 @@ impl Marks {
     }
 
     fn word(&mut self, word: &str) {
-        // A flag-keyword is an atom (RFC 9051 9).
-        let good = |b: u8| b.is_ascii_graphic() && !b"(){%*\"\\]".contains(&b);
-        let fits = !word.is_empty() && word.len() <= 100 && word.bytes().all(good);
         let known = self.keywords.iter().any(|k| k.eq_ignore_ascii_case(word));
-        if fits && !known && self.keywords.len() < KEYWORDS_MAX {
-            self.keywords.push(word.to_owned());
+        match is_keyword(word) && self.keywords.len() < KEYWORDS_MAX {
+            _ if known || word.is_empty() => {}
+            true => self.keywords.push(word.to_owned()),
+            false => self.left_out += 1,
         }
     }
 }

@@ -249,7 +249,9 @@ impl State {
             }),
             Err(fault) => {
                 let failure = (runtime::now(), id.to_owned(), fault.clone());
-                self.note(domain, |state, domain| _ = state.failed.insert(domain, failure));
+                self.note(domain, |state, domain| {
+                    _ = state.failed.insert(domain, failure)
+                });
             }
         }
     }

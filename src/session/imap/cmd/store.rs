@@ -8,11 +8,10 @@ use super::Done;
 use crate::base::Uid;
 use crate::runtime::yield_if_needed;
 use crate::store::{Access, FlagChange, FlagMode, Flags, StoreError, Stored};
-use crate::wire::imap::{self, Flag, StoreMode, sequence_set};
+use crate::wire::imap::{self, Flag, KEYWORD_BYTES_MAX, StoreMode, sequence_set};
 
 /// Keywords in one command, and the length of one.
 const KEYWORDS_MAX: usize = 100;
-const KEYWORD_BYTES_MAX: usize = 255;
 
 /// What to do with flags that clients cannot set.
 #[derive(Clone, Copy, PartialEq, Eq)]

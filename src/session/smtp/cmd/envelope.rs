@@ -16,6 +16,7 @@ impl Session {
         let bounds = Bounds {
             message_bytes_max: terms.message_bytes_max,
             recipients_max: self.door.config().limits.recipients_max as usize,
+            may_relay: self.may_relay(),
         };
         let begun = self
             .service

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Body, argument};
+use super::Body;
 use crate::wire::imap::cursor::Cursor;
 use crate::wire::imap::fault::Fault;
 use crate::wire::imap::mailbox_name::{self, Coding, NameError};
@@ -134,8 +134,11 @@ impl StatusItems {
     }
 }
 
+/// A space, then a name. Deviates from RFC 9051 9, mailbox: `%` and `*` may stand in it without
+/// quotes, as a client may send a name that it took from a quoted one (imaplib2, so offlineimap).
 pub(super) fn mailbox<'a>(c: &mut Cursor<'a>) -> Result<MailboxArg<'a>, Fault> {
-    argument(c).map(MailboxArg)
+    c.space()?;
+    c.list_mailbox().map(MailboxArg)
 }
 
 pub(super) fn select<'a>(c: &mut Cursor<'a>, _: bool) -> Result<Body<'a>, Fault> {

@@ -282,7 +282,9 @@ fn mailboxes() {
     check("EXAMINE x (FOO)", "BadSelectOption");
     check("SELECT Entw&APw-rfe", "select <Entwürfe> false");
     check("SELECT a&b", "select <BadUtf7> false");
-    check("SELECT a%b", "ExtraText");
+    check("SELECT a%b", "select <a%b> false");
+    check("RENAME a*b 50%", "rename <a*b> <50%>");
+    check("SELECT a(b", "ExtraText");
     check("CREATE x/y/", "create <x/y/> []");
     check(
         r"CREATE x (USE (\sent \Drafts \Sent))",

@@ -42,6 +42,9 @@ fn texts_take_the_form_that_holds_them() {
     check(|out| imap::astring(out, b"a b", Ascii), r#"\"a b\""#);
     check(|out| imap::astring(out, b"nil", Ascii), r#"\"nil\""#);
     check(|out| imap::mailbox(out, "Entwürfe", Ascii), "Entw&APw-rfe");
+    // No atom may hold list-wildcards (RFC 9051 9).
+    check(|out| imap::mailbox(out, "50%", Ascii), r#"\"50%\""#);
+    check(|out| imap::mailbox(out, "a*b", Utf8), r#"\"a*b\""#);
     check(
         |out| imap::mailbox(out, "Entwürfe", Utf8),
         r#"\"Entw\xc3\xbcrfe\""#,

@@ -214,6 +214,7 @@ fn headers_say_flags_and_arrival() {
     let got = of("Status: RO\nX-Status: AFT\nX-Keywords: $Junk Work,Work b{d\n\nStatus: x\n");
     assert!(got.seen && got.answered && got.flagged && got.draft && !got.deleted);
     assert_eq!(got.keywords, ["$Junk", "Work"]);
+    assert_eq!(got.left_out, 1);
     let got = of("X-Mozilla-Status: 1005\nX-Mozilla-Keys: $label1  \n\n");
     assert!(got.seen && got.flagged && !got.answered && !got.removed);
     assert_eq!(got.keywords, ["$Forwarded", "$label1"]);

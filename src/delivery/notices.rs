@@ -1,0 +1,42 @@
+//! Where notices to senders go: who is known here has them in his mailbox.
+
+use std::rc::Rc;
+
+use super::trace;
+use crate::directory::{Directory, Resolution, Why};
+use crate::queue::{Way, Ways};
+use crate::store::{Flags, Quota, Target};
+use crate::wire::address::{Mailbox, Path};
+
+/// Finds senders in the directory.
+#[must_use]
+pub fn sender_ways(directory: Directory) -> Ways {
+    Rc::new(move |sender| way(&directory, sender))
+}
+
+fn way(directory: &Directory, sender: &Mailbox) -> Way {
+    let snapshot = directory.snapshot();
+    let Resolution {
+        local,
+        outside,
+        refused,
+    } = snapshot.resolve(sender);
+    let is_stranger = refused.iter().any(|refusal| refusal.why == Why::NotLocal);
+    let target = |recipient: crate::directory::Recipient| {
+        let mut account = snapshot.reference(&recipient.account);
+        // A notice is never refused, however full the mailbox.
+        account.quota = Quota::NONE;
+        Target {
+            account,
+            mailbox: "INBOX".to_owned(),
+            flags: Flags::NONE,
+            prefix: trace::prefix(&Path::Null, &recipient.original),
+        }
+    };
+    Way {
+        targets: local.into_iter().map(target).collect(),
+        // An address here that only leads elsewhere gets them where it leads.
+        is_elsewhere: is_stranger && outside.is_empty(),
+        language: None,
+    }
+}

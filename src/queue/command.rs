@@ -1,0 +1,339 @@
+//! What a person sees of the queue, and does to it. The same on a running server, where every
+//! shard answers for its entries, and on a stopped one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::desk::EntryKey;
+use crate::base::UnixMs;
+use crate::observe::{event, log_event};
+use crate::runtime::unix_now;
+use crate::store::{OutboundRecipient, QueueEntry, RecipientState, Remote, Steering, StoreError};
+use crate::wire::address::Path;
+
+/// Which recipients are meant: those that fit all that is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// Message ids; none: all messages.
+    pub ids: Vec<String>,
+    /// Part of the sender's address.
+    pub from: Option<String>,
+    /// Part of a recipient's address.
+    pub to: Option<String>,
+    /// The domain that it goes to.
+    pub destination: Option<String>,
+    /// `waiting` or `held`.
+    pub state: Option<String>,
+}
+
+/// What is done to recipients that have no end yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// Try those that wait at once.
+    Retry,
+    Hold,
+    /// Let go what is held, at once.
+    Release,
+    /// Take out, for good, and tell nobody.
+    Remove,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    List { filter: Filter, entries_max: usize },
+    Destinations,
+    Change { filter: Filter, change: Change },
+}
+
+/// What one shard says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    List(Listed),
+    Destinations(Vec<DestinationRow>),
+    Changed(Changed),
+}
+
+/// Entries, the oldest first, and how many fit in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    pub entries: Vec<EntryRow>,
+    pub total: usize,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryRow {
+    pub id: String,
+    /// Queue partition and number, as the journal has it.
+    pub partition: u16,
+    pub pseq: u64,
+    pub came: UnixMs,
+    pub expires: UnixMs,
+    pub from: String,
+    pub class: String,
+    /// Octets.
+    pub size: u64,
+    pub envelope_id: Option<String>,
+    pub recipients: Vec<RecipientRow>,
+}
+
+/// One of its recipients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientRow {
+    pub to: String,
+    pub destination: String,
+    pub state: String,
+    /// Of those that wait.
+    pub due: Option<UnixMs>,
+    pub tries: u32,
+    pub tried: Option<UnixMs>,
+    pub host: Option<String>,
+    pub status: Option<String>,
+    pub reply: Option<String>,
+}
+
+/// All that goes to one domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationRow {
+    pub destination: String,
+    /// Recipients.
+    pub waiting: u64,
+    pub held: u64,
+    pub oldest: UnixMs,
+    pub next: Option<UnixMs>,
+    /// What was said last.
+    pub reply: Option<String>,
+}
+
+/// What a change did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    pub messages: usize,
+    pub recipients: usize,
+    pub destinations: BTreeSet<String>,
+}
+
+impl Filter {
+    /// Says nothing, so that it means everything.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        *self == Filter::default()
+    }
+
+    fn fits_entry(&self, entry: &QueueEntry<'_>) -> bool {
+        let id = entry.trace.map(|t| t.to_string()).unwrap_or_default();
+        let from = entry.outbound.mail.path.to_string();
+        (self.ids.is_empty() || self.ids.contains(&id))
+            && self.from.as_ref().is_none_or(|part| has(&from, part))
+    }
+
+    fn fits(&self, recipient: &OutboundRecipient) -> bool {
+        let is = |want: &String, found: &str| want.eq_ignore_ascii_case(found);
+        let to = recipient.rcpt.path.to_string();
+        let state = recipient.state.word();
+        self.to.as_ref().is_none_or(|part| has(&to, part))
+            && self
+                .destination
+                .as_ref()
+                .is_none_or(|d| is(d, &recipient.destination))
+            && self.state.as_ref().is_none_or(|want| is(want, state))
+    }
+}
+
+fn has(text: &str, part: &str) -> bool {
+    text.to_lowercase().contains(&part.to_lowercase())
+}
+
+/// Answers for the entries of this shard.
+pub async fn answer(remote: &Remote, ask: Ask) -> Result<Answer, StoreError> {
+    match ask {
+        Ask::List {
+            filter,
+            entries_max,
+        } => Ok(Answer::List(list(remote, &filter, entries_max))),
+        Ask::Destinations => Ok(Answer::Destinations(destinations(remote))),
+        Ask::Change { filter, change } => Ok(Answer::Changed(
+            self::change(remote, &filter, change).await?,
+        )),
+    }
+}
+
+/// Joins what shards answered to one question.
+#[must_use]
+pub fn join(answers: Vec<Answer>) -> Option<Answer> {
+    answers.into_iter().reduce(|one, other| match (one, other) {
+        (Answer::List(mut one), Answer::List(other)) => {
+            one.entries.extend(other.entries);
+            one.entries
+                .sort_by_key(|row| (row.came, row.partition, row.pseq));
+            one.total += other.total;
+            Answer::List(one)
+        }
+        (Answer::Destinations(one), Answer::Destinations(other)) => {
+            Answer::Destinations(join_destinations(one.into_iter().chain(other)))
+        }
+        (Answer::Changed(mut one), Answer::Changed(other)) => {
+            one.messages += other.messages;
+            one.recipients += other.recipients;
+            one.destinations.extend(other.destinations);
+            Answer::Changed(one)
+        }
+        (one, _) => one,
+    })
+}
+
+fn list(remote: &Remote, filter: &Filter, entries_max: usize) -> Listed {
+    let mut listed = Listed::default();
+    remote.queue_entries(&mut |key, entry| {
+        if !filter.fits_entry(&entry) {
+            return true;
+        }
+        if entry.outbound.recipients.iter().any(|r| filter.fits(r)) {
+            listed.total += 1;
+            if listed.entries.len() < entries_max {
+                listed.entries.push(row(key, &entry));
+            }
+        }
+        true
+    });
+    listed
+}
+
+fn row(key: EntryKey, entry: &QueueEntry<'_>) -> EntryRow {
+    let outbound = entry.outbound;
+    EntryRow {
+        id: entry.trace.map(|t| t.to_string()).unwrap_or_default(),
+        partition: key.partition.0,
+        pseq: key.pseq.0,
+        came: entry.saved,
+        expires: outbound.expires,
+        from: outbound.mail.path.to_string(),
+        class: outbound.class.word().to_owned(),
+        size: entry.size,
+        envelope_id: outbound.mail.envelope_id.clone(),
+        recipients: outbound.recipients.iter().map(recipient_row).collect(),
+    }
+}
+
+fn recipient_row(recipient: &OutboundRecipient) -> RecipientRow {
+    let last = recipient.last.as_ref();
+    RecipientRow {
+        to: match &recipient.rcpt.path {
+            Path::Mailbox(mailbox) => mailbox.to_string(),
+            other => other.to_string(),
+        },
+        destination: recipient.destination.clone(),
+        state: recipient.state.word().to_owned(),
+        due: match recipient.state {
+            RecipientState::Waiting { due } => Some(due),
+            _ => None,
+        },
+        tries: recipient.tries,
+        tried: last.map(|l| l.at),
+        host: last.map(|l| l.hop.clone()).filter(|h| !h.is_empty()),
+        status: last.map(|l| l.status.clone()),
+        reply: last.map(|l| l.reply.clone()),
+    }
+}
+
+fn destinations(remote: &Remote) -> Vec<DestinationRow> {
+    let mut all = BTreeMap::<String, (DestinationRow, UnixMs)>::new();
+    remote.queue_entries(&mut |_, entry| {
+        for recipient in &entry.outbound.recipients {
+            let (waiting, held, next) = match recipient.state {
+                RecipientState::Waiting { due } => (1, 0, Some(due)),
+                RecipientState::Held { .. } => (0, 1, None),
+                _ => continue,
+            };
+            let name = &recipient.destination;
+            let (row, said) = all.entry(name.clone()).or_insert_with(|| {
+                let row = DestinationRow {
+                    destination: name.clone(),
+                    waiting: 0,
+                    held: 0,
+                    oldest: entry.saved,
+                    next: None,
+                    reply: None,
+                };
+                (row, UnixMs(i64::MIN))
+            });
+            row.waiting += waiting;
+            row.held += held;
+            row.oldest = row.oldest.min(entry.saved);
+            row.next = [row.next, next].into_iter().flatten().min();
+            if let Some(last) = recipient.last.as_ref().filter(|last| last.at > *said) {
+                row.reply = Some(last.reply.clone());
+                *said = last.at;
+            }
+        }
+        true
+    });
+    all.into_values().map(|(row, _)| row).collect()
+}
+
+fn join_destinations(rows: impl Iterator<Item = DestinationRow>) -> Vec<DestinationRow> {
+    let mut all = BTreeMap::<String, DestinationRow>::new();
+    for row in rows {
+        match all.get_mut(&row.destination) {
+            None => drop(all.insert(row.destination.clone(), row)),
+            Some(known) => {
+                known.waiting += row.waiting;
+                known.held += row.held;
+                known.oldest = known.oldest.min(row.oldest);
+                known.next = [known.next, row.next].into_iter().flatten().min();
+                known.reply = known.reply.take().or(row.reply);
+            }
+        }
+    }
+    all.into_values().collect()
+}
+
+async fn change(remote: &Remote, filter: &Filter, change: Change) -> Result<Changed, StoreError> {
+    let mut chosen = Vec::new();
+    let mut changed = Changed::default();
+    remote.queue_entries(&mut |key, entry| {
+        if !filter.fits_entry(&entry) {
+            return true;
+        }
+        let takes = |r: &OutboundRecipient| match (change, r.state) {
+            (Change::Retry | Change::Hold, RecipientState::Waiting { .. }) => true,
+            (Change::Release, RecipientState::Held { .. }) => true,
+            (Change::Remove, state) => !state.is_end(),
+            _ => false,
+        };
+        let mut ordinals = Vec::new();
+        for (ordinal, recipient) in entry.outbound.recipients.iter().enumerate() {
+            if takes(recipient) && filter.fits(recipient) {
+                ordinals.push(ordinal as u16);
+                changed.destinations.insert(recipient.destination.clone());
+            }
+        }
+        if !ordinals.is_empty() {
+            changed.recipients += ordinals.len();
+            chosen.push((key, entry.trace, ordinals));
+        }
+        true
+    });
+    changed.messages = chosen.len();
+    for (key, trace, ordinals) in chosen {
+        let steering = match change {
+            Change::Retry | Change::Release => Steering::Due(unix_now()),
+            Change::Hold => Steering::Hold,
+            Change::Remove => Steering::Remove,
+        };
+        log_event!(
+            INFO,
+            event::MESSAGE_STEERED,
+            message = trace.map(|t| t.to_string()),
+            change = ?change,
+            recipients = ordinals.len() as u64
+        );
+        remote.queue_steer(key, ordinals, steering, None).await?;
+    }
+    Ok(changed)
+}

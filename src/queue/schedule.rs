@@ -1,0 +1,395 @@
+//! When a message is tried again, when it has taken too long, and who is told. Pure.
+
+use std::time::Duration;
+
+use super::desk::EntryKey;
+use super::notice::Action;
+use crate::base::UnixMs;
+use crate::config::Config;
+use crate::store::{MailClass, QueueEntry, RecipientState, Tried, TriedRecipient, cut_reply};
+
+/// The times of `[queue]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// From one attempt to the next; the last one is repeated.
+    pub retry: Vec<Duration>,
+    pub delay_notice_after: Duration,
+    pub expire_after: Duration,
+    pub expire_notices_after: Duration,
+}
+
+/// What an attempt came to for one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A host has it, and sends notices itself where it was asked for them.
+    Delivered {
+        is_dsn_passed: bool,
+    },
+    Failed,
+    Deferred,
+}
+
+/// One recipient's part of an [`Outcome`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdicts {
+    pub ordinal: u16,
+    pub verdict: Verdict,
+    /// RFC 3463.
+    pub status: String,
+    pub reply: String,
+}
+
+/// What an attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub at: UnixMs,
+    /// Who was asked last: a host and its address.
+    pub hop: String,
+    pub verdicts: Vec<Verdicts>,
+    /// Not before then, whatever the back-off says.
+    pub not_before: Option<UnixMs>,
+}
+
+/// What is put on record, and who is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    pub tried: Tried,
+    /// Told in the same record: ends.
+    pub ends: Vec<(u16, Action)>,
+    /// Told in the next one: what takes longer.
+    pub delays: Vec<u16>,
+}
+
+/// Where the list is empty.
+const RETRY_DEFAULT: Duration = Duration::from_secs(900);
+/// Back-off is spread over this much of itself, to both sides.
+const JITTER_PERCENT: u64 = 20;
+
+impl Schedule {
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let queue = &config.queue;
+        Schedule {
+            retry: queue.retry.iter().map(|span| span.0).collect(),
+            delay_notice_after: queue.delay_notice_after.0,
+            expire_after: queue.expire_after.0,
+            expire_notices_after: queue.expire_notices_after.0,
+        }
+    }
+
+    /// When a message that came at `saved` has taken too long.
+    #[must_use]
+    pub fn expires(&self, saved: UnixMs, class: MailClass) -> UnixMs {
+        let span = match class {
+            MailClass::Notice => self.expire_notices_after,
+            MailClass::Normal | MailClass::Bulk => self.expire_after,
+        };
+        later(saved, span)
+    }
+
+    /// After `tries` attempts, the last of them now. Entries of one mailshot do not come together.
+    #[must_use]
+    pub fn next(&self, entry: EntryKey, tries: u32, now: UnixMs) -> UnixMs {
+        let step = tries.max(1) as usize - 1;
+        let span = self.retry.get(step).or(self.retry.last()).copied();
+        let span = span.unwrap_or(RETRY_DEFAULT);
+        let ms = span.as_millis() as u64;
+        let spread = ms / 100 * JITTER_PERCENT;
+        let seed = crate::base::crc32c(
+            &[
+                &entry.pseq.0.to_le_bytes()[..],
+                &entry.partition.0.to_le_bytes(),
+                &tries.to_le_bytes(),
+            ]
+            .concat(),
+        );
+        let jitter = u64::from(seed.0) % (2 * spread + 1);
+        UnixMs(now.0.saturating_add((ms - spread + jitter) as i64))
+    }
+
+    /// What an outcome means for the recipients of an entry as they are now.
+    #[must_use]
+    pub fn judge(&self, key: EntryKey, entry: &QueueEntry<'_>, outcome: &Outcome) -> Judged {
+        let now = outcome.at;
+        let mut judged = Judged {
+            tried: Tried {
+                at: now,
+                hop: outcome.hop.clone(),
+                results: Vec::new(),
+            },
+            ends: Vec::new(),
+            delays: Vec::new(),
+        };
+        let is_late = now >= later(entry.saved, self.delay_notice_after);
+        for one in &outcome.verdicts {
+            let recipients = &entry.outbound.recipients;
+            let Some(recipient) = recipients.get(usize::from(one.ordinal)) else {
+                continue;
+            };
+            // A person took it out meanwhile, or has it in hand.
+            if recipient.state.is_end() {
+                continue;
+            }
+            // RFC 3461 4.1: without NOTIFY failures are told, and delays may be.
+            let notify = recipient.rcpt.notify;
+            let wants =
+                |want: fn(&crate::wire::smtp::Notify) -> bool| notify.as_ref().is_none_or(want);
+            let state = match one.verdict {
+                Verdict::Delivered { is_dsn_passed } => {
+                    if notify.is_some_and(|n| n.success) && !is_dsn_passed {
+                        judged.ends.push((one.ordinal, Action::Relayed));
+                    }
+                    RecipientState::Delivered
+                }
+                Verdict::Failed => {
+                    if wants(|n| n.failure) {
+                        judged.ends.push((one.ordinal, Action::Failed));
+                    }
+                    RecipientState::Failed
+                }
+                Verdict::Deferred if now >= entry.outbound.expires => {
+                    if wants(|n| n.failure) {
+                        judged.ends.push((one.ordinal, Action::Failed));
+                    }
+                    RecipientState::Expired
+                }
+                Verdict::Deferred => {
+                    if is_late && !recipient.is_delay_told && wants(|n| n.delay) {
+                        judged.delays.push(one.ordinal);
+                    }
+                    let due = self.next(key, recipient.tries + 1, now);
+                    let due = due.max(outcome.not_before.unwrap_or(due));
+                    RecipientState::Waiting {
+                        // The last attempt is made when it has to be, and not long before.
+                        due: due.min(entry.outbound.expires.max(now)),
+                    }
+                }
+            };
+            judged.tried.results.push(TriedRecipient {
+                ordinal: one.ordinal,
+                state,
+                status: one.status.clone(),
+                reply: cut_reply(&one.reply),
+            });
+        }
+        judged
+    }
+
+    /// Whether an entry that was not tried, since its destination is away, has taken too long for
+    /// that: somebody is to be told, or it is to end.
+    #[must_use]
+    pub fn is_overdue(&self, entry: &QueueEntry<'_>, due: &[u16], now: UnixMs) -> bool {
+        let is_late = now >= later(entry.saved, self.delay_notice_after);
+        let untold = |n: &u16| {
+            let recipient = entry.outbound.recipients.get(usize::from(*n));
+            recipient.is_some_and(|r| !r.is_delay_told && r.rcpt.notify.is_none_or(|n| n.delay))
+        };
+        now >= entry.outbound.expires || (is_late && due.iter().any(untold))
+    }
+}
+
+fn later(at: UnixMs, span: Duration) -> UnixMs {
+    UnixMs(at.0.saturating_add(span.as_millis() as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{PSeq, PartitionId};
+    use crate::store::{Outbound, OutboundRecipient};
+    use crate::wire::address::{Mailbox, Path};
+    use crate::wire::smtp::{BodyKind, MailFrom, Notify, RcptTo};
+
+    const HOUR: i64 = 3_600_000;
+    const KEY: EntryKey = EntryKey {
+        partition: PartitionId(0),
+        pseq: PSeq(7),
+    };
+
+    fn schedule() -> Schedule {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        Schedule {
+            retry: vec![minutes(5), minutes(60)],
+            delay_notice_after: minutes(240),
+            expire_after: minutes(60 * 48),
+            expire_notices_after: minutes(60 * 24),
+        }
+    }
+
+    fn recipient(notify: Option<Notify>, tries: u32) -> OutboundRecipient {
+        let to = Mailbox::parse("b@example.net").expect("an address");
+        OutboundRecipient {
+            rcpt: RcptTo {
+                path: Path::Mailbox(to),
+                notify,
+                original: None,
+            },
+            destination: "example.net".into(),
+            redirect: None,
+            state: RecipientState::Waiting { due: UnixMs(0) },
+            tries,
+            last: None,
+            is_delay_told: false,
+        }
+    }
+
+    fn outbound(recipients: Vec<OutboundRecipient>) -> Outbound {
+        Outbound {
+            mail: MailFrom {
+                path: Path::Null,
+                size: None,
+                body: BodyKind::SevenBit,
+                smtputf8: false,
+                require_tls: false,
+                ret: None,
+                envelope_id: None,
+                auth: None,
+            },
+            class: MailClass::Normal,
+            submitter: None,
+            head: Vec::new(),
+            expires: UnixMs(48 * HOUR),
+            recipients,
+        }
+    }
+
+    /// What becomes of one recipient of a message of time 0, and what its sender is told.
+    fn check(
+        at: i64,
+        verdict: Verdict,
+        recipient: OutboundRecipient,
+        want: (&str, Option<Action>, bool),
+    ) {
+        let outbound = outbound(vec![recipient]);
+        let entry = QueueEntry {
+            saved: UnixMs(0),
+            trace: None,
+            size: 100,
+            outbound: &outbound,
+        };
+        let outcome = Outcome {
+            at: UnixMs(at),
+            hop: "mx".into(),
+            verdicts: vec![Verdicts {
+                ordinal: 0,
+                verdict,
+                status: "4.0.0".into(),
+                reply: "later".into(),
+            }],
+            not_before: None,
+        };
+        let judged = schedule().judge(KEY, &entry, &outcome);
+        let word = judged.tried.results.first().map(|r| r.state.word());
+        let told = judged.ends.first().map(|(_, action)| *action);
+        let got = (word.unwrap_or("none"), told, !judged.delays.is_empty());
+        assert_eq!(got, want, "{at} {verdict:?}");
+    }
+
+    #[test]
+    fn outcomes() {
+        let never = || Some(Notify::default());
+        let success = || {
+            Some(Notify {
+                success: true,
+                ..Notify::default()
+            })
+        };
+        let plain = || recipient(None, 0);
+        let passed = |is_dsn_passed| Verdict::Delivered { is_dsn_passed };
+        let (failed, deferred) = (Verdict::Failed, Verdict::Deferred);
+        let failure = Some(Action::Failed);
+        check(1, passed(false), plain(), ("delivered", None, false));
+        check(
+            1,
+            passed(true),
+            recipient(success(), 0),
+            ("delivered", None, false),
+        );
+        let relayed = ("delivered", Some(Action::Relayed), false);
+        check(1, passed(false), recipient(success(), 0), relayed);
+        check(1, failed, plain(), ("failed", failure, false));
+        check(1, failed, recipient(never(), 0), ("failed", None, false));
+        check(1, failed, recipient(success(), 0), ("failed", None, false));
+        check(1, deferred, plain(), ("waiting", None, false));
+        check(4 * HOUR, deferred, plain(), ("waiting", None, true));
+        check(
+            4 * HOUR,
+            deferred,
+            recipient(never(), 0),
+            ("waiting", None, false),
+        );
+        let told = OutboundRecipient {
+            is_delay_told: true,
+            ..plain()
+        };
+        check(5 * HOUR, deferred, told, ("waiting", None, false));
+        check(48 * HOUR, deferred, plain(), ("expired", failure, false));
+        check(
+            48 * HOUR,
+            deferred,
+            recipient(never(), 0),
+            ("expired", None, false),
+        );
+        let removed = OutboundRecipient {
+            state: RecipientState::Removed,
+            ..plain()
+        };
+        check(1, failed, removed, ("none", None, false));
+    }
+
+    #[test]
+    fn the_last_attempt_is_at_the_end() {
+        let outbound = outbound(vec![recipient(None, 9)]);
+        let entry = QueueEntry {
+            saved: UnixMs(0),
+            trace: None,
+            size: 100,
+            outbound: &outbound,
+        };
+        let outcome = Outcome {
+            at: UnixMs(48 * HOUR - 60_000),
+            hop: String::new(),
+            verdicts: vec![Verdicts {
+                ordinal: 0,
+                verdict: Verdict::Deferred,
+                status: String::new(),
+                reply: String::new(),
+            }],
+            not_before: None,
+        };
+        let judged = schedule().judge(KEY, &entry, &outcome);
+        let due = UnixMs(48 * HOUR);
+        assert_eq!(
+            judged.tried.results[0].state,
+            RecipientState::Waiting { due }
+        );
+    }
+
+    #[test]
+    fn back_off_grows_and_is_spread() {
+        let schedule = schedule();
+        let wait = |pseq, tries| {
+            let key = EntryKey {
+                pseq: PSeq(pseq),
+                ..KEY
+            };
+            schedule.next(key, tries, UnixMs(1_000)).0 - 1_000
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        for pseq in 0..200 {
+            let first = wait(pseq, 1);
+            assert!((240_000..=360_000).contains(&first), "{first}");
+            seen.insert(first);
+            for tries in [2, 3, 1_000] {
+                let later = wait(pseq, tries);
+                assert!((2_880_000..=4_320_000).contains(&later), "{later}");
+            }
+        }
+        assert!(seen.len() > 150, "{} different waits", seen.len());
+        let none = Schedule {
+            retry: Vec::new(),
+            ..schedule
+        };
+        assert!(none.next(KEY, 1, UnixMs(0)).0 > 60_000);
+    }
+}

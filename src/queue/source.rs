@@ -1,0 +1,358 @@
+//! The shard of the entries: what waits here is offered when it is due, and what came of it is put
+//! on record, with the notices about it.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::or;
+
+use super::attempt::Work;
+use super::counters;
+use super::desk::{Declined, Destination, EntryKey, Offer};
+use super::notice::Action;
+use super::schedule::{Outcome, Verdict, Verdicts};
+use super::service::{AGAIN_AFTER, LINE_MAX, OFFERS_MAX, Request, Shop, Unasked};
+use crate::base::{ShardId, UnixMs, crc32c};
+use crate::observe::{event, log_event};
+use crate::runtime::{self, spawn_in};
+use crate::store::{QueueEntry, RecipientState, Steering, StoreError, Tried};
+
+pub(super) async fn heed_changes(shop: Rc<Shop>) {
+    while !shop.gate.is_closed() {
+        let changed = async { Some(shop.remote.queue_changes().await) };
+        let closing = async {
+            shop.gate.closing().await;
+            None
+        };
+        let Some(changed) = or(changed, closing).await else {
+            return;
+        };
+        for entry in changed {
+            shop.refresh(entry);
+            runtime::yield_if_needed().await;
+        }
+    }
+}
+
+pub(super) async fn offer_rows(shop: Rc<Shop>) {
+    while !shop.gate.is_closed() {
+        let told = shop.rows_told.notified();
+        let now = runtime::unix_now();
+        let taken = shop.rows.borrow_mut().take(now, OFFERS_MAX);
+        if !taken.is_empty() {
+            shop.offer(taken).await;
+            runtime::yield_if_needed().await;
+            continue;
+        }
+        let next = shop.rows.borrow().next();
+        let waits = async {
+            match next {
+                Some(due) => {
+                    let ms = due.0.saturating_sub(now.0).clamp(1, 60_000);
+                    or(told, runtime::sleep(Duration::from_millis(ms as u64))).await;
+                }
+                None => told.await,
+            }
+        };
+        or(waits, shop.gate.closing()).await;
+    }
+}
+
+impl Shop {
+    pub(super) fn feed(&self, destination: &str) {
+        let mut rows = self.rows.borrow_mut();
+        let name = rows.name(destination);
+        rows.hungry(&name, LINE_MAX);
+        drop(rows);
+        self.rows_told.notify_all();
+    }
+
+    /// What an entry waits for, from what is on record.
+    fn refresh(&self, entry: EntryKey) {
+        let wanted = self.remote.queue_entry(entry, |seen| {
+            let mut wanted: BTreeMap<String, UnixMs> = BTreeMap::new();
+            for recipient in &seen.outbound.recipients {
+                if let RecipientState::Waiting { due } = recipient.state {
+                    let first = wanted.entry(recipient.destination.clone()).or_insert(due);
+                    *first = due.min(*first);
+                }
+            }
+            wanted
+        });
+        let mut rows = self.rows.borrow_mut();
+        let wanted = wanted.unwrap_or_default().into_iter();
+        let wanted: Vec<_> = wanted.map(|(name, due)| (rows.name(&name), due)).collect();
+        rows.set(entry, &wanted);
+        counters::ROWS.set(rows.len() as u64);
+        drop(rows);
+        self.rows_told.notify_all();
+    }
+
+    /// A row that was out is not any more, and waits for what is on record.
+    fn take_back(&self, entry: EntryKey, destination: &str) {
+        let name = self.rows.borrow_mut().name(destination);
+        self.rows.borrow_mut().back(entry, &name, UnixMs(0));
+        self.refresh(entry);
+    }
+
+    /// Offers rows that are out to the shards of their destinations.
+    async fn offer(self: &Rc<Self>, taken: Vec<(Destination, EntryKey)>) {
+        let mut by_shard: BTreeMap<ShardId, Vec<(String, Offer)>> = BTreeMap::new();
+        for (name, entry) in taken {
+            let offer = self.remote.queue_entry(entry, |seen| Offer {
+                entry,
+                class: seen.outbound.class,
+                sender: u64::from(crc32c(seen.outbound.mail.path.to_string().as_bytes()).0),
+                size: seen.size,
+            });
+            match offer {
+                Some(offer) => {
+                    let of = by_shard.entry(self.owner(&name)).or_default();
+                    of.push((name.to_string(), offer));
+                }
+                None => self.take_back(entry, &name),
+            }
+        }
+        for (shard, offers) in by_shard {
+            let kept: Vec<(String, EntryKey)> =
+                offers.iter().map(|(d, o)| (d.clone(), o.entry)).collect();
+            let declined = match shard == self.id {
+                true => Ok(self.take_offers(offers)),
+                false => {
+                    let request = |reply| Request::Offer { offers, reply };
+                    self.ask(shard, request).await
+                }
+            };
+            match declined {
+                Ok(declined) => {
+                    for (at, why) in declined {
+                        let (destination, entry) = &kept[at];
+                        match why {
+                            Declined::Full => self.note_full(*entry, destination),
+                            Declined::Away(until) => {
+                                self.came_back(*entry, destination, Some(until));
+                            }
+                        }
+                    }
+                }
+                // What is not answered may have been taken, and comes back if so: only what was
+                // not posted at all is ours.
+                Err(Unasked::NotPosted) => {
+                    let until = runtime::now() + AGAIN_AFTER;
+                    for (destination, entry) in &kept {
+                        self.came_back(*entry, destination, Some(until));
+                    }
+                }
+                Err(Unasked::NoAnswer) => {}
+            }
+        }
+        counters::OUT.set(self.rows.borrow().out() as u64);
+    }
+
+    fn note_full(&self, entry: EntryKey, destination: &str) {
+        let mut rows = self.rows.borrow_mut();
+        let name = rows.name(destination);
+        rows.declined(entry, &name, runtime::unix_now());
+    }
+
+    /// A row comes back untried. Who waits too long for a destination that is away is told, too.
+    pub(super) fn came_back(
+        self: &Rc<Self>,
+        entry: EntryKey,
+        destination: &str,
+        until: Option<Instant>,
+    ) {
+        let now = runtime::unix_now();
+        let Some(until) = until else {
+            return self.take_back(entry, destination);
+        };
+        let wait = until.saturating_duration_since(runtime::now());
+        let overdue = self.remote.queue_entry(entry, |seen| {
+            let due = seen.due(destination, now);
+            let is_overdue = !due.is_empty() && self.schedule.is_overdue(&seen, &due, now);
+            is_overdue.then_some(due)
+        });
+        match overdue {
+            None => self.take_back(entry, destination),
+            Some(None) => {
+                // Spread, so that they do not all come at the end of the pause.
+                let ms = wait.as_millis() as u64;
+                let spread = u64::from(crc32c(&entry.pseq.0.to_le_bytes()).0) % (ms / 4 + 1);
+                let due = UnixMs(now.0.saturating_add((ms + spread) as i64));
+                let mut rows = self.rows.borrow_mut();
+                let name = rows.name(destination);
+                rows.back(entry, &name, due);
+                drop(rows);
+                self.rows_told.notify_all();
+            }
+            Some(Some(due)) => {
+                let away = |ordinal| Verdicts {
+                    ordinal,
+                    verdict: Verdict::Deferred,
+                    status: "4.4.1".into(),
+                    reply: format!("no host of {destination} answers"),
+                };
+                let outcome = Outcome {
+                    at: now,
+                    hop: String::new(),
+                    verdicts: due.into_iter().map(away).collect(),
+                    not_before: Some(UnixMs(now.0.saturating_add(wait.as_millis() as i64))),
+                };
+                let (shop, destination) = (self.clone(), destination.to_owned());
+                spawn_in(&self.gate, "queue-overdue", async move {
+                    shop.record(entry, &destination, outcome).await;
+                });
+            }
+        }
+    }
+
+    /// The work of an entry at a destination. `None`: there is nothing to do any more.
+    pub(super) async fn work(&self, entry: EntryKey, destination: &str) -> Option<Work> {
+        let now = runtime::unix_now();
+        let found = self.remote.queue_entry(entry, |seen| {
+            let due = seen.due(destination, now);
+            let of = |n: &u16| &seen.outbound.recipients[usize::from(*n)];
+            // Copies that differ go one after the other.
+            let redirect = due.first().and_then(|n| of(n).redirect.clone());
+            let alike = due.iter().filter(|n| of(n).redirect == redirect);
+            let recipients: Vec<_> = alike.map(|n| (*n, of(n).rcpt.clone())).collect();
+            let (mut mail, mut head) = (seen.outbound.mail.clone(), Vec::new());
+            if let Some(redirect) = redirect {
+                mail.path = redirect.reverse;
+                head = redirect.head;
+            }
+            head.extend_from_slice(&seen.outbound.head);
+            (seen.trace, mail, head, recipients)
+        });
+        let found = found.filter(|(.., recipients)| !recipients.is_empty());
+        let Some((trace, mail, head, recipients)) = found else {
+            self.take_back(entry, destination);
+            return None;
+        };
+        match self.remote.queue_body(entry).await {
+            Ok(message) => Some(Work {
+                trace,
+                mail,
+                head,
+                message,
+                recipients,
+            }),
+            Err(StoreError::Damaged { .. }) => {
+                self.hold_damaged(entry, destination).await;
+                None
+            }
+            Err(why) => {
+                tracing::warn!(?why, partition = %entry.partition, pseq = %entry.pseq, "body not read");
+                let name = self.rows.borrow_mut().name(destination);
+                let due = UnixMs(now.0 + 60_000);
+                self.rows.borrow_mut().back(entry, &name, due);
+                self.rows_told.notify_all();
+                None
+            }
+        }
+    }
+
+    /// A message that is not what was taken in is not sent, and not given up: a person decides.
+    async fn hold_damaged(&self, entry: EntryKey, destination: &str) {
+        let known = self.remote.queue_entry(entry, |seen| {
+            let ordinals: Vec<u16> = (0..seen.outbound.recipients.len() as u16).collect();
+            (ordinals, seen.trace)
+        });
+        if let Some((ordinals, trace)) = known {
+            log_event!(
+                ERROR,
+                event::MESSAGE_HELD,
+                message = trace.map(|t| t.to_string()),
+                why = "its content is damaged",
+                remedy = "palomar queue show, then release or remove it"
+            );
+            let held = self
+                .remote
+                .queue_steer(entry, ordinals, Steering::Hold, None);
+            if let Err(why) = held.await {
+                tracing::warn!(?why, "a damaged message is not held");
+            }
+        }
+        self.take_back(entry, destination);
+    }
+
+    /// Puts an outcome on record, with the notices about it; tried until it is.
+    pub(super) async fn record(&self, entry: EntryKey, destination: &str, outcome: Outcome) {
+        loop {
+            match self.try_record(entry, &outcome).await {
+                Ok(()) => break,
+                Err(StoreError::Poisoned) => return,
+                Err(why) => {
+                    tracing::warn!(?why, "an outcome is not on record yet");
+                    or(runtime::sleep(AGAIN_AFTER), self.gate.closing()).await;
+                    if self.gate.is_closed() {
+                        return;
+                    }
+                }
+            }
+        }
+        self.take_back(entry, destination);
+    }
+
+    async fn try_record(&self, entry: EntryKey, outcome: &Outcome) -> Result<(), StoreError> {
+        let judge = |seen: QueueEntry<'_>| {
+            let judged = self.schedule.judge(entry, &seen, outcome);
+            note(&seen, &judged.tried);
+            judged
+        };
+        let Some(judged) = self.remote.queue_entry(entry, judge) else {
+            return Ok(());
+        };
+        let teller = &self.teller;
+        let notice = teller
+            .notice(entry, &judged.ends, Some(&judged.tried))
+            .await?;
+        self.remote.queue_tried(entry, judged.tried, notice).await?;
+        if !judged.delays.is_empty() {
+            let about: Vec<_> = judged
+                .delays
+                .iter()
+                .map(|n| (*n, Action::Delayed))
+                .collect();
+            let notice = teller.notice(entry, &about, None).await?;
+            let told = self
+                .remote
+                .queue_steer(entry, judged.delays, Steering::DelayTold, notice);
+            told.await?;
+        }
+        Ok(())
+    }
+}
+
+/// Log lines and counters of what was tried.
+fn note(seen: &QueueEntry<'_>, tried: &Tried) {
+    for result in &tried.results {
+        let Some(recipient) = seen.outbound.recipients.get(usize::from(result.ordinal)) else {
+            continue;
+        };
+        let trace = seen.trace.map(|t| t.to_string());
+        let (fate, name) = match result.state {
+            RecipientState::Delivered => {
+                counters::RECIPIENTS.increment(counters::Fate::Delivered);
+                // The attempt has told it, with more.
+                continue;
+            }
+            RecipientState::Failed => (counters::Fate::Failed, event::MESSAGE_FAILED),
+            RecipientState::Expired => (counters::Fate::Expired, event::MESSAGE_FAILED),
+            _ => (counters::Fate::Deferred, event::MESSAGE_DEFERRED),
+        };
+        counters::RECIPIENTS.increment(fate);
+        log_event!(
+            INFO,
+            name,
+            message = trace,
+            rcpt = %recipient.rcpt.path,
+            state = result.state.word(),
+            host = tried.hop.as_str(),
+            status = result.status.as_str(),
+            reply = result.reply.as_str(),
+            tries = u64::from(recipient.tries) + 1
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! What the room `queue` may ask of the entries of this shard. All of it is local: an entry never
+//! leaves the shard that took it in.
+
+use std::sync::Arc;
+
+use super::{EntryKey, MailClass, Outbound, RecipientState, Steering, Tried};
+use crate::base::{Deadline, PartitionId, TraceId, UnixMs};
+use crate::runtime::{deadline, unix_now};
+use crate::store::journal::Class;
+use crate::store::outbox::body_of;
+use crate::store::remote::SHARED_BODY_BYTES_MIN;
+use crate::store::{BodyRef, Message, Op, Remote, StoreError, Target};
+
+/// An entry as it is now.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueEntry<'e> {
+    pub saved: UnixMs,
+    pub trace: Option<TraceId>,
+    /// Octets of the body, without `Outbound::head`.
+    pub size: u64,
+    pub outbound: &'e Outbound,
+}
+
+/// A notice that becomes durable together with what it tells.
+#[derive(Clone, Debug)]
+pub struct NewNotice {
+    pub message: Arc<Message>,
+    pub trace: TraceId,
+    /// Where the sender is of this site; else `outbound` names him.
+    pub targets: Vec<Target>,
+    pub outbound: Option<Box<Outbound>>,
+}
+
+impl Remote {
+    /// Makes a message durable in this shard's queue partition: for owners here, to whom the outbox
+    /// hands it on, and for whom `outbound` names elsewhere. `Late` leaves open whether it is.
+    pub async fn send(
+        &self,
+        message: Arc<Message>,
+        targets: Vec<Target>,
+        outbound: Option<Box<Outbound>>,
+        trace: TraceId,
+        until: Deadline,
+    ) -> Result<EntryKey, StoreError> {
+        let shard = self.shard();
+        let home = shard.partition(PartitionId::queue(shard.id.0))?;
+        let message = match message.size >= SHARED_BODY_BYTES_MIN && targets.len() > 1 {
+            true => match deadline(until, shard.spools.spill(&message)).await {
+                Ok(spilled) => spilled?,
+                Err(_) => return Err(StoreError::Late),
+            },
+            false => message,
+        };
+        let op = Op::Accepted {
+            body: BodyRef::New(0),
+            targets,
+            outbound,
+            saved: unix_now(),
+            trace: Some(trace),
+        };
+        let bodies = vec![message.clone()];
+        let ticket = shard.submit(&home, vec![op], bodies, Class::NewMail)?;
+        shard.spools.given(&message);
+        let pseq = home.flight.borrow().last;
+        let partition = home.id;
+        match deadline(until, shard.commit(ticket)).await {
+            Ok(durable) => durable.map(|()| EntryKey { partition, pseq }),
+            Err(_) => Err(StoreError::Late),
+        }
+    }
+
+    /// Entries that came, changed or went since the last call; at first all there are. Waits until
+    /// there is one.
+    pub async fn queue_changes(&self) -> Vec<EntryKey> {
+        let owned = &self.shard().owned;
+        loop {
+            let told = owned.queue_told.notified();
+            let changed = std::mem::take(&mut *owned.queue_changes.borrow_mut());
+            if !changed.is_empty() {
+                return changed.into_iter().collect();
+            }
+            told.await;
+        }
+    }
+
+    /// Shows an entry that is not done, of this shard.
+    pub fn queue_entry<T>(
+        &self,
+        key: EntryKey,
+        see: impl FnOnce(QueueEntry<'_>) -> T,
+    ) -> Option<T> {
+        let partition = self.shard().partition(key.partition).ok()?;
+        let state = partition.state.borrow();
+        let accepted = state.accepted.get(&key.pseq)?;
+        let outbound = accepted.outbound.as_deref()?;
+        Some(see(QueueEntry {
+            saved: accepted.saved,
+            trace: accepted.trace,
+            size: accepted.size,
+            outbound,
+        }))
+    }
+
+    /// Shows entries of this shard, in the order in which they were taken in, until told to stop.
+    pub fn queue_entries(&self, see: &mut dyn FnMut(EntryKey, QueueEntry<'_>) -> bool) {
+        for partition in self.shard().owned.all() {
+            let state = partition.state.borrow();
+            for (pseq, accepted) in &state.accepted {
+                let Some(outbound) = accepted.outbound.as_deref() else {
+                    continue;
+                };
+                let key = EntryKey {
+                    partition: partition.id,
+                    pseq: *pseq,
+                };
+                let entry = QueueEntry {
+                    saved: accepted.saved,
+                    trace: accepted.trace,
+                    size: accepted.size,
+                    outbound,
+                };
+                if !see(key, entry) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The body of an entry: from memory, journal or file. `Damaged`: it is not what was taken in.
+    pub async fn queue_body(&self, key: EntryKey) -> Result<Arc<Message>, StoreError> {
+        let shard = self.shard();
+        let partition = shard.partition(key.partition)?;
+        let (message, is_whole) = body_of(shard, &partition, key.pseq).await?;
+        match is_whole {
+            true => Ok(message),
+            false => Err(StoreError::Damaged {
+                partition: key.partition,
+                since: unix_now(),
+            }),
+        }
+    }
+
+    /// Makes an attempt's results durable, and the notice about them in the same record: there is
+    /// no end without its notice, and no notice without its end.
+    pub async fn queue_tried(
+        &self,
+        key: EntryKey,
+        tried: Tried,
+        notice: Option<NewNotice>,
+    ) -> Result<(), StoreError> {
+        let op = Op::Tried {
+            entry: key.pseq,
+            tried,
+        };
+        self.queue_change(key, op, notice).await
+    }
+
+    /// Makes durable what a person, or the clock, wants of recipients.
+    pub async fn queue_steer(
+        &self,
+        key: EntryKey,
+        ordinals: Vec<u16>,
+        steering: Steering,
+        notice: Option<NewNotice>,
+    ) -> Result<(), StoreError> {
+        let op = Op::Steered {
+            entry: key.pseq,
+            at: unix_now(),
+            ordinals,
+            steering,
+        };
+        self.queue_change(key, op, notice).await
+    }
+
+    async fn queue_change(
+        &self,
+        key: EntryKey,
+        op: Op,
+        notice: Option<NewNotice>,
+    ) -> Result<(), StoreError> {
+        let shard = self.shard();
+        let home = shard.partition(key.partition)?;
+        let mut ops = vec![op];
+        let mut bodies = Vec::new();
+        if let Some(notice) = notice {
+            ops.push(Op::Accepted {
+                body: BodyRef::New(0),
+                targets: notice.targets,
+                outbound: notice.outbound,
+                saved: unix_now(),
+                trace: Some(notice.trace),
+            });
+            bodies.push(notice.message);
+        }
+        // What makes the queue shorter has room where nothing else has.
+        let ticket = shard.submit(&home, ops, bodies.clone(), Class::Completion)?;
+        bodies.iter().for_each(|body| shard.spools.given(body));
+        shard.commit(ticket).await
+    }
+}
+
+impl QueueEntry<'_> {
+    /// Ordinals of recipients of a destination that are due at `now`, and of those the earliest due
+    /// time of any that waits.
+    #[must_use]
+    pub fn due(&self, destination: &str, now: UnixMs) -> Vec<u16> {
+        let of = self.outbound.recipients.iter().enumerate();
+        of.filter(|(_, r)| r.destination == destination)
+            .filter(|(_, r)| matches!(r.state, RecipientState::Waiting { due } if due <= now))
+            .map(|(ordinal, _)| ordinal as u16)
+            .collect()
+    }
+
+    /// What class of mail it is.
+    #[must_use]
+    pub fn class(&self) -> MailClass {
+        self.outbound.class
+    }
+}
