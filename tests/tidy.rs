@@ -33,7 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "queue",
         &[
-            "base", "observe", "config", "wire", "runtime", "net", "dns", "store",
+            "base", "observe", "config", "wire", "policy", "runtime", "net", "dns", "store",
         ],
     ),
     (

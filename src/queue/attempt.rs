@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::{
-    Cause, Client, Content, ContentFault, Facts, Fate, Letter, MessageContent, Need, Phase, Report,
+    Cause, Client, Content, ContentFault, Fate, Letter, MessageContent, Need, Phase, Report,
     TlsState, Trouble,
 };
 use super::counters;
 use super::desk::Health;
-use super::route::{Hop, Misfit, NoRoute, Ours, Router, SessionEnd};
+use super::route::{Hop, Misfit, NoRoute, Ours, Plan, Router, SessionEnd};
 use super::schedule::{Outcome, Verdict, Verdicts};
 use crate::base::{Deadline, TraceId, UnixMs};
 use crate::net::OutgoingTls;
@@ -55,13 +55,6 @@ pub(super) struct Kept {
     until: Instant,
 }
 
-/// Why a hop has no connection to be used.
-enum Useless {
-    Trouble(Trouble),
-    /// Its certificates are not what its zone says.
-    Misfit(Misfit),
-}
-
 /// The walk along the hops.
 struct Walk<'m> {
     means: &'m Means,
@@ -91,7 +84,7 @@ impl Means {
         };
         let until = Deadline::after(runtime::now(), PLAN_SPAN);
         let planned = self.router.plan(destination, until).await;
-        let hops = planned.and_then(|plan| match work.mail.require_tls {
+        let hops = planned.and_then(|plan: Plan| match work.mail.require_tls {
             true => plan.with_required_tls(),
             false => Ok(plan.hops),
         });
@@ -124,7 +117,7 @@ impl Means {
         loop {
             let mut one = {
                 let mut kept = self.kept.borrow_mut();
-                let at = kept.iter().position(|one| is_same(&one.hop, hop))?;
+                let at = kept.iter().position(|one| one.hop.is_same(hop))?;
                 kept.swap_remove(at)
             };
             if one.client.may_send().await {
@@ -144,14 +137,6 @@ impl Means {
     }
 }
 
-fn is_same(one: &Hop, other: &Hop) -> bool {
-    one.address == other.address
-        && one.host == other.host
-        && one.protocol == other.protocol
-        && one.security() == other.security()
-        && one.is_tls_from_start == other.is_tls_from_start
-}
-
 impl Walk<'_> {
     async fn along(&mut self, hops: &[Hop]) {
         for hop in hops {
@@ -166,8 +151,11 @@ impl Walk<'_> {
             // A connection that had been kept was dead: the hop is none the worse for it.
             if !is_kept && !self.left.is_empty() {
                 match self.open(hop).await {
-                    Ok(client) => drop(self.letters(hop, client).await),
-                    Err(useless) => self.useless(hop, &useless),
+                    Ok(client) => match self.judged(hop, client).await {
+                        Ok(client) => drop(self.letters(hop, client).await),
+                        Err(misfit) => self.misfit(hop, &misfit),
+                    },
+                    Err(trouble) => self.trouble(hop, &trouble),
                 }
             }
             counters::ATTEMPT.observe(runtime::now().saturating_duration_since(began));
@@ -175,14 +163,29 @@ impl Walk<'_> {
     }
 
     /// A new connection, without TLS where TLS broke and nobody asks for it (RFC 7435 3).
-    async fn open(&mut self, hop: &Hop) -> Result<Client, Useless> {
+    async fn open(&mut self, hop: &Hop) -> Result<Client, Trouble> {
         let (means, trace) = (self.means, self.work.trace);
-        let trouble = match self.open_once(hop).await {
-            Err(Useless::Trouble(trouble @ Trouble::Handshake(_))) => trouble,
-            opened => return opened,
+        let terms = Rc::new(hop.terms(&means.ours));
+        let opened = Client::open(hop.address, hop.source, terms, &means.tls).await;
+        let trouble = match opened {
+            Ok(client) => {
+                means.router.worked(hop.address.ip());
+                return Ok(client);
+            }
+            Err(unopened) => {
+                let end = SessionEnd::Unopened(&unopened.trouble);
+                means
+                    .router
+                    .count(self.destination, hop, &unopened.facts, end);
+                unopened.trouble
+            }
         };
-        let Some(clear) = hop.in_the_clear() else {
-            return Err(Useless::Trouble(trouble));
+        let clear = match trouble {
+            Trouble::Handshake(_) => hop.in_the_clear(),
+            _ => None,
+        };
+        let Some(clear) = clear else {
+            return Err(trouble);
         };
         log_event!(
             INFO,
@@ -195,32 +198,26 @@ impl Walk<'_> {
         );
         let terms = Rc::new(clear.terms(&means.ours));
         let opened = Client::open(clear.address, clear.source, terms, &means.tls).await;
-        opened.map_err(|unopened| Useless::Trouble(unopened.trouble))
+        opened.map_err(|unopened| unopened.trouble)
     }
 
-    async fn open_once(&mut self, hop: &Hop) -> Result<Client, Useless> {
-        let (means, destination) = (self.means, self.destination);
-        let count = |facts: &Facts, end| means.router.count(destination, hop, facts, end);
-        let terms = Rc::new(hop.terms(&means.ours));
-        let opened = Client::open(hop.address, hop.source, terms, &means.tls).await;
-        let mut client = match opened {
-            Ok(client) => client,
-            Err(unopened) => {
-                count(&unopened.facts, SessionEnd::Unopened(&unopened.trouble));
-                return Err(Useless::Trouble(unopened.trouble));
-            }
+    /// The same connection, if its host is the one that policy asks for (docs/QUEUE.md, "Where to").
+    async fn judged(&self, hop: &Hop, mut client: Client) -> Result<Client, Misfit> {
+        let judged = hop.judge(client.facts(), runtime::unix_now());
+        let end = match &judged {
+            Ok(_) => SessionEnd::Used,
+            Err(misfit) => SessionEnd::Misfit(misfit),
         };
-        match hop.judge(client.facts(), runtime::unix_now()) {
+        let router = &self.means.router;
+        router.count(self.destination, hop, client.facts(), end);
+        match judged {
             Ok(standing) => {
-                count(client.facts(), SessionEnd::Used);
-                means.router.worked(hop.address.ip());
                 client.judged(standing.is_verified);
                 Ok(client)
             }
             Err(misfit) => {
-                count(client.facts(), SessionEnd::Misfit(&misfit));
                 client.quit().await;
-                Err(Useless::Misfit(misfit))
+                Err(misfit)
             }
         }
     }
@@ -356,18 +353,6 @@ impl Walk<'_> {
     }
 
     /// The hop was of no use; the next one may be.
-    fn useless(&mut self, hop: &Hop, useless: &Useless) {
-        match useless {
-            Useless::Trouble(trouble) => self.trouble(hop, trouble),
-            Useless::Misfit(misfit) => {
-                self.hop = format!("{} [{}]", hop.host, hop.address);
-                self.health = Health::Well;
-                // RFC 3463 3.8: cryptographic failure; another time it may be the right one.
-                self.last = Some(("4.7.5".to_owned(), misfit.to_string()));
-            }
-        }
-    }
-
     fn trouble(&mut self, hop: &Hop, trouble: &Trouble) {
         self.hop = format!("{} [{}]", hop.host, hop.address);
         self.means.router.failed(hop.address.ip());
@@ -375,6 +360,14 @@ impl Walk<'_> {
             self.health = Health::Pressed;
         }
         self.last = Some((trouble.enhanced().to_string(), trouble.to_string()));
+    }
+
+    /// Somebody is there, and not who should be.
+    fn misfit(&mut self, hop: &Hop, misfit: &Misfit) {
+        self.hop = format!("{} [{}]", hop.host, hop.address);
+        self.means.router.failed(hop.address.ip());
+        self.health = Health::Pressed;
+        self.last = Some((misfit.enhanced().to_string(), misfit.to_string()));
     }
 
     /// A fault of ours: no hop is asked further.

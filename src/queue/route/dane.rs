@@ -8,6 +8,7 @@ use aws_lc_rs::digest;
 use crate::base::UnixMs;
 use crate::dns::Rdata;
 use crate::net::{Anchor, Distrust, leads_to, public_key};
+use crate::wire::smtp::Enhanced;
 
 /// Records that are looked at; zones have two or four.
 const RECORDS_MAX: usize = 32;
@@ -192,6 +193,18 @@ impl Dane {
     /// The records, as TLS reports show them (RFC 8460 4.4).
     pub fn strings(&self) -> impl Iterator<Item = String> {
         self.records.iter().map(ToString::to_string)
+    }
+}
+
+impl Misfit {
+    /// The status of what could not be sent for it: cryptographic failure (RFC 3463 3.8).
+    #[must_use]
+    pub fn enhanced(&self) -> Enhanced {
+        Enhanced {
+            class: 4,
+            subject: 7,
+            detail: 5,
+        }
     }
 }
 

@@ -170,6 +170,23 @@ impl Hop {
         })
     }
 
+    /// Whether a connection to the one is as good as one to the other.
+    #[must_use]
+    pub fn is_same(&self, other: &Hop) -> bool {
+        let logins = (self.login.as_ref(), other.login.as_ref());
+        let is_same_login = match logins {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        is_same_login
+            && self.host == other.host
+            && self.address == other.address
+            && self.source == other.source
+            && self.protocol == other.protocol
+            && self.is_tls_from_start == other.is_tls_from_start
+            && self.demand == other.demand
+    }
+
     /// What is asked of TLS here.
     #[must_use]
     pub fn security(&self) -> Security {

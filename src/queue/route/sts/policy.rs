@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::mta_sts;
 use crate::wire::address::domain_key;
 
 /// RFC 8461 3.2: about a year.
@@ -55,17 +56,11 @@ pub enum PolicyFault {
 /// 3.1): no record of this version, or several, or one that cannot be read.
 #[must_use]
 pub fn announced_id<'t>(texts: impl Iterator<Item = &'t str>) -> Option<String> {
-    let mut ours = texts.filter_map(|text| {
-        let (version, rest) = text.split_once(';')?;
-        (version.trim_ascii_end() == "v=STSv1").then_some(rest)
-    });
-    let (fields, None) = (ours.next()?, ours.next()) else {
+    let mut ours = texts.filter(|text| mta_sts::is_record(text));
+    let (record, None) = (ours.next()?, ours.next()) else {
         return None;
     };
-    let mut fields = fields.split(';').map(str::trim_ascii);
-    let id = fields.find_map(|field| field.strip_prefix("id="))?;
-    let is_id = (1..=32).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
-    is_id.then(|| id.to_owned())
+    mta_sts::parse(record).ok()
 }
 
 impl Policy {

@@ -350,5 +350,5 @@ fn a_plan_is_bounded() {
     hosts.dedup();
     assert_eq!(hosts.len(), HOSTS_MAX, "each has a place: {hosts:?}");
     // The MX, both kinds of addresses, the policy.
-    assert!(world.script.asked().len() <= 1 + 2 * HOSTS_ASKED_MAX + 1);
+    assert!(world.script.asked().len() <= 1 + 2 * plan::HOSTS_ASKED_MAX + 1);
 }
