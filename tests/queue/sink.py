@@ -46,7 +46,7 @@ class Letter:
         self.content, self.manner = b"", None
         # The recipients whose content was answered with 2xx, whether or not that was heard.
         self.taken = []
-        self.began, self.ended = time.monotonic(), None
+        self.began, self.ended, self.answered = time.monotonic(), None, None
 
     def addresses(self):
         return [address for address, _ in self.recipients]
@@ -360,6 +360,7 @@ class Talk:
             if told is TAKE_AND_DROP:
                 raise Gone
             self.say(told or f"250 2.0.0 taken as {letter.connection}.{letter.number}")
+            letter.answered = time.monotonic()
 
 
 def text(told):
