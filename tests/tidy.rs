@@ -33,7 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "queue",
         &[
-            "base", "observe", "config", "wire", "runtime", "net", "dns", "store",
+            "base", "observe", "config", "wire", "policy", "runtime", "net", "dns", "store",
         ],
     ),
     (
@@ -43,6 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "observe",
             "config",
             "wire",
+            "policy",
             "runtime",
             "net",
             "dns",

@@ -58,6 +58,11 @@ impl Script {
         }
     }
 
+    /// Takes all that was said of a name back.
+    pub(crate) fn forget(&self, name: &str, kind: Kind) {
+        self.answers.borrow_mut().remove(&(name.to_owned(), kind));
+    }
+
     /// What was asked since the last time: `name KIND`.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.take()

@@ -45,6 +45,7 @@ pub use privileges::{PrivilegeError, become_owner, drop_privileges, hand_over};
 pub use proxy::ProxyError;
 pub use stream::{Conn, Filled};
 pub use tls::{
-    CertFacts, CertPair, CertStore, ClientStream, DefaultCert, Distrust, HandshakeFailures,
-    Offered, OutgoingTls, Tls, TlsConfig, TlsError, TlsFacts, TlsFault, TlsPeer, self_signed,
+    Anchor, CertFacts, CertPair, CertStore, ClientStream, DefaultCert, Distrust, DistrustKind,
+    HandshakeFailures, Offered, OutgoingTls, Tls, TlsConfig, TlsError, TlsFacts, TlsFault, TlsPeer,
+    leads_to, public_key, self_signed,
 };

@@ -12,7 +12,7 @@ use super::client::{
 };
 use super::counters;
 use super::desk::Health;
-use super::route::{Hop, NoRoute, Ours, Router};
+use super::route::{Hop, Misfit, NoRoute, Ours, Plan, Router, SessionEnd};
 use super::schedule::{Outcome, Verdict, Verdicts};
 use crate::base::{Deadline, TraceId, UnixMs};
 use crate::net::OutgoingTls;
@@ -58,6 +58,7 @@ pub(super) struct Kept {
 /// The walk along the hops.
 struct Walk<'m> {
     means: &'m Means,
+    destination: &'m str,
     work: &'m Work,
     /// Recipients without an answer, as places in `Work::recipients`.
     left: Vec<usize>,
@@ -73,6 +74,7 @@ impl Means {
     pub async fn attempt(&self, destination: &str, work: &Work) -> (Outcome, Health) {
         let mut walk = Walk {
             means: self,
+            destination,
             work,
             left: (0..work.recipients.len()).collect(),
             verdicts: Vec::new(),
@@ -81,8 +83,13 @@ impl Means {
             health: Health::Away,
         };
         let until = Deadline::after(runtime::now(), PLAN_SPAN);
-        match self.router.plan(destination, until).await {
-            Ok(plan) => walk.along(&plan.hops).await,
+        let planned = self.router.plan(destination, until).await;
+        let hops = planned.and_then(|plan: Plan| match work.mail.require_tls {
+            true => plan.with_required_tls(),
+            false => Ok(plan.hops),
+        });
+        match hops {
+            Ok(hops) => walk.along(&hops).await,
             Err(why) => walk.no_route(why),
         }
         walk.end()
@@ -110,7 +117,7 @@ impl Means {
         loop {
             let mut one = {
                 let mut kept = self.kept.borrow_mut();
-                let at = kept.iter().position(|one| is_same(&one.hop, hop))?;
+                let at = kept.iter().position(|one| one.hop.is_same(hop))?;
                 kept.swap_remove(at)
             };
             if one.client.may_send().await {
@@ -130,14 +137,6 @@ impl Means {
     }
 }
 
-fn is_same(one: &Hop, other: &Hop) -> bool {
-    one.address == other.address
-        && one.host == other.host
-        && one.protocol == other.protocol
-        && one.security == other.security
-        && one.is_tls_from_start == other.is_tls_from_start
-}
-
 impl Walk<'_> {
     async fn along(&mut self, hops: &[Hop]) {
         for hop in hops {
@@ -152,7 +151,10 @@ impl Walk<'_> {
             // A connection that had been kept was dead: the hop is none the worse for it.
             if !is_kept && !self.left.is_empty() {
                 match self.open(hop).await {
-                    Ok(client) => drop(self.letters(hop, client).await),
+                    Ok(client) => match self.judged(hop, client).await {
+                        Ok(client) => drop(self.letters(hop, client).await),
+                        Err(misfit) => self.misfit(hop, &misfit),
+                    },
                     Err(trouble) => self.trouble(hop, &trouble),
                 }
             }
@@ -170,7 +172,13 @@ impl Walk<'_> {
                 means.router.worked(hop.address.ip());
                 return Ok(client);
             }
-            Err(unopened) => unopened.trouble,
+            Err(unopened) => {
+                let end = SessionEnd::Unopened(&unopened.trouble);
+                means
+                    .router
+                    .count(self.destination, hop, &unopened.facts, end);
+                unopened.trouble
+            }
         };
         let clear = match trouble {
             Trouble::Handshake(_) => hop.in_the_clear(),
@@ -191,6 +199,27 @@ impl Walk<'_> {
         let terms = Rc::new(clear.terms(&means.ours));
         let opened = Client::open(clear.address, clear.source, terms, &means.tls).await;
         opened.map_err(|unopened| unopened.trouble)
+    }
+
+    /// The same connection, if its host is the one that policy asks for (docs/QUEUE.md, "Where to").
+    async fn judged(&self, hop: &Hop, mut client: Client) -> Result<Client, Misfit> {
+        let judged = hop.judge(client.facts(), runtime::unix_now());
+        let end = match &judged {
+            Ok(_) => SessionEnd::Used,
+            Err(misfit) => SessionEnd::Misfit(misfit),
+        };
+        let router = &self.means.router;
+        router.count(self.destination, hop, client.facts(), end);
+        match judged {
+            Ok(standing) => {
+                client.judged(standing.is_verified);
+                Ok(client)
+            }
+            Err(misfit) => {
+                client.quit().await;
+                Err(misfit)
+            }
+        }
     }
 
     /// Offers letters on one connection until nobody is left or the hop wants no more. False where
@@ -331,6 +360,14 @@ impl Walk<'_> {
             self.health = Health::Pressed;
         }
         self.last = Some((trouble.enhanced().to_string(), trouble.to_string()));
+    }
+
+    /// Somebody is there, and not who should be.
+    fn misfit(&mut self, hop: &Hop, misfit: &Misfit) {
+        self.hop = format!("{} [{}]", hop.host, hop.address);
+        self.means.router.failed(hop.address.ip());
+        self.health = Health::Pressed;
+        self.last = Some((misfit.enhanced().to_string(), misfit.to_string()));
     }
 
     /// A fault of ours: no hop is asked further.

@@ -9,6 +9,7 @@
 //! Deliberately absent: client certificates, early data (RFC 8446 2.3: it can be replayed), and
 //! everything that rustls leaves out (CBC, DHE, RSA key exchange, TLS 1.0 and 1.1).
 
+mod anchored;
 mod certs;
 mod client;
 mod error;
@@ -31,12 +32,13 @@ use rustls::sign::CertifiedKey;
 
 use crate::runtime;
 
+pub use anchored::{Anchor, leads_to, public_key};
 pub use certs::{CertFacts, CertPair, CertStore, DefaultCert};
 pub use client::ClientStream;
 pub use error::{TlsError, TlsFault};
 pub use failures::HandshakeFailures;
 pub use hello::Offered;
-pub use outgoing::{Distrust, OutgoingTls, TlsPeer};
+pub use outgoing::{Distrust, DistrustKind, OutgoingTls, TlsPeer};
 pub use selfsigned::self_signed;
 pub use session::TlsFacts;
 pub(super) use session::{Driven, Session};

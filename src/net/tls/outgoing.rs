@@ -17,7 +17,9 @@ use rustls::client::{Resumption, UnbufferedClientConnection, WebPkiServerVerifie
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 
 use super::client::SYSTEM_ROOTS;
 use super::error::{TlsError, TlsFault};
@@ -54,7 +56,18 @@ pub enum Distrust {
 
 /// What is wrong with a certificate; displays in the words of the TLS library.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CertificateFault(Error);
+pub struct CertificateFault(pub(super) Error);
+
+/// The sort of a [`Distrust`], for statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DistrustKind {
+    /// Its time is over, or has not begun.
+    Time,
+    /// It is good, but for another host.
+    Name,
+    /// Nobody whom we trust vouches for it, or anything else.
+    Trust,
+}
 
 impl OutgoingTls {
     /// Trusts the authorities of the system and those in `extra` (PEM). Blocking file IO.
@@ -130,8 +143,26 @@ impl OutgoingTls {
     }
 }
 
+impl Distrust {
+    #[must_use]
+    pub fn kind(&self) -> DistrustKind {
+        use CertificateError as E;
+        let Distrust::Certificate(CertificateFault(Error::InvalidCertificate(fault))) = self else {
+            return DistrustKind::Trust;
+        };
+        match fault {
+            E::Expired
+            | E::ExpiredContext { .. }
+            | E::NotValidYet
+            | E::NotValidYetContext { .. } => DistrustKind::Time,
+            E::NotValidForName | E::NotValidForNameContext { .. } => DistrustKind::Name,
+            _ => DistrustKind::Trust,
+        }
+    }
+}
+
 /// A trailing dot is of the DNS, not of the name (RFC 6066 3).
-fn host_name(host: &str) -> Option<ServerName<'static>> {
+pub(super) fn host_name(host: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(host.trim_end_matches('.').to_owned()).ok()
 }
 

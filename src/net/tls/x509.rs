@@ -1,5 +1,6 @@
 //! The few fields of an X.509 certificate that choosing and checking need (RFC 5280 4.1): validity
-//! and DNS names. The operator's own files are read here, never a peer's; rustls judges those.
+//! and DNS names of the operator's own files; key and issuer of a peer's, for DANE to compare.
+//! Whether a peer's certificate is good is for rustls to say.
 
 use std::ops::RangeInclusive;
 
@@ -16,6 +17,15 @@ pub struct Summary {
     pub names: Vec<String>,
 }
 
+/// What of a certificate is compared with other data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts<'c> {
+    /// The contents of the issuer's name, without tag and length.
+    pub issuer: &'c [u8],
+    /// SubjectPublicKeyInfo, with tag and length.
+    pub key: &'c [u8],
+}
+
 const SEQUENCE: u8 = 0x30;
 const OID: u8 = 0x06;
 const BOOLEAN: u8 = 0x01;
@@ -27,6 +37,31 @@ const EXTENSIONS: u8 = 0xa3;
 const DNS_NAME: u8 = 0x82;
 /// id-ce-subjectAltName, 2.5.29.17.
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+
+/// Takes `certificate` (DER) apart; `None` if it is none.
+#[must_use]
+pub fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
+    let mut certificate = Der(certificate).expect(SEQUENCE)?;
+    let mut tbs = certificate.expect(SEQUENCE)?;
+    tbs.optional(VERSION);
+    tbs.next()?; // serialNumber
+    tbs.expect(SEQUENCE)?; // signature
+    let issuer = tbs.expect(SEQUENCE)?.0;
+    tbs.expect(SEQUENCE)?; // validity
+    tbs.expect(SEQUENCE)?; // subject
+    let key = tbs.0;
+    tbs.expect(SEQUENCE)?; // subjectPublicKeyInfo
+    let key = &key[..key.len() - tbs.0.len()];
+    Some(Parts { issuer, key })
+}
+
+/// The contents of one element that is a SEQUENCE and nothing else.
+#[must_use]
+pub fn sequence(der: &[u8]) -> Option<&[u8]> {
+    let mut der = Der(der);
+    let body = der.expect(SEQUENCE)?;
+    der.0.is_empty().then_some(body.0)
+}
 
 /// Reads `certificate` (DER); `None` if it is none.
 #[must_use]
@@ -153,6 +188,23 @@ mod tests {
     }
 
     #[test]
+    fn the_key_is_the_whole_element() {
+        let params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).expect("a name");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let parts = parts(certificate.der()).expect("parts");
+        assert_eq!(
+            parts.key,
+            rcgen::PublicKeyData::subject_public_key_info(&key)
+        );
+        assert_eq!(
+            sequence(parts.key).map(<[u8]>::len),
+            Some(parts.key.len() - 2)
+        );
+        assert_eq!(sequence(parts.issuer), None);
+    }
+
+    #[test]
     fn names_and_both_kinds_of_time() {
         for (year, until) in [(2049, 2_524_521_600_000), (2050, 2_556_057_600_000)] {
             let summary = summary(&certificate(year)).expect("a summary");
@@ -169,6 +221,8 @@ mod tests {
             der[at] = with;
             let _ = summary(&der);
             let _ = summary(&der[..cut.min(der.len())]);
+            let _ = parts(&der);
+            let _ = parts(&der[..cut.min(der.len())]);
         }
     }
 }

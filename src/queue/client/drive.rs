@@ -140,6 +140,12 @@ impl Client {
         self.machine.offer()
     }
 
+    /// What our own policy makes of the host, in place of what authorities make of it: whether a
+    /// message that asks for verified TLS may go there.
+    pub fn judged(&mut self, is_verified: bool) {
+        self.machine.judged(is_verified);
+    }
+
     /// True if another letter may be offered: the hop has not closed, nor said anything unasked.
     pub async fn may_send(&mut self) -> bool {
         if !self.machine.may_begin() || !self.conn.unread().is_empty() {

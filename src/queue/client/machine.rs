@@ -297,6 +297,11 @@ impl Machine {
         self.hello(out).map_err(|trouble| self.end(trouble))
     }
 
+    /// Somebody else judged whether the host is verified; without TLS nobody can.
+    pub fn judged(&mut self, is_verified: bool) {
+        self.is_verified = self.is_secure && is_verified;
+    }
+
     fn log_in(&mut self, out: &mut Vec<u8>) -> Result<(), Trouble> {
         let Some(login) = &self.terms.login else {
             self.state = State::Ready;

@@ -1,4 +1,4 @@
-//! What the DNS says of hosts.
+//! What the DNS says of hosts: where they are, and what their zones ask of TLS.
 
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,8 @@ use std::task::Poll;
 
 use futures_lite::future::zip;
 
-use crate::dns::{Answer, DnsError, Kind, Rdata, Resolver};
+use super::dane::Tlsa;
+use crate::dns::{Answer, DnsError, Kind, Outcome, Rdata, Resolver, Security};
 
 /// Where a host is.
 #[derive(Clone, Debug)]
@@ -15,27 +16,26 @@ pub struct Addresses {
     pub addresses: Vec<IpAddr>,
     /// Why there may be more of them.
     pub error: Option<DnsError>,
+    /// All of them come from signed zones.
+    pub is_secure: bool,
+    /// What the host is an alias of.
+    pub alias_of: Option<String>,
 }
 
-impl Addresses {
-    /// Of a host that is an address.
-    #[must_use]
-    pub fn known(address: IpAddr) -> Self {
-        Addresses {
-            addresses: vec![address],
-            error: None,
-        }
-    }
+/// What the zone of a host asks of TLS.
+#[derive(Clone, Debug)]
+pub struct HostTls {
+    /// What the host is called there (RFC 7672 2.2.3), where that is not as we know it.
+    pub base: Option<String>,
+    pub tlsa: Result<Tlsa, DnsError>,
 }
 
 /// Both kinds of addresses of `host`, asked for at the same time.
 pub async fn addresses(resolver: &Resolver, host: &str) -> Addresses {
     // RFC 6761 6.3: never asked for.
     if host.eq_ignore_ascii_case("localhost") {
-        return Addresses {
-            addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
-            error: None,
-        };
+        let both = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        return Addresses::known(both);
     }
     let asked = zip(
         resolver.lookup(host, Kind::A),
@@ -43,28 +43,48 @@ pub async fn addresses(resolver: &Resolver, host: &str) -> Addresses {
     );
     let (v4, v6) = asked.await;
     let mut found = Addresses {
-        addresses: Vec::new(),
-        error: None,
+        is_secure: true,
+        ..Addresses::known(Vec::new())
     };
     found.add(v4);
     found.add(v6);
     found
 }
 
-impl Addresses {
-    fn add(&mut self, answer: Result<Answer, DnsError>) {
-        match answer {
-            Err(error) => self.error = Some(error),
-            Ok(answer) => {
-                let address = |record: &Rdata| match record {
-                    Rdata::Address(address) => Some(address.to_canonical()),
-                    _ => None,
-                };
-                self.addresses
-                    .extend(answer.records.iter().filter_map(address));
+/// What the zone of the host `name` asks of TLS on this port. Nothing, where the addresses in
+/// `found` are not from a signed zone (RFC 7672 2.2.2). `domains`: whose mail it takes.
+pub async fn tls(
+    resolver: &Resolver,
+    name: &str,
+    found: &Addresses,
+    port: u16,
+    domains: &[String],
+) -> HostTls {
+    let mut asked = HostTls::nothing();
+    if !found.is_secure {
+        return asked;
+    }
+    // RFC 7672 2.2.2: what the name stands for comes first, then the name.
+    let bases = found.alias_of.as_deref().into_iter().chain([name]);
+    for base in bases {
+        let asked_for = format!("_{port}._tcp.{base}");
+        let records = match resolver.lookup(&asked_for, Kind::Tlsa).await {
+            Ok(answer) if answer.security == Security::Secure => answer.records,
+            Ok(_) => continue,
+            Err(error) => {
+                asked.tlsa = Err(error);
+                return asked;
             }
+        };
+        let names = domains.iter().cloned().chain([base.to_owned()]);
+        let tlsa = Tlsa::read(&records, names.collect());
+        if tlsa != Tlsa::Absent {
+            asked.base = (base != name).then(|| base.to_owned());
+            asked.tlsa = Ok(tlsa);
+            return asked;
         }
     }
+    asked
 }
 
 /// Waits for all of them at the same time; there are few.
@@ -86,4 +106,47 @@ pub async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> 
     })
     .await;
     done.into_iter().flatten().collect()
+}
+
+impl HostTls {
+    #[must_use]
+    pub fn nothing() -> Self {
+        HostTls {
+            base: None,
+            tlsa: Ok(Tlsa::Absent),
+        }
+    }
+}
+
+impl Addresses {
+    /// Of a host that nobody need ask for.
+    #[must_use]
+    pub fn known(addresses: Vec<IpAddr>) -> Self {
+        Addresses {
+            addresses,
+            error: None,
+            is_secure: false,
+            alias_of: None,
+        }
+    }
+
+    fn add(&mut self, answer: Result<Answer, DnsError>) {
+        let answer = match answer {
+            Err(error) => {
+                self.error = Some(error);
+                return;
+            }
+            Ok(answer) => answer,
+        };
+        let address = |record: &Rdata| match record {
+            Rdata::Address(address) => Some(address.to_canonical()),
+            _ => None,
+        };
+        self.addresses
+            .extend(answer.records.iter().filter_map(address));
+        self.is_secure &= answer.security == Security::Secure;
+        if answer.aliases > 0 && answer.outcome == Outcome::Records {
+            self.alias_of = Some(answer.name);
+        }
+    }
 }

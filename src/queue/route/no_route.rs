@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::demand::LeftOut;
 use crate::dns::{DnsError, Kind};
 use crate::wire::smtp::Enhanced;
 
@@ -31,6 +32,11 @@ pub enum NoRoute {
         host: String,
         error: Option<DnsError>,
     },
+    /// The domain has hosts, and none to which mail may go as things are.
+    LeftOut { host: String, why: LeftOut },
+    /// The message wants verified TLS all the way, and nothing proves who takes this domain's mail
+    /// (RFC 8689).
+    RequireTls,
     /// All this took too long.
     Late,
 }
@@ -53,10 +59,11 @@ impl NoRoute {
             | NoRoute::NullMx
             | NoRoute::NoAddress
             | NoRoute::NotPublic
-            | NoRoute::Loop => true,
+            | NoRoute::Loop
+            | NoRoute::RequireTls => true,
             NoRoute::Dns { error, .. } => !error.is_temporary(),
             // A slip of the operator's is no reason to send everybody's mail back.
-            NoRoute::SiteHost { .. } | NoRoute::Late => false,
+            NoRoute::SiteHost { .. } | NoRoute::LeftOut { .. } | NoRoute::Late => false,
         }
     }
 
@@ -75,6 +82,13 @@ impl NoRoute {
             NoRoute::Loop => (4, 6),
             // Directory server failure.
             NoRoute::Dns { .. } | NoRoute::Late => (4, 3),
+            NoRoute::LeftOut { why, .. } => match why {
+                // Cryptographic failure, as for a certificate that is not good.
+                LeftOut::NotNamed => (7, 5),
+                LeftOut::Tlsa(_) => (4, 3),
+            },
+            // RFC 8689 7: REQUIRETLS support required.
+            NoRoute::RequireTls => (7, 30),
             // System incorrectly configured.
             NoRoute::SiteHost { .. } => (3, 5),
         };
@@ -109,6 +123,11 @@ impl fmt::Display for NoRoute {
                     None => f.write_str("has no address"),
                 }
             }
+            NoRoute::LeftOut { host, why } => write!(f, "no host may have it: {host}: {why}"),
+            NoRoute::RequireTls => f.write_str(
+                "the sender asked for verified TLS all the way, and nothing proves which hosts \
+                 take mail for the domain",
+            ),
             NoRoute::Late => f.write_str("finding the way took too long"),
         }
     }

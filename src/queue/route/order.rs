@@ -12,10 +12,10 @@ pub enum Family {
     V6,
 }
 
-/// A host and where it is.
+/// A host, with whatever is known of it, and where it is.
 #[derive(Clone, Debug)]
-pub struct HostAddresses {
-    pub name: String,
+pub struct HostAddresses<H> {
+    pub host: H,
     pub addresses: Vec<IpAddr>,
 }
 
@@ -31,11 +31,11 @@ impl Family {
 
 /// Host by host, within each the families in turns beginning with `first`; what failed lately
 /// behind all others. No host takes so many places that one behind it has none.
-pub fn order(
-    hosts: Vec<HostAddresses>,
+pub fn order<H: Clone>(
+    hosts: Vec<HostAddresses<H>>,
     first: Family,
     is_failed: impl Fn(IpAddr) -> bool,
-) -> Vec<(String, IpAddr)> {
+) -> Vec<(H, IpAddr)> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     let count = hosts.len().min(HOSTS_MAX);
     for (n, host) in hosts.into_iter().take(HOSTS_MAX).enumerate() {
@@ -46,7 +46,7 @@ pub fn order(
                 true => &mut bad,
                 false => &mut good,
             };
-            list.push((host.name.clone(), address));
+            list.push((host.host.clone(), address));
         }
     }
     good.append(&mut bad);
@@ -54,7 +54,7 @@ pub fn order(
 }
 
 /// One of each family in turns, then what is left (as RFC 8305 4 has it).
-fn in_turns(addresses: Vec<IpAddr>, first: Family) -> impl Iterator<Item = IpAddr> {
+pub fn in_turns(addresses: Vec<IpAddr>, first: Family) -> impl Iterator<Item = IpAddr> {
     let is_first = |address: &IpAddr| Family::of(*address) == first;
     let (mut one, mut other): (VecDeque<IpAddr>, VecDeque<IpAddr>) =
         addresses.into_iter().partition(is_first);

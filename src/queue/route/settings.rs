@@ -13,6 +13,8 @@ use crate::wire::sasl::{Login, Secret};
 
 /// RFC 5321 4.5.4.2.
 const SMTP_PORT: u16 = 25;
+/// RFC 9110 4.2.2.
+const HTTPS_PORT: u16 = 443;
 /// Longer passwords are another file, named by mistake.
 const PASSWORD_BYTES_MAX: usize = 1024;
 
@@ -26,6 +28,7 @@ pub struct Settings {
     sites: Vec<Site>,
     is_local_allowed: bool,
     pub(super) mx_port: u16,
+    pub(super) https_port: u16,
 }
 
 /// Why a password is not there.
@@ -82,13 +85,19 @@ impl Settings {
             sites,
             is_local_allowed: relay.local_addresses,
             mx_port: SMTP_PORT,
+            https_port: HTTPS_PORT,
         })
     }
 
-    /// The same with MX hosts on another port, for trials where nobody may use 25.
+    /// The same with MX hosts and web servers on other ports, for trials where nobody may use
+    /// theirs.
     #[must_use]
-    pub fn with_mx_port(self, mx_port: u16) -> Self {
-        Settings { mx_port, ..self }
+    pub fn with_ports(self, mx_port: u16, https_port: u16) -> Self {
+        Settings {
+            mx_port,
+            https_port,
+            ..self
+        }
     }
 
     /// What the site says of `domain`, if anything.

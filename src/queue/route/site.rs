@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Way;
-use super::hop::{Asked, Manner};
+use super::hop::Manner;
 use crate::config::{HopProtocol, HopTls, Host, HostPort, RouteDomain};
 use crate::queue::client::Protocol;
 use crate::wire::sasl::Login;
@@ -57,21 +57,17 @@ impl Site {
     #[must_use]
     pub fn manner(&self, target: &Target) -> Manner {
         let is_password_abroad = self.login.is_some() && !target.is_loopback;
-        let tls = self.tls.unwrap_or(match is_password_abroad {
-            true => HopTls::Verified,
-            false => HopTls::Opportunistic,
-        });
+        let tls = self.tls.or(is_password_abroad.then_some(HopTls::Verified));
         Manner {
             protocol: match self.protocol {
                 HopProtocol::Smtp => Protocol::Smtp,
                 HopProtocol::Lmtp => Protocol::Lmtp,
             },
             port: target.port,
-            asked: Asked::from(tls),
             is_tls_from_start: target.port == SMTPS_PORT,
             login: self.login.clone(),
-            // Its name is written down here.
-            is_authentic: true,
+            tls,
+            is_told: false,
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Plans from scripted answers: what the DNS and the site say, and what comes of it.
 
+pub(super) mod peers;
+mod secure;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,21 +32,23 @@ impl World {
     }
 
     fn settings(&self) -> Arc<Settings> {
+        self.settings_with(|settings| settings)
+    }
+
+    fn settings_with(&self, change: impl FnOnce(Settings) -> Settings) -> Arc<Settings> {
         let text = format!(
             "hostname = \"me.test\"\ndomains = [\"test\"]\n{}",
             self.config
         );
         let config = Config::parse(&text, "test").unwrap_or_else(|errors| panic!("{errors}"));
         let own = ["198.51.100.99".parse().expect("an address")];
-        Arc::new(Settings::load(&config, &own).expect("passwords"))
+        Arc::new(change(Settings::load(&config, &own).expect("passwords")))
     }
 
     fn router(&self) -> Router {
-        Router::new(
-            self.settings(),
-            Resolver::scripted(self.script.clone()),
-            self.seed,
-        )
+        let resolver = Resolver::scripted(self.script.clone());
+        let tls = OutgoingTls::load(None).expect("no file is named");
+        Router::new(self.settings(), resolver, tls, Rc::new(Unkept), self.seed)
     }
 
     /// The plan as it is told.
@@ -52,6 +57,16 @@ impl World {
         simulate(1, BEGIN, async move {
             told(&router.plan(destination, soon()).await)
         })
+    }
+}
+
+fn ours() -> Ours {
+    Ours {
+        own_name: "me.test".to_owned(),
+        is_chunking_used: true,
+        recipients_max: 1,
+        letters_max: 1,
+        times: Default::default(),
     }
 }
 
@@ -206,14 +221,7 @@ fn what_the_site_says() {
                 failed => return told(&failed),
             };
             let hop = &plan.hops[0];
-            let ours = Ours {
-                own_name: "me.test".to_owned(),
-                is_chunking_used: true,
-                recipients_max: 1,
-                letters_max: 1,
-                times: Default::default(),
-            };
-            let terms = hop.terms(&ours);
+            let terms = hop.terms(&ours());
             let way = &plan.way;
             let from_start = if terms.is_tls_from_start {
                 " at once"
@@ -228,7 +236,7 @@ fn what_the_site_says() {
                 None => String::new(),
             };
             let clear = match hop.in_the_clear() {
-                Some(clear) if clear.security == Security::Never => " or in the clear",
+                Some(clear) if clear.security() == Security::Never => " or in the clear",
                 _ => "",
             };
             format!(
@@ -341,5 +349,6 @@ fn a_plan_is_bounded() {
     let mut hosts: Vec<_> = plan.hops.iter().map(|hop| hop.host.as_str()).collect();
     hosts.dedup();
     assert_eq!(hosts.len(), HOSTS_MAX, "each has a place: {hosts:?}");
-    assert!(world.script.asked().len() <= 1 + 2 * HOSTS_ASKED_MAX);
+    // The MX, both kinds of addresses, the policy.
+    assert!(world.script.asked().len() <= 1 + 2 * plan::HOSTS_ASKED_MAX + 1);
 }
