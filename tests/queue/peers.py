@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 from sink import DROP, FULL, TAKE_AND_DROP, Sink, Slowly, certificate
@@ -429,6 +430,23 @@ def stopped(folder):
 
 
 @scene
+def piecewise(folder):
+    """Three transactions of one letter, and kill -9 in the last: who had his letter before has it
+    once."""
+    sink = Sink(end=lambda *_: Slowly("250 2.0.0 at last", 1))
+    with sink, Site(folder, BINARY, [("many.test", sink.port)],
+                    tables="[limits]\nrecipients_max = 300\n") as site:
+        site.send([f"u{n}@many.test" for n in range(300)], letter("many"))
+        sink.wait(lambda sink: len(sink.letters) == 3 and sink.letters[2].ended)
+        site.stop(signal.SIGKILL)
+        site.start()
+        site.until(lambda: len({to for _, to in sink.taken()}) == 300, "all of them")
+        site.wait_empty()
+        copies = Counter(Counter(to for _, to in sink.taken()).values())
+        assert copies == {1: 200, 2: 100}, copies
+
+
+@scene
 def operate(folder):
     """Held, released, tried now and removed by the command line."""
     open_now = threading.Event()
@@ -570,7 +588,8 @@ def aliases(folder):
         assert to == "far@out.test"
         # It left in our name, since it leaves from our address (SRS), and what comes back to that
         # name is for who sent it.
-        assert re.fullmatch(r"SRS0=[^=]+=[^=]+=elsewhere.test=who@play.test", got.sender), got.sender
+        srs = r"SRS0=[^=]+=[^=]+=elsewhere.test=who@play.test"
+        assert re.fullmatch(srs, got.sender), got.sender
         site.relay("", got.sender, letter("back"))
         elsewhere.wait(lambda sink: sink.taken())
         [(back, to)] = elsewhere.taken()
