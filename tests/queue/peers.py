@@ -541,7 +541,8 @@ def double(folder):
 def aliases(folder):
     """An address here that leads elsewhere, alone and with a copy here."""
     sink = Sink(rcpt=by_address(no="550 5.1.1 gone"))
-    with sink, Site(folder, BINARY, [("out.test", sink.port)], aliases=[
+    ways = [("out.test", sink.port), ("elsewhere.test", sink.port)]
+    with sink, Site(folder, BINARY, ways, aliases=[
             ("away@play.test", "far@out.test"),
             ("both@play.test", "ana@play.test", "far@out.test", "wide@out.test"),
             ("gone@play.test", "no@out.test")], users=("ana", "bob")) as site:
@@ -550,11 +551,18 @@ def aliases(folder):
         sink.wait(lambda sink: sink.taken())
         [(got, to)] = sink.taken()
         same(got.content, raw)
-        assert (got.sender, to) == ("who@elsewhere.test", "far@out.test")
+        # A stranger's mail is sent on by an address of ours (SRS), to which bounces come back.
+        assert to == "far@out.test" and got.sender.startswith("SRS0="), got.sender
+        assert got.sender.endswith("=elsewhere.test=who@play.test"), got.sender
         assert b"Delivered-To: away@play.test\r\n" in got.content
+        site.relay("", got.sender, letter("bounce"))
+        sink.wait(lambda sink: len(sink.taken()) == 2)
+        (back, to) = sink.taken()[1]
+        assert (back.sender, to) == ("", "who@elsewhere.test"), (back.sender, to)
+        site.relay("", got.sender.replace("who", "whom"), letter("forged"), code=550)
         raw = letter("both")
         site.send("both@play.test", raw, sender="bob", user="bob")
-        sink.wait(lambda sink: len(sink.taken()) == 3)
+        sink.wait(lambda sink: len(sink.taken()) == 4)
         [here] = site.until(site.messages, "the copy here")
         assert here.endswith(raw) and here.count(b"\r\nSubject: both") == 1
         site.send("gone@play.test", letter("gone"), sender="bob", user="bob")
