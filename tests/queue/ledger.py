@@ -35,6 +35,8 @@ KINDS = ["takes"] * 8 + ["refuses"] * 3 + ["reads"] * 2 + ["later"] * 2 + ["slow
 # From the peer's 250 to our record of it: more is no accident of the moment.
 RECORD_SECONDS_MAX = 5
 DRAIN_SECONDS_MAX = 240
+# To one here and one elsewhere.
+ALIAS, BEHIND = "all@play.test", ["eva@play.test", "all@takes0.test"]
 # So often that kills come in them, too, and what waits is in files and not in the journal.
 CHECKPOINTS = '[store]\ncheckpoint_interval = "300ms"\n'
 score = Score()
@@ -92,7 +94,7 @@ class Ledger:
         hosts = dice.sample(self.destinations, dice.randint(1, 4))
         to = [f"u{number}{n}@{host.domain}" for host in hosts for n in range(dice.randint(1, 2))]
         if dice.random() < 0.2:
-            to.append(f"{dice.choice(USERS)}@play.test")
+            to.append(dice.choice((*(f"{user}@play.test" for user in USERS), ALIAS)))
         lines = dice.choice((3, 30, 300)) if dice.random() < 0.98 else 20_000
         raw = letter(name, sender=f"{user}@play.test",
                      body=f".{name} {dice.random()}\r\n" + "a line of its body\r\n" * lines)
@@ -228,6 +230,7 @@ def judge(ledger, copies, notices, killed):
     longest = 0
     for name, (user, to, raw) in ledger.given.items():
         is_certain = name in ledger.acknowledged
+        to = [one for address in to for one in (BEHIND if address == ALIAS else [address])]
         has_end = [bool(copies[name, address] or notices[name, address]) for address in to]
         if not is_certain and not any(has_end):
             continue
@@ -271,7 +274,7 @@ def play(folder, binary, count, kills, seed):
                     for n, (kind, port) in enumerate(zip(KINDS, ports))]
     ledger, dice = Ledger(seed, destinations, count), random.Random(f"{seed} kills")
     site = Site(folder, binary, [(one.domain, one.sink.port) for one in destinations],
-                users=USERS, tables=CHECKPOINTS)
+                users=USERS, tables=CHECKPOINTS, aliases=[(ALIAS, *BEHIND)])
     began = time.monotonic()
     try:
         with site:

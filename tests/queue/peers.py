@@ -155,6 +155,17 @@ def unfit(folder):
 
 
 @scene
+def addresses(folder):
+    """Addresses leave as they were written, each once."""
+    sink = Sink()
+    written = ['"a b"@one.test', r'"a\"b>c"@one.test', "bea+tag@ONE.test", "o'hara=x@one.test"]
+    with sink, Site(folder, BINARY, [("one.test", sink.port)]) as site:
+        site.send(written + written, letter("addresses"))
+        site.wait_empty()
+        assert [to for _, to in sink.taken()] == written, sink.told()
+
+
+@scene
 def reuse(folder):
     """Letters follow each other on a connection, no more at a time than may be."""
     sink, few = Sink(), Sink(offers=(*FULL, "LIMITS MAILMAX=3 RCPTMAX=2"))
@@ -651,6 +662,10 @@ def patience():
 
 
 def waited(site, busy):
+    site.until(lambda: sum(len(one.each) for one in site.notices()) >= 2, "delays told", 120)
+    # What was told is told once, also by the next one.
+    site.stop(signal.SIGKILL)
+    site.start()
     site.until(lambda: site.metric("palomar_queue_rows") == 0, "the end", 120)
     site.until(lambda: sum(len(one.each) for one in site.notices()) >= 5, "all notices")
     notices = site.notices()

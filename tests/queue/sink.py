@@ -11,6 +11,7 @@ content without its end, commands out of order.
 
 import base64
 import hashlib
+import re
 import socket
 import ssl
 import subprocess
@@ -373,8 +374,9 @@ def positive(told):
 
 def path(rest, word):
     """The address and the parameters of MAIL or RCPT."""
-    assert rest.upper().startswith(f"{word}<"), rest
-    address, _, parameters = rest[len(word) + 1:].partition(">")
+    found = re.fullmatch(word + r'<((?:"(?:[^"\\]|\\.)*"|[^">])*)>(.*)', rest, re.IGNORECASE)
+    assert found, rest
+    address, parameters = found.groups()
     words = parameters.split()
     return address, dict(w.upper().split("=", 1)[:1] + w.split("=", 1)[1:] if "=" in w
                          else (w.upper(), "") for w in words)
