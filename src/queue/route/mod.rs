@@ -119,7 +119,7 @@ impl Router {
 
     /// The way to `destination`: a domain, or an address literal in its brackets.
     pub async fn plan(&self, destination: &str, until: Deadline) -> Result<Plan, NoRoute> {
-        let planned = runtime::deadline(until, self.planner.plan(destination)).await;
+        let planned = runtime::deadline(until, self.planner.plan(destination, until)).await;
         planned.unwrap_or(Err(NoRoute::Late))
     }
 

@@ -18,6 +18,7 @@ use super::settings::Settings;
 use super::site::{Site, Target};
 use super::sts::{Keeper, Kept};
 use super::{HOSTS_MAX, Plan, Way};
+use crate::base::Deadline;
 use crate::config::HopTls;
 use crate::dns::{Kind, Outcome, Resolver, Security};
 use crate::runtime;
@@ -51,11 +52,12 @@ struct Destination<'d> {
     names: Vec<String>,
     /// The hosts are named by the site, or by a signed zone.
     is_authentic: bool,
+    until: Deadline,
 }
 
 impl Planner {
     /// See [`Router::plan`](super::Router::plan).
-    pub async fn plan(&self, destination: &str) -> Result<Plan, NoRoute> {
+    pub async fn plan(&self, destination: &str, until: Deadline) -> Result<Plan, NoRoute> {
         let bad = || NoRoute::BadDomain(destination.to_owned());
         let domain = match Domain::parse(destination).map_err(|_| bad())? {
             Domain::Name(name) => domain_key(&name).ok_or_else(bad)?,
@@ -64,13 +66,18 @@ impl Planner {
         };
         let site = self.settings.site(&domain);
         match site.and_then(|site| site.target.as_ref().map(|target| (site, target))) {
-            Some((site, target)) => self.plan_site(site, target).await,
-            None => self.plan_public(&domain, site).await,
+            Some((site, target)) => self.plan_site(site, target, until).await,
+            None => self.plan_public(&domain, site, until).await,
         }
     }
 
     /// To a host that this site names.
-    async fn plan_site(&self, site: &Site, target: &Target) -> Result<Plan, NoRoute> {
+    async fn plan_site(
+        &self,
+        site: &Site,
+        target: &Target,
+        until: Deadline,
+    ) -> Result<Plan, NoRoute> {
         let found = match target.address {
             Some(address) => ask::Addresses::known(vec![address]),
             None => ask::addresses(&self.resolver, &target.host).await,
@@ -89,6 +96,7 @@ impl Planner {
             domain: None,
             names: Vec::new(),
             is_authentic: true,
+            until,
         };
         let mut notes = Vec::new();
         let manner = site.manner(target);
@@ -100,12 +108,18 @@ impl Planner {
     }
 
     /// To who the domain says takes its mail.
-    async fn plan_public(&self, domain: &str, site: Option<&Site>) -> Result<Plan, NoRoute> {
+    async fn plan_public(
+        &self,
+        domain: &str,
+        site: Option<&Site>,
+        until: Deadline,
+    ) -> Result<Plan, NoRoute> {
         let mut notes = Vec::new();
         let mut destination = Destination {
             domain: Some(domain),
             names: vec![domain.to_owned()],
             is_authentic: false,
+            until,
         };
         let (way, hosts) = match literal(domain) {
             Some(address) => {
@@ -275,7 +289,7 @@ impl Planner {
         if !is_heeded || zones.iter().all(is_dane) {
             return None;
         }
-        let found = self.policies.find(domain).await;
+        let found = self.policies.find(domain, destination.until).await;
         if let Some(fault) = &found.fault {
             notes.push(fault.to_string());
             let (policy, session) = report::policy_fault(domain, found.policy.as_ref(), fault);
