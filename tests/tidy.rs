@@ -43,6 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "observe",
             "config",
             "wire",
+            "policy",
             "runtime",
             "net",
             "dns",

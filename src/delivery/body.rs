@@ -6,10 +6,12 @@ use super::counters;
 use super::error::MessageRefusal;
 use super::head::{Additions, Head};
 use super::origin::Way;
+use super::seal::Seal;
 use super::trace;
 use super::transaction::Transaction;
 use crate::base::{Deadline, TraceId, UnixMs};
 use crate::observe::{event, log_event};
+use crate::policy::dkim;
 use crate::runtime;
 use crate::store::{
     AccountRef, Delivered, Flags, Incoming, MailClass, Outbound, OutboundRecipient, RecipientState,
@@ -39,6 +41,8 @@ pub struct Body {
     bytes: u64,
     refusal: Option<MessageRefusal>,
     came: UnixMs,
+    /// Where it leaves, and its client may sign for us.
+    seal: Option<Seal>,
 }
 
 /// What became of a message.
@@ -74,6 +78,8 @@ impl Body {
             hostname: hostname(),
             at: came,
         });
+        let is_leaving = !transaction.outbound.is_empty();
+        let seal = (is_leaving && transaction.bounds.may_relay).then(Seal::default);
         Body {
             incoming: Some(transaction.intake.remote.incoming()),
             head: Head::new(additions),
@@ -81,6 +87,7 @@ impl Body {
             bytes: 0,
             refusal: None,
             came,
+            seal,
             transaction,
         }
     }
@@ -107,9 +114,11 @@ impl Body {
             return;
         };
         let written = if self.head.is_over() && self.out.is_empty() {
+            self.seal.iter_mut().for_each(|seal| seal.feed(content));
             incoming.write(content).await
         } else {
             self.head.feed(content, &mut self.out);
+            self.seal.iter_mut().for_each(|seal| seal.feed(&self.out));
             let written = incoming.write(&self.out).await;
             self.out = Vec::new();
             written
@@ -161,6 +170,7 @@ impl Body {
                 .clone()
                 .unwrap_or(MessageRefusal::Store(StoreError::Late)));
         };
+        self.seal.iter_mut().for_each(|seal| seal.feed(&self.out));
         incoming.write(&self.out).await?;
         let looped = self.looped();
         let is_lmtp = self.transaction.origin.way == Way::Lmtp;
@@ -170,6 +180,7 @@ impl Body {
         let wanted = self.wanted(&looped);
         let bytes = incoming.size();
         let message = incoming.finish().await?;
+        let signatures = self.sign();
         let mut copies: Vec<Result<(), MessageRefusal>> = wanted
             .iter()
             .map(|w| {
@@ -180,11 +191,11 @@ impl Body {
                 }
             })
             .collect();
-        let delivered = match self.deliver(&message, &copies).await {
+        let delivered = match self.deliver(&message, &copies, &signatures).await {
             // One full mailbox refuses the whole; by LMTP the others need not suffer for it.
             Err(StoreError::OverQuota { .. }) if is_lmtp => {
                 self.weigh(&mut copies, bytes).await;
-                self.deliver(&message, &copies).await
+                self.deliver(&message, &copies, &signatures).await
             }
             // Refused for good is refused for all, some of whom may have room for it.
             Err(why) if why.exceeds_quota() && copies.len() > 1 => {
@@ -220,6 +231,7 @@ impl Body {
         &self,
         message: &std::sync::Arc<crate::store::Message>,
         copies: &[Result<(), MessageRefusal>],
+        signatures: &[u8],
     ) -> Result<Delivered, StoreError> {
         let Transaction {
             intake,
@@ -247,7 +259,7 @@ impl Body {
             let delivered = intake.remote.deliver(message, targets, came, *trace, until);
             return delivered.await;
         }
-        let outbound = Some(Box::new(self.outbound()));
+        let outbound = Some(Box::new(self.outbound(signatures)));
         let sent = intake
             .remote
             .send(message.clone(), targets, outbound, *trace, until);
@@ -265,8 +277,24 @@ impl Body {
         Ok(Delivered::Queued)
     }
 
+    /// The signatures of the domain that it is from, where it leaves and that domain is ours.
+    fn sign(&mut self) -> Vec<u8> {
+        let Some((head, digest)) = self.seal.take().and_then(Seal::finish) else {
+            return Vec::new();
+        };
+        let Some(domain) = dkim::from_domain(&head) else {
+            return Vec::new();
+        };
+        let times = dkim::Times {
+            now: runtime::unix_now(),
+            lifetime: None,
+        };
+        let snapshot = self.transaction.intake.directory.snapshot();
+        snapshot.sign(&domain, &head, &digest, times)
+    }
+
     /// The envelope for those elsewhere, due at once.
-    fn outbound(&self) -> Outbound {
+    fn outbound(&self, signatures: &[u8]) -> Outbound {
         let Transaction {
             intake,
             origin,
@@ -294,7 +322,7 @@ impl Body {
             },
             class,
             submitter: origin.account.as_ref().map(|account| account.id),
-            head: Vec::new(),
+            head: signatures.to_vec(),
             expires: intake.schedule.expires(now, class),
             recipients: recipients.collect(),
         }

@@ -12,7 +12,7 @@
 //!   goes to the store as it comes.
 //!
 //! Runs on: every shard. Deliberately absent: the dialogue (session), where a mailbox lies (store),
-//! mail to other domains.
+//! how mail to other domains gets there (queue).
 
 mod body;
 mod counters;
@@ -20,6 +20,7 @@ mod error;
 mod head;
 mod notices;
 mod origin;
+mod seal;
 mod trace;
 mod transaction;
 mod warning;

@@ -13,13 +13,14 @@ use super::origin::Origin;
 use crate::base::{AccountId, Deadline, TraceId, UnixMs};
 use crate::directory::{Account, Directory, Resolution, Why};
 use crate::observe::{event, log_event};
+use crate::policy::srs;
 use crate::queue::{self, Schedule};
 use crate::runtime;
 use crate::store::{
     AccountRef, OutboundRecipient, Quota, RecipientState, Redirect, Remote, StoreError,
 };
 use crate::wire::address::{Domain, Mailbox, Path, domain_key};
-use crate::wire::smtp::{MailFrom, OriginalRecipient, RcptTo};
+use crate::wire::smtp::{MailFrom, Notify, OriginalRecipient, RcptTo};
 
 /// How long an owner may think about a recipient.
 const PREFLIGHT_SPAN: Duration = Duration::from_secs(20);
@@ -30,7 +31,7 @@ const COPIES_MAX: usize = 4_000;
 #[derive(Clone)]
 pub struct Intake {
     pub(super) remote: Remote,
-    directory: Directory,
+    pub(super) directory: Directory,
     pub(super) schedule: Schedule,
 }
 
@@ -213,6 +214,10 @@ impl Transaction {
                     self.add_elsewhere(rcpt.clone(), to, None)?;
                     Ok((Vec::new(), false))
                 }
+                (Why::NoSuchUser, Path::Mailbox(to)) if srs::is_srs(&to.local) => {
+                    self.bounce_back(to)?;
+                    Ok((Vec::new(), false))
+                }
                 (why, _) => Err(refusal(why)),
             };
         }
@@ -254,11 +259,48 @@ impl Transaction {
             original: rcpt.original.clone().or_else(|| original(&written)),
         };
         let redirect = Redirect {
-            reverse: self.mail.path.clone(),
+            reverse: self.rewritten(&rcpt.path),
             head: format!("Delivered-To: {written}\r\n").into_bytes(),
         };
         // An alias of a name that the DNS cannot have was refused when it was made.
         let _ = self.add_elsewhere(onward, &to, Some(Box::new(redirect)));
+    }
+
+    /// Who mail that is sent on comes from: a stranger's address as one of ours, so that the next
+    /// host sees us as who may send it (SPF), and bounces find their way back.
+    fn rewritten(&self, alias: &Path) -> Path {
+        let snapshot = self.intake.directory.snapshot();
+        let (Path::Mailbox(sender), Path::Mailbox(alias)) = (&self.mail.path, alias) else {
+            return self.mail.path.clone();
+        };
+        let is_ours = matches!(&sender.domain, Domain::Name(name) if snapshot.is_local(name));
+        let (Some(srs), Domain::Name(ours), false) = (snapshot.srs(), &alias.domain, is_ours)
+        else {
+            return self.mail.path.clone();
+        };
+        let rewritten = srs.forward(&sender.to_string(), ours, runtime::unix_now());
+        let rewritten = rewritten.ok().and_then(|text| Mailbox::parse(&text).ok());
+        rewritten.map_or_else(|| self.mail.path.clone(), Path::Mailbox)
+    }
+
+    /// A bounce of mail that was sent on from here goes to who had sent it.
+    fn bounce_back(&mut self, to: &Mailbox) -> Result<(), RecipientRefusal> {
+        let snapshot = self.intake.directory.snapshot();
+        let srs = snapshot.srs().ok_or(RecipientRefusal::NoSuchUser)?;
+        let back = srs.back(&to.to_string(), runtime::unix_now());
+        let back = back.map_err(|_| RecipientRefusal::NoSuchUser)?;
+        let back = Mailbox::parse(&back).map_err(|_| RecipientRefusal::NoSuchUser)?;
+        let rcpt = RcptTo {
+            path: Path::Mailbox(back.clone()),
+            // About a bounce nobody is told.
+            notify: Some(Notify::default()),
+            original: None,
+        };
+        let redirect = Redirect {
+            reverse: Path::Null,
+            head: format!("Delivered-To: {to}\r\n").into_bytes(),
+        };
+        self.add_elsewhere(rcpt, &back, Some(Box::new(redirect)))
     }
 
     fn add_elsewhere(

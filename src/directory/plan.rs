@@ -621,11 +621,11 @@ impl Planner {
     }
 }
 
-/// The key of an address in one of our domains.
+/// The form in which two spellings of an address, here or elsewhere, are one.
 fn key_of(state: &Snapshot, text: &str) -> Option<String> {
     let name = Name::parse(text).ok()?;
-    let domain = state.local_domain(name.domain())?;
-    Some(name::key(name.local(), domain))
+    let domain = state.local_domain(name.domain());
+    Some(name::key(name.local(), domain.unwrap_or(name.domain())))
 }
 
 fn domain(text: &str) -> Result<String, E> {

@@ -33,6 +33,7 @@ mod schedule;
 mod service;
 mod source;
 mod tell;
+mod policies;
 pub mod route;
 
 pub use client::{

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
@@ -16,13 +17,15 @@ use super::bench::{end_idle, give_turns};
 use super::client::Times;
 use super::command::{self, Answer, Ask, Change};
 use super::desk::{self, Declined, Desk, EntryKey, Offer, Shape};
-use super::route::{Ours, Router};
+use super::policies::Policies;
+use super::route::{self, Ours, Router};
 use super::rows::Rows;
 use super::schedule::{Outcome, Schedule};
 use super::source::{heed_changes, offer_rows};
 use super::tell::{Teller, Ways};
 use crate::base::{Deadline, ShardId, crc32c};
 use crate::config::Config;
+use crate::dns::Resolver;
 use crate::net::OutgoingTls;
 use crate::runtime::local::Notify;
 use crate::runtime::{self, Disk, Gate, Inbox, Mesh, NoAnswer, Refusal, Reply, reply, spawn_in};
@@ -101,7 +104,8 @@ pub(super) struct Shop {
 pub struct Parts {
     pub remote: Remote,
     pub disk: Disk,
-    pub router: Router,
+    pub routes: Arc<route::Settings>,
+    pub resolver: Resolver,
     pub tls: OutgoingTls,
     pub ways: Ways,
     pub mesh: Mesh<Request>,
@@ -139,6 +143,14 @@ impl Queue {
             parts.ways,
             schedule.clone(),
         );
+        let seed = runtime::unix_now().0 as u64 ^ u64::from(id.0) << 48;
+        let router = Router::new(
+            parts.routes,
+            parts.resolver,
+            parts.tls.clone(),
+            Rc::new(Policies(parts.remote.clone())),
+            seed,
+        );
         let shop = Rc::new(Shop {
             id,
             mesh: parts.mesh,
@@ -146,7 +158,7 @@ impl Queue {
             gate: parts.gate,
             means: Means {
                 disk: parts.disk,
-                router: parts.router,
+                router,
                 tls: parts.tls,
                 ours: Ours {
                     own_name: config.hostname.to_string(),

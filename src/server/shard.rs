@@ -244,17 +244,11 @@ fn send(
 ) -> Queue {
     let outward = &shared.outward;
     let resolver = dns::Resolver::new(&outward.dns, outward.dns_cache.clone());
-    let seed = runtime::unix_now().0 as u64 ^ u64::from(id.0) << 48;
     let parts = queue::Parts {
         remote: store.remote(),
         disk,
-        router: queue::Router::new(
-            outward.routes.clone(),
-            resolver,
-            outward.tls.clone(),
-            Rc::new(queue::route::Unkept),
-            seed,
-        ),
+        routes: outward.routes.clone(),
+        resolver,
         tls: outward.tls.clone(),
         ways: delivery::sender_ways(shared.directory.clone()),
         mesh: outward.mesh.clone(),

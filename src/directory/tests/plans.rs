@@ -9,6 +9,7 @@ use crate::directory::command::{
 use crate::directory::error::DirectoryError as E;
 use crate::directory::password::{HashError, Secret};
 use crate::directory::snapshot::{Limits, Quotas, Site};
+use crate::wire::address::Mailbox;
 
 fn show(world: &mut World, address: &str) -> UserInfo {
     let answer = world.run(Command::UserShow {
@@ -339,6 +340,10 @@ fn aliases_are_checked_before_they_are_made() {
     world.alias("away@example.org", &["a@else.example", "bo@example.org"]);
     world.alias("further@example.org", &["away@example.org"]);
     world.alias("team@example.org", &["bo@example.org", "ANA@example.org"]);
+    world.alias("out@example.org", &["a@else.example", "b@else.example"]);
+    world.alias("out@example.org", &["A@ELSE.example", "c@else.example"]);
+    let out = Mailbox::parse("out@example.org").expect("an address");
+    assert_eq!(world.state.resolve(&out).outside.len(), 3);
     let said = notes(world.alias("bo@example.org", &["ana@example.org"]));
     assert!(
         said[0].contains("alias add bo@example.org bo@example.org"),
@@ -378,8 +383,10 @@ fn aliases_are_checked_before_they_are_made() {
     let Answer::Aliases { aliases } = world.run(Command::AliasList) else {
         panic!("not aliases");
     };
-    assert_eq!(aliases.len(), 2);
-    assert_eq!(aliases[1].to, ["ana@example.org"]);
+    let from: Vec<&str> = aliases.iter().map(|alias| alias.from.as_str()).collect();
+    let names = ["all", "away", "further", "out", "team"].map(|name| format!("{name}@example.org"));
+    assert_eq!(from, names);
+    assert_eq!(aliases[4].to, ["ana@example.org"]);
 }
 
 #[test]

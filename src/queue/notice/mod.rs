@@ -168,7 +168,7 @@ impl Notice<'_> {
             Action::Failed | Action::Delayed => {}
         }
         match (told.host, told.reply) {
-            (Some(host), Some(reply)) => {
+            (Some(host), Some(reply)) if is_said(reply) => {
                 paragraph(out, &words.who_said.replace("{}", &one_line(host, 255)));
                 for line in reply.lines().take(10) {
                     let _ = write!(out, "    {}\r\n", one_line(line, 500));
@@ -222,7 +222,9 @@ impl Notice<'_> {
                 let _ = write!(out, "Remote-MTA: {}\r\n", dns(host));
             }
             if let (Some(reply), Some(_)) = (told.reply, told.host) {
-                put_folded(out, "Diagnostic-Code: smtp; ", reply);
+                // RFC 3464 2.3.6: what the host did not say is ours to name.
+                let kind = if is_said(reply) { "smtp" } else { "x-palomar" };
+                put_folded(out, &format!("Diagnostic-Code: {kind}; "), reply);
             }
             if let Some(at) = told.tried {
                 let _ = write!(out, "Last-Attempt-Date: {}\r\n", date(at));
@@ -271,6 +273,12 @@ fn date(at: UnixMs) -> String {
 fn one_line(text: &str, chars_max: usize) -> String {
     let harmless = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     harmless.take(chars_max).collect()
+}
+
+/// Whether a host said it: else it is what we found ourselves, in our own words.
+fn is_said(reply: &str) -> bool {
+    let code = reply.bytes().take_while(u8::is_ascii_digit).count();
+    code == 3
 }
 
 /// A reply of several lines is one field, folded where it was (RFC 3464 2.1.1).

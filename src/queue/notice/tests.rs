@@ -80,6 +80,19 @@ fn a_failure_names_who_refused_and_what_to_do() {
 }
 
 #[test]
+fn what_we_found_ourselves_no_host_said() {
+    let ours = Told {
+        reply: Some("the message is larger than the 2000 octets that it takes"),
+        ..told("bo@example.net", Action::Failed, "5.3.4")
+    };
+    let told = [ours];
+    let text = text(&notice(&told));
+    let fact = "Diagnostic-Code: x-palomar; the message is larger than the 2000 octets that it takes";
+    check_lines(&text, &["Remote-MTA: dns; mx.example.net", fact]);
+    assert!(!text.contains("It said:"), "{text}");
+}
+
+#[test]
 fn another_reader_finds_three_parts() {
     let told = [told("bo@example.net", Action::Failed, "5.1.1")];
     let bytes = notice(&told).compose();

@@ -369,6 +369,9 @@ impl Machine {
             let names = Mechanism::ALL.map(Mechanism::name).join(" ");
             reply = reply.line(&format!("AUTH {names}"));
         }
+        if self.is_secure {
+            reply = reply.line("REQUIRETLS");
+        }
         Event::Say(
             reply
                 .line("ENHANCEDSTATUSCODES")
@@ -400,7 +403,8 @@ impl Machine {
         if mail.body == BodyKind::Binary {
             return self.fault(Reply::new(555, "5.5.4", "BINARYMIME is not offered"));
         }
-        if mail.require_tls {
+        // RFC 8689 4.1: it comes over TLS, or not at all.
+        if mail.require_tls && !self.is_secure {
             return self.fault(Reply::new(555, "5.5.4", "REQUIRETLS is not offered"));
         }
         Event::Do(Act::Mail(mail))

@@ -9,7 +9,7 @@ use crate::runtime::{deadline, unix_now};
 use crate::store::journal::Class;
 use crate::store::outbox::body_of;
 use crate::store::remote::SHARED_BODY_BYTES_MIN;
-use crate::store::{BodyRef, Message, Op, Remote, StoreError, Target};
+use crate::store::{BodyRef, Message, Op, Remote, StoreError, Target, ValueChange};
 
 /// An entry as it is now.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +138,34 @@ impl Remote {
                 since: unix_now(),
             }),
         }
+    }
+
+    /// A value that the queue of this shard keeps for itself.
+    #[must_use]
+    pub fn queue_value(&self, namespace: &str, key: &[u8]) -> Option<Arc<[u8]>> {
+        let shard = self.shard();
+        let home = shard.partition(PartitionId::queue(shard.id.0)).ok()?;
+        let state = home.state.borrow();
+        let key = (namespace.to_owned(), key.to_vec());
+        state.values.get(&key).cloned()
+    }
+
+    /// Keeps one.
+    pub async fn set_queue_value(
+        &self,
+        namespace: &str,
+        key: &[u8],
+        value: Vec<u8>,
+        until: Deadline,
+    ) -> Result<(), StoreError> {
+        let change = ValueChange {
+            account: None,
+            namespace: namespace.to_owned(),
+            key: key.to_vec(),
+            value: Some(value),
+        };
+        let home = PartitionId::queue(self.shard().id.0);
+        self.set_values(home, vec![change], until).await
     }
 
     /// Makes an attempt's results durable, and the notice about them in the same record: there is
