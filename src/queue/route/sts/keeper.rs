@@ -86,7 +86,8 @@ pub struct Keeper {
 
 #[derive(Default)]
 struct State {
-    kept: HashMap<String, Rc<Kept>>,
+    /// What is kept, and of whom nothing is: the store need not be asked again.
+    kept: HashMap<String, Option<Rc<Kept>>>,
     failed: HashMap<String, (Instant, String, StsFault)>,
     /// Domains in `kept` and `failed` in the order in which they came.
     order: VecDeque<String>,
@@ -182,20 +183,22 @@ impl Keeper {
     }
 
     async fn kept(&self, domain: &str) -> Option<Rc<Kept>> {
-        if let Some(kept) = self.state.borrow().kept.get(domain) {
-            return Some(kept.clone());
+        if let Some(known) = self.state.borrow().kept.get(domain) {
+            return known.clone();
         }
-        let bytes = self.store.get(domain).await?;
-        let kept = Rc::new(Kept::from_bytes(&bytes)?);
+        let bytes = self.store.get(domain).await;
+        let stored = bytes
+            .and_then(|bytes| Kept::from_bytes(&bytes))
+            .map(Rc::new);
         let mut state = self.state.borrow_mut();
         // One that was fetched meanwhile is newer.
         if let Some(newer) = state.kept.get(domain) {
-            return Some(newer.clone());
+            return newer.clone();
         }
         state.note(domain, |state, domain| {
-            _ = state.kept.insert(domain, kept.clone())
+            state.kept.insert(domain, stored.clone());
         });
-        Some(kept)
+        stored
     }
 
     /// Fetches, or waits for who does.
@@ -254,7 +257,7 @@ impl State {
         match fetched {
             Ok(kept) => self.note(domain, |state, domain| {
                 state.failed.remove(&domain);
-                state.kept.insert(domain, kept.clone());
+                state.kept.insert(domain, Some(kept.clone()));
             }),
             Err(fault) => {
                 let failure = (runtime::now(), id.to_owned(), fault.clone());
@@ -267,7 +270,9 @@ impl State {
 
     /// What the fetch brought that somebody else made.
     fn outcome(&self, domain: &str, id: &str) -> Result<Rc<Kept>, StsFault> {
-        if let Some(kept) = self.kept.get(domain).filter(|kept| kept.id == id) {
+        if let Some(Some(kept)) = self.kept.get(domain)
+            && kept.id == id
+        {
             return Ok(kept.clone());
         }
         let failed = self.failed_lately(domain, id);
