@@ -87,7 +87,8 @@ fn what_we_found_ourselves_no_host_said() {
     };
     let told = [ours];
     let text = text(&notice(&told));
-    let fact = "Diagnostic-Code: x-palomar; the message is larger than the 2000 octets that it takes";
+    let fact =
+        "Diagnostic-Code: x-palomar; the message is larger than the 2000 octets that it takes";
     check_lines(&text, &["Remote-MTA: dns; mx.example.net", fact]);
     assert!(!text.contains("It said:"), "{text}");
 }
