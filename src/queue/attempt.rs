@@ -67,10 +67,13 @@ struct Walk<'m> {
     last: Option<(String, String)>,
     hop: String,
     health: Health,
+    /// Some have an answer, and it is put on record before the others are offered.
+    is_continued: bool,
 }
 
 impl Means {
-    /// Offers the work to its destination.
+    /// Offers the work to its destination, up to the first transaction that brings answers but not
+    /// for all. Who has no verdict is due at once still.
     pub async fn attempt(&self, destination: &str, work: &Work) -> (Outcome, Health) {
         let mut walk = Walk {
             means: self,
@@ -81,6 +84,7 @@ impl Means {
             last: None,
             hop: String::new(),
             health: Health::Away,
+            is_continued: false,
         };
         let until = Deadline::after(runtime::now(), PLAN_SPAN);
         let planned = self.router.plan(destination, until).await;
@@ -140,7 +144,7 @@ impl Means {
 impl Walk<'_> {
     async fn along(&mut self, hops: &[Hop]) {
         for hop in hops {
-            if self.left.is_empty() {
+            if self.left.is_empty() || self.is_continued {
                 break;
             }
             let began = runtime::now();
@@ -224,8 +228,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Offers letters on one connection until nobody is left or the hop wants no more. False where
-    /// the hop had gone before it heard anything.
+    /// Offers letters on one connection until one brings answers or the hop wants no more. False
+    /// where the hop had gone before it heard anything.
     async fn letters(&mut self, hop: &Hop, mut client: Client) -> bool {
         self.hop = format!("{} [{}]", hop.host, hop.address);
         while !self.left.is_empty() {
@@ -249,8 +253,10 @@ impl Walk<'_> {
                 client.quit().await;
                 return false;
             }
+            let waited = self.left.len();
             let goes_on = self.take(hop, &client, &now, report);
-            if !goes_on || !client.may_send().await {
+            self.is_continued = goes_on && (1..waited).contains(&self.left.len());
+            if self.is_continued || !goes_on || !client.may_send().await {
                 break;
             }
         }
@@ -400,7 +406,11 @@ impl Walk<'_> {
             true => Verdict::Failed,
             false => Verdict::Deferred,
         };
-        for at in std::mem::take(&mut self.left) {
+        let left = match self.is_continued {
+            true => Vec::new(),
+            false => std::mem::take(&mut self.left),
+        };
+        for at in left {
             self.settle(at, verdict, status.clone(), reply.clone());
         }
         let outcome = Outcome {

@@ -86,6 +86,7 @@ impl Drop for Slot {
 impl Slot {
     async fn work(mut self) {
         let shop = self.shop.clone();
+        let _counted = shop.under_way.begin();
         while let Some(turn) = &self.turn {
             let (entry, destination) = (turn.offer.entry, turn.destination.clone());
             let health = match shop.fetch(entry, &destination).await {
@@ -188,7 +189,7 @@ impl Shop {
                 outcome,
                 reply,
             };
-            match self.ask(source, request).await {
+            match self.ask_to_the_end(source, request).await {
                 Ok(()) | Err(Unasked::NoAnswer) => return,
                 Err(Unasked::NotPosted) => {}
             }

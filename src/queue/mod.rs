@@ -33,6 +33,7 @@ mod schedule;
 mod service;
 mod source;
 mod tell;
+mod under_way;
 mod policies;
 pub mod route;
 
@@ -50,6 +51,7 @@ pub use route::{Router, Settings as RouteSettings, SettingsError as RouteError};
 pub use schedule::Schedule;
 pub use service::{Parts, Queue, Request, mesh};
 pub use tell::{Way, Ways};
+pub use under_way::UnderWay;
 
 use crate::wire::address::{Domain, Mailbox, domain_key};
 

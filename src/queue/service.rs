@@ -23,12 +23,13 @@ use super::rows::Rows;
 use super::schedule::{Outcome, Schedule};
 use super::source::{heed_changes, offer_rows};
 use super::tell::{Teller, Ways};
+use super::under_way::UnderWay;
 use crate::base::{Deadline, ShardId, crc32c};
 use crate::config::Config;
 use crate::dns::Resolver;
 use crate::net::OutgoingTls;
 use crate::runtime::local::Notify;
-use crate::runtime::{self, Disk, Gate, Inbox, Mesh, NoAnswer, Refusal, Reply, reply, spawn_in};
+use crate::runtime::{self, Disk, Gate, Inbox, Mesh, Refusal, Reply, reply, spawn_in};
 use crate::store::{Remote, StoreError};
 
 /// Requests that wait at one shard.
@@ -41,6 +42,8 @@ pub(super) const LINE_MAX: usize = 256;
 /// How long another shard may take to answer.
 const ANSWER_SPAN: Duration = Duration::from_secs(30);
 const RECORD_SPAN: Duration = Duration::from_secs(86_400);
+/// From one look to the next, whether a stop has to wait for attempts still.
+const STOP_STEP: Duration = Duration::from_millis(10);
 /// After another shard, or the store, could not do it now.
 pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -87,6 +90,7 @@ pub(super) struct Shop {
     pub mesh: Mesh<Request>,
     pub remote: Remote,
     pub gate: Gate,
+    pub under_way: UnderWay,
     pub means: Means,
     pub schedule: Schedule,
     pub teller: Teller,
@@ -110,6 +114,8 @@ pub struct Parts {
     pub ways: Ways,
     pub mesh: Mesh<Request>,
     pub inbox: Inbox<Request>,
+    /// The same for all shards.
+    pub under_way: UnderWay,
     pub gate: Gate,
 }
 
@@ -156,6 +162,7 @@ impl Queue {
             mesh: parts.mesh,
             remote: parts.remote,
             gate: parts.gate,
+            under_way: parts.under_way,
             means: Means {
                 disk: parts.disk,
                 router,
@@ -247,6 +254,19 @@ impl Shop {
         to: ShardId,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, Unasked> {
+        let closing = async {
+            self.gate.closing().await;
+            Err(Unasked::NoAnswer)
+        };
+        or(self.ask_to_the_end(to, request), closing).await
+    }
+
+    /// The same, and a stop does not keep it from its answer.
+    pub(super) async fn ask_to_the_end<T: Send>(
+        &self,
+        to: ShardId,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, Unasked> {
         let (to_reply, answer) = reply();
         let until = Deadline::after(runtime::now(), ANSWER_SPAN);
         let posted = self.mesh.post(to, request(to_reply), until).await;
@@ -254,11 +274,15 @@ impl Shop {
         // It answers, or drops the question, whatever happens to it; and an answer to an attempt
         // may be long in coming, where the disk is full.
         let answer = answer.wait(Deadline::after(runtime::now(), RECORD_SPAN));
-        let closing = async {
-            self.gate.closing().await;
-            Err(NoAnswer::Gone)
-        };
-        or(answer, closing).await.map_err(|_| Unasked::NoAnswer)
+        answer.await.map_err(|_| Unasked::NoAnswer)
+    }
+
+    /// At a stop: what is under way on any shard has come to its end.
+    async fn is_over(&self) {
+        self.gate.closing().await;
+        while self.under_way.is_any() {
+            runtime::sleep(STOP_STEP).await;
+        }
     }
 }
 
@@ -273,7 +297,7 @@ pub(super) enum Unasked {
 async fn serve(shop: Rc<Shop>, mut inbox: Inbox<Request>) {
     loop {
         let next = or(inbox.next(), async {
-            shop.gate.closing().await;
+            shop.is_over().await;
             None
         });
         let Some(request) = next.await else { return };
@@ -295,10 +319,15 @@ async fn serve(shop: Rc<Shop>, mut inbox: Inbox<Request>) {
                 outcome,
                 reply,
             } => {
-                spawn_in(&shop.gate, "queue-record", async move {
+                let record = async move {
                     at.record(entry, &destination, outcome).await;
                     reply.send(());
-                });
+                };
+                // At a stop nothing is begun any more, and this is to be brought to its end.
+                match shop.gate.is_closed() {
+                    true => record.await,
+                    false => drop(spawn_in(&shop.gate, "queue-record", record)),
+                }
             }
             Request::Back {
                 entry,

@@ -258,6 +258,7 @@ pub fn outward(
     let cache = dns::SharedCache::default();
     let outward = Outward {
         mesh,
+        under_way: queue::UnderWay::default(),
         routes: Arc::new(queue::RouteSettings::load(config, &own_addresses())?),
         tls: OutgoingTls::load(None)?,
         dns,

@@ -56,6 +56,7 @@ pub struct Shared {
 #[derive(Clone)]
 pub struct Outward {
     pub mesh: Mesh<queue::Request>,
+    pub under_way: queue::UnderWay,
     pub routes: Arc<queue::RouteSettings>,
     pub tls: OutgoingTls,
     pub dns: dns::Settings,
@@ -252,6 +253,7 @@ fn send(
         tls: outward.tls.clone(),
         ways: delivery::sender_ways(shared.directory.clone()),
         mesh: outward.mesh.clone(),
+        under_way: outward.under_way.clone(),
         inbox,
         gate: gates.background.clone(),
     };
