@@ -3,6 +3,7 @@
 //! A session asks its own shard's [`Remote`]; what another shard owns goes there as a [`Request`]
 //! and comes back as a reply. Owners never ask other shards, so no request waits for another.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +16,16 @@ use super::import;
 use super::journal::Class;
 use super::shard::Shard;
 use super::{
-    Account, AccountRef, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, RestoreReport,
+    Account, AccountRef, Body, BodyRef, Flags, Incoming, Message, Op, QuotaUsage, RestoreReport,
     RestoreRequest, StoreError, history, quota,
 };
 use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, Uid, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
 
-/// Octets from which on a body for owners in several partitions becomes a file that their records
-/// share, where otherwise each of them has it in the journal once more. Below, the blocks that
-/// names and syncs cost are more than that saves.
-const SHARED_BODY_BYTES_MIN: u64 = 32 << 10;
+/// What a spool file costs beside its body: blocks of inodes, directories and the file system's
+/// own journal, measured (`docs/PERFORMANCE.md`).
+const SPOOL_FILE_COST_BYTES: u64 = 96 << 10;
 
 /// Where one copy of a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,11 +283,15 @@ impl Remote {
         until: Deadline,
     ) -> Result<Delivered, StoreError> {
         let home = self.shard.partition(PartitionId::queue(self.shard.id.0))?;
-        let message = match message.size >= SHARED_BODY_BYTES_MIN {
-            true => match deadline(until, self.shard.spools.spill(&message)).await {
-                Ok(spilled) => spilled?,
-                Err(_) => return Err(StoreError::Late),
-            },
+        let owners: BTreeSet<_> = targets.iter().map(|t| t.account.partition).collect();
+        let is_spooled = matches!(message.body, Body::Spool(_));
+        let message = match is_spooled || is_cheaper_shared(message.size, owners.len()) {
+            true => {
+                let sharing = self.shard.spools.share(&message, owners.into_iter());
+                deadline(until, sharing)
+                    .await
+                    .unwrap_or(Err(StoreError::Late))?
+            }
             false => message,
         };
         let op = Op::Accepted {
@@ -393,6 +397,13 @@ impl Remote {
     }
 }
 
+/// Whether a body for owners in so many partitions is written less often as a spool file, which
+/// their records and their files share. Else each of them has it in the journal once more, and the
+/// owners of a shard share what one of them settles.
+fn is_cheaper_shared(bytes: u64, owners: usize) -> bool {
+    bytes.saturating_mul(owners as u64 + 1) >= SPOOL_FILE_COST_BYTES
+}
+
 // ---- on the owner ----
 
 fn preflight(shard: &Shard, account: AccountRef, bytes: u64) -> Result<(), StoreError> {
@@ -454,7 +465,7 @@ async fn take_over(
     let home = shard.partition(partition)?;
     deliver::forget_marks(&home, low_water.0, low_water.1);
     // Each record that names a spool file removes it in the end: so each has its own.
-    let message = shard.spools.own_copy(&shared.message).await?;
+    let message = shard.spools.claim(&shared.message).await?;
     let own = Shared {
         message,
         ..shared.clone()
@@ -531,6 +542,7 @@ async fn answer(shard: &Rc<Shard>, request: Request) {
             reply,
         } => {
             if reply.is_abandoned() {
+                shard.spools.watch(&shared.message);
                 return;
             }
             reply.send(take_over(shard, partition, &shared, &placements, low_water).await);
