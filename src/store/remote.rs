@@ -23,8 +23,8 @@ use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, U
 use crate::observe::{event, log_event};
 use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
 
-/// What a spool file costs beside its body: blocks of inodes, directories and the file system's
-/// own journal, measured (`docs/PERFORMANCE.md`).
+/// What a spool file costs, for its blocks of inodes and directories in the file system's own
+/// journal and for its syncs, in octets that are written (`docs/PERFORMANCE.md`).
 const SPOOL_FILE_COST_BYTES: u64 = 96 << 10;
 
 /// Where one copy of a message goes.
@@ -397,9 +397,9 @@ impl Remote {
     }
 }
 
-/// Whether a body for owners in so many partitions is written less often as a spool file, which
-/// their records and their files share. Else each of them has it in the journal once more, and the
-/// owners of a shard share what one of them settles.
+/// Whether a body for owners in so many partitions costs less as a spool file, which their records
+/// and their files share. Else each of them has it in the journal once more, and the owners of a
+/// shard share what one of them settles.
 fn is_cheaper_shared(bytes: u64, owners: usize) -> bool {
     bytes.saturating_mul(owners as u64 + 1) >= SPOOL_FILE_COST_BYTES
 }

@@ -21,6 +21,7 @@ mod quota;
 mod regressions;
 mod room;
 mod settling;
+mod shared;
 mod size;
 mod takers;
 mod trees;

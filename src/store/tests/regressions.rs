@@ -318,8 +318,10 @@ fn an_owner_that_fails_does_not_keep_the_next_waiting() {
             .await
             .expect("is taken");
         let body = incoming.finish().await.expect("is taken");
-        // The first attempt for the first owner, and no other.
+        // The name that is made for the first owner when the message is taken, and the one that
+        // is made at the first attempt for want of it, and no other.
         failing.fail(DiskOp::Link, "/spool/", 1, EIO);
+        failing.fail(DiskOp::Link, "/spool/", 3, EIO);
         let to = vec![target(1, "INBOX"), target(2, "INBOX")];
         let sent = remote.deliver(body, to, unix_now(), trace_id(), soon());
         assert_eq!(sent.await, Ok(Delivered::Queued));
@@ -545,12 +547,26 @@ fn a_spool_file_that_stays_is_tried_again() {
         }
         assert_eq!(names(&disk, &spool).await, [""; 0]);
 
-        let body = message(&store.remote(), &large).await;
-        failing.fail(DiskOp::SyncDir, "/spool", 1, EIO);
-        let to = vec![target(1, "INBOX"), target(2, "INBOX")];
         let remote = store.remote();
-        let sent = remote.deliver(body, to, unix_now(), trace_id(), soon());
-        assert_eq!(sent.await, Ok(Delivered::Queued));
+        let send = async |body| {
+            let to = vec![target(1, "INBOX"), target(2, "INBOX")];
+            let sent = remote.deliver(body, to, unix_now(), trace_id(), soon());
+            sent.await
+        };
+        // The names of its owners.
+        let body = message(&remote, &large).await;
+        failing.fail(DiskOp::SyncDir, "/spool", 1, EIO);
+        assert!(matches!(send(body).await, Err(StoreError::Damaged { .. })));
+        for _ in 0..2 {
+            sleep(std::time::Duration::from_secs(3)).await;
+        }
+        assert_eq!(names(&disk, &spool).await, [""; 0]);
+
+        // And those made for want of them.
+        let body = message(&remote, &large).await;
+        (1..=2).for_each(|nth| failing.fail(DiskOp::Link, "/spool/", nth, EIO));
+        failing.fail(DiskOp::SyncDir, "/spool", 2, EIO);
+        assert_eq!(send(body).await, Ok(Delivered::Queued));
         while store.stats().outbox > 0 {
             sleep(std::time::Duration::from_millis(20)).await;
         }
