@@ -69,6 +69,8 @@ pub(super) struct Owned {
     pub compacting: Cell<bool>,
     /// What owners in several partitions have one file of.
     pub shared: SharedFiles,
+    /// A file that was not finished may lie in some `tmp` since this start.
+    pub is_tmp_used: Cell<bool>,
     /// Days for which removed messages are kept; 0 keeps none.
     pub keep_days: Cell<u32>,
     /// The disk is full and nothing kept is left to make room: what cannot be kept goes.
@@ -140,6 +142,7 @@ impl Owned {
             quota: Watch::default(),
             compacting: Cell::new(false),
             shared: SharedFiles::default(),
+            is_tmp_used: Cell::new(false),
             keep_days: Cell::new(0),
             keeps_no_more: Cell::new(false),
             site_hooks: RefCell::default(),

@@ -386,6 +386,7 @@ impl Remote {
         if self.is_mine(partition) {
             return take_over(&self.shard, partition, &shared, &placements, low_water).await;
         }
+        let message = shared.message.clone();
         let request = |reply| Request::HandOver {
             partition,
             shared,
@@ -393,7 +394,12 @@ impl Remote {
             low_water,
             reply,
         };
-        self.ask(partition, until, request).await?
+        let asked = self.ask(partition, until, request).await;
+        // It never got there.
+        if asked == Err(StoreError::Busy) {
+            self.shard.spools.give_up(&message);
+        }
+        asked?
     }
 }
 
@@ -542,7 +548,7 @@ async fn answer(shard: &Rc<Shard>, request: Request) {
             reply,
         } => {
             if reply.is_abandoned() {
-                shard.spools.watch(&shared.message);
+                shard.spools.give_up(&shared.message);
                 return;
             }
             reply.send(take_over(shard, partition, &shared, &placements, low_water).await);

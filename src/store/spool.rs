@@ -9,7 +9,6 @@
 //! made and synced together with the first one. Whatever is handed over again takes a new name.
 
 use std::cell::{Cell, RefCell};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -20,7 +19,7 @@ use super::room::Room;
 use super::{Body, Message, StoreError};
 use crate::base::{Epoch, PartitionId, ShardId};
 use crate::runtime::local::Notify;
-use crate::runtime::{Disk, DiskError, DiskErrorKind, DiskFile, Open, Step};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, DiskFile, DiskOp, Open, Step};
 
 #[derive(Clone)]
 pub(super) struct Spools {
@@ -56,19 +55,31 @@ struct Syncs {
     asked: Cell<u64>,
     /// Whose sync is over, well or not.
     done: Cell<u64>,
-    /// The last that failed: whose it was, the one before them included.
-    failed: RefCell<Option<(RangeInclusive<u64>, DiskError)>>,
+    /// Whose failed, or perhaps did: all above the first number, up to the second.
+    failed: RefCell<Option<(u64, u64, DiskError)>>,
     is_running: Cell<bool>,
     turn: Notify,
 }
 
-/// The one sync that is under way, which may be given up.
-struct Running<'s>(&'s Syncs);
+/// The one sync that is under way. Given up, nobody knows what became of it.
+struct Running<'s> {
+    syncs: &'s Syncs,
+    upto: u64,
+    outcome: Result<(), DiskError>,
+}
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.is_running.set(false);
-        self.0.turn.notify_all();
+        let syncs = self.syncs;
+        if let Err(error) = &self.outcome {
+            let mut failed = syncs.failed.borrow_mut();
+            // Who has not looked yet belongs to an earlier one perhaps.
+            let from = failed.as_ref().map_or(syncs.done.get(), |failed| failed.0);
+            *failed = Some((from, self.upto, error.clone()));
+        }
+        syncs.done.set(self.upto);
+        syncs.is_running.set(false);
+        syncs.turn.notify_all();
     }
 }
 
@@ -176,6 +187,16 @@ impl Spools {
                 .loose
                 .borrow_mut()
                 .push((Arc::downgrade(message), path.clone()));
+        }
+    }
+
+    /// No record will name the name that an owner has, if it came under that: the first name is
+    /// another record's.
+    pub fn give_up(&self, message: &Arc<Message>) {
+        if let Body::Spool(path) = &message.body
+            && path.extension().is_some()
+        {
+            self.watch(message);
         }
     }
 
@@ -333,15 +354,17 @@ impl Spools {
                 turn.await;
                 continue;
             }
-            let running = Running(syncs);
-            let upto = syncs.asked.get();
-            let synced = self.shared.disk.sync_dir(&self.shared.dir).await;
-            if let Err(error) = synced {
-                let from = syncs.done.get();
-                *syncs.failed.borrow_mut() = Some((from..=upto, error));
-            }
-            syncs.done.set(upto);
-            drop(running);
+            let dir = &self.shared.dir;
+            let mut running = Running {
+                syncs,
+                upto: syncs.asked.get(),
+                outcome: Err(DiskError {
+                    op: DiskOp::SyncDir,
+                    path: dir.clone(),
+                    kind: DiskErrorKind::Late,
+                }),
+            };
+            running.outcome = self.shared.disk.sync_dir(dir).await;
         }
     }
 
@@ -377,8 +400,8 @@ impl Spools {
 impl Syncs {
     fn failure_of(&self, number: u64) -> Option<DiskError> {
         let failed = self.failed.borrow();
-        let (whose, error) = failed.as_ref()?;
-        let is_its = number > *whose.start() && number <= *whose.end();
+        let (above, upto, error) = failed.as_ref()?;
+        let is_its = number > *above && number <= *upto;
         is_its.then(|| error.clone())
     }
 }

@@ -245,10 +245,16 @@ impl Settler<'_> {
                 from,
                 steps: steps.len()..steps.len(),
             };
+            if place.from.is_some() {
+                steps.extend(self.clear_tmp(partition, &place));
+                place.steps.start = steps.len();
+            }
             steps.extend(match &place.from {
                 Some(from) => Some(place.link(from)),
                 None => {
-                    let (step, taken) = self.write(&place).await?;
+                    let written = self.write(&place).await;
+                    let (step, taken) =
+                        written.inspect_err(|_| self.owned.is_tmp_used.set(true))?;
                     bytes += taken;
                     step
                 }
@@ -290,6 +296,17 @@ impl Settler<'_> {
                 _ => self.owned.shared.find((*shared)?),
             },
         }
+    }
+
+    /// Removes what an attempt to write the file has left, which nothing comes in the place of if
+    /// it is a link now.
+    fn clear_tmp(&self, partition: &Partition, place: &Place) -> Vec<Step> {
+        if partition.recovering.get().is_none() && !self.owned.is_tmp_used.get() {
+            return Vec::new();
+        }
+        let tmp = place.mailbox.path().join("tmp").join(&place.stem);
+        let plain = tmp.with_extension("plain");
+        [tmp, plain].map(|path| Step::Unlink { path }).into()
     }
 
     /// What makes a file of a body, and the octets of it that are in memory until then.
@@ -364,6 +381,7 @@ impl Settler<'_> {
     ) -> Result<(), StoreError> {
         for error in done.iter().filter_map(|outcome| outcome.as_ref().err()) {
             let Some(from) = &place.from else {
+                self.owned.is_tmp_used.set(true);
                 return Err(self.fault(error));
             };
             match (&place.unsettled, error.kind) {
@@ -378,6 +396,7 @@ impl Settler<'_> {
                 (Some(Unsettled::Body { .. }), kind)
                     if kind == DiskErrorKind::NotFound || is_not_linkable(error) =>
                 {
+                    self.owned.is_tmp_used.set(true);
                     let (step, _) = self.write(place).await?;
                     self.steps(step.into_iter().collect()).await?;
                 }
@@ -419,6 +438,7 @@ impl Settler<'_> {
     /// A file of its own for a copy that the file system gives no further name to.
     async fn copy(&self, from: &Path, place: &Place) -> Result<(), StoreError> {
         let tmp = place.mailbox.path().join("tmp").join(&place.stem);
+        self.owned.is_tmp_used.set(true);
         self.steps(vec![Step::Group(vec![
             Step::Convert {
                 from: from.to_path_buf(),

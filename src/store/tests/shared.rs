@@ -1,7 +1,11 @@
 //! One body for owners in several partitions is one file: what it takes, and what may go wrong.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
+
+use futures_lite::future::zip;
 
 use super::failures::texts;
 use super::settling::by_hand;
@@ -78,6 +82,62 @@ fn it_takes_the_room_of_one_and_counts_for_each() {
             let spool = Path::new(ROOT).join("spool");
             assert_eq!(names(&disk, &spool).await, [""; 0]);
         });
+    }
+}
+
+/// It was one for each owner, and one more.
+#[test]
+fn the_names_of_all_owners_are_synced_together() {
+    let sim = SimDisk::new(4);
+    let counting = sim.clone();
+    life_as(&sim, by_hand(Packing::Plain), move |store, _| async move {
+        let [_, long] = texts_of_both_kinds();
+        deliver(&store, &letter(1)).await;
+        let before = counting.counters().dir_syncs;
+        deliver(&store, &long).await;
+        assert_eq!(counting.counters().dir_syncs - before, 1);
+    });
+}
+
+/// Who waits for a sync that fails is told, and what others are told is there.
+#[test]
+fn a_failed_sync_is_told_to_all_who_waited_for_it() {
+    for seed in 0..10 {
+        let sim = SimDisk::new(seed);
+        let failing = sim.clone();
+        let sent = Rc::new(RefCell::new(Vec::new()));
+        let taken = sent.clone();
+        life_as(&sim, by_hand(Packing::Plain), move |store, _| async move {
+            deliver(&store, &letter(9)).await;
+            failing.fail(DiskOp::SyncDir, "/spool", 1 + seed % 3, 5);
+            let remote = store.remote();
+            let send = async |n: u64| {
+                let text = letter(n) + &"0123456789abcdef\r\n".repeat(8_000);
+                let body = message(&remote, &text).await;
+                let to = OWNERS.map(|owner| target(owner, "INBOX")).into();
+                let sent = remote.deliver(body, to, unix_now(), trace_id(), soon());
+                if sent.await.is_ok() {
+                    taken.borrow_mut().push(text);
+                }
+            };
+            zip(zip(send(1), send(2)), zip(send(3), send(4))).await;
+            assert!(taken.borrow().len() < 4);
+        });
+        let sent = sent.take();
+        life_as(
+            &sim.power_cut(seed),
+            config(1),
+            move |store, _| async move {
+                while store.stats().outbox > 0 {
+                    sleep(Duration::from_millis(2)).await;
+                }
+                for owner in OWNERS {
+                    let there = texts(&store, owner, "INBOX").await;
+                    assert_eq!(there.len(), 1 + sent.len(), "seed {seed}");
+                    assert!(sent.iter().all(|text| there.contains(text)), "seed {seed}");
+                }
+            },
+        );
     }
 }
 
