@@ -264,7 +264,12 @@ impl Spools {
         if name.extension().is_none() {
             return self.own_copy(message).await;
         }
-        if !self.shared.disk.exists(name).await.unwrap_or(false) {
+        let there = self.shared.disk.exists(name).await;
+        if there != Ok(true) {
+            if there.is_err() {
+                // It may be there: nobody else will come for it.
+                self.abandon(name.clone());
+            }
             let first = name.with_extension("");
             return self.own_copy(&of_spool(message, first)).await;
         }
