@@ -9,12 +9,26 @@ use futures_lite::future::zip;
 
 use super::failures::texts;
 use super::settling::by_hand;
-use super::{ROOT, account, config, letter, life_as, message, names, soon, target};
+use super::{ROOT, account, config, letter, message, names, run, soon, target};
+use crate::base::ShardId;
 use crate::runtime::{Disk, DiskOp, SimDisk, sleep, trace_id, unix_now};
-use crate::store::{Access, Delivered, Packing, Store};
+use crate::store::{Access, Delivered, Packing, Store, StoreConfig};
 
 /// Each in a partition of its own.
 const OWNERS: [u64; 3] = [1, 2, 3];
+
+/// One life with a configuration of its own, at simulated time.
+fn life<F>(sim: &SimDisk, cfg: StoreConfig, body: impl FnOnce(Store, Disk) -> F + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let disk = Disk::sim(sim.clone());
+    run(async move {
+        let recovered = Store::recover_all(cfg, &disk).await.expect("recovers");
+        let store = Store::open(ShardId(0), &recovered, disk.clone()).await;
+        body(store.expect("opens"), disk).await;
+    });
+}
 
 /// As short as what stands in the journal, or so long that it lies in the spool.
 fn texts_of_both_kinds() -> [String; 2] {
@@ -46,7 +60,7 @@ fn it_takes_the_room_of_one_and_counts_for_each() {
     for packing in [Packing::Plain, Packing::Zstd] {
         let sim = SimDisk::new(1);
         sim.set_capacity(1 << 30);
-        life_as(&sim, by_hand(packing), move |store, disk| async move {
+        life(&sim, by_hand(packing), move |store, disk| async move {
             deliver(&store, &letter(1)).await;
             store.checkpoint().await.expect("a checkpoint");
             // Noise, which no packing makes shorter.
@@ -90,7 +104,7 @@ fn it_takes_the_room_of_one_and_counts_for_each() {
 fn the_names_of_all_owners_are_synced_together() {
     let sim = SimDisk::new(4);
     let counting = sim.clone();
-    life_as(&sim, by_hand(Packing::Plain), move |store, _| async move {
+    life(&sim, by_hand(Packing::Plain), move |store, _| async move {
         let [_, long] = texts_of_both_kinds();
         deliver(&store, &letter(1)).await;
         let before = counting.counters().dir_syncs;
@@ -107,7 +121,7 @@ fn a_failed_sync_is_told_to_all_who_waited_for_it() {
         let failing = sim.clone();
         let sent = Rc::new(RefCell::new(Vec::new()));
         let taken = sent.clone();
-        life_as(&sim, by_hand(Packing::Plain), move |store, _| async move {
+        life(&sim, by_hand(Packing::Plain), move |store, _| async move {
             deliver(&store, &letter(9)).await;
             failing.fail(DiskOp::SyncDir, "/spool", 1 + seed % 3, 5);
             let remote = store.remote();
@@ -124,7 +138,7 @@ fn a_failed_sync_is_told_to_all_who_waited_for_it() {
             assert!(taken.borrow().len() < 4);
         });
         let sent = sent.take();
-        life_as(
+        life(
             &sim.power_cut(seed),
             config(1),
             move |store, _| async move {
@@ -158,13 +172,13 @@ fn where_there_is_no_link_there_is_a_copy() {
                 let sim = SimDisk::new(2);
                 let failing = sim.clone();
                 let told = text.clone();
-                life_as(&sim, by_hand(Packing::Plain), move |store, _| async move {
+                life(&sim, by_hand(Packing::Plain), move |store, _| async move {
                     (1..=6).for_each(|nth| failing.fail(DiskOp::Link, place, nth, errno));
                     deliver(&store, &text).await;
                     store.checkpoint().await.expect("a checkpoint");
                     assert_eq!(store.stats().files_missing, 0);
                 });
-                life_as(&sim.power_cut(1), config(1), move |store, _| async move {
+                life(&sim.power_cut(1), config(1), move |store, _| async move {
                     for owner in OWNERS {
                         assert_eq!(texts(&store, owner, "INBOX").await, [told.as_str()]);
                     }
@@ -182,7 +196,7 @@ fn who_removes_it_takes_it_from_nobody() {
             let sim = SimDisk::new(3);
             let told = text.clone();
             let text = text.clone();
-            life_as(&sim, by_hand(Packing::Plain), move |store, _| async move {
+            life(&sim, by_hand(Packing::Plain), move |store, _| async move {
                 deliver(&store, &text).await;
                 if settled {
                     store.settle_all().await.expect("settles");
@@ -195,7 +209,7 @@ fn who_removes_it_takes_it_from_nobody() {
                 assert_eq!(texts(&store, 1, "INBOX").await, [""; 0]);
                 assert_eq!(texts(&store, 2, "INBOX").await, [text.as_str()]);
             });
-            life_as(&sim.power_cut(1), config(1), move |store, _| async move {
+            life(&sim.power_cut(1), config(1), move |store, _| async move {
                 for owner in [2, 3] {
                     assert_eq!(texts(&store, owner, "INBOX").await, [told.as_str()]);
                 }
@@ -213,7 +227,7 @@ fn power_goes_between_name_and_checkpoint() {
             let sim = SimDisk::new(seed);
             let stopping = sim.clone();
             let told = text.clone();
-            life_as(&sim, by_hand(Packing::Plain), move |store, _| async move {
+            life(&sim, by_hand(Packing::Plain), move |store, _| async move {
                 deliver(&store, &letter(9)).await;
                 store.checkpoint().await.expect("a checkpoint");
                 deliver(&store, &text).await;
@@ -226,10 +240,10 @@ fn power_goes_between_name_and_checkpoint() {
             let again = sim.power_cut(seed);
             let disk = Disk::sim(again.clone());
             again.stop_after(30 + 5 * seed);
-            super::run(async move {
+            run(async move {
                 let _ = Store::recover_all(config(1), &disk).await;
             });
-            life_as(
+            life(
                 &again.power_cut(seed),
                 config(1),
                 move |store, disk| async move {
