@@ -396,7 +396,7 @@ impl Remote {
         };
         let asked = self.ask(partition, until, request).await;
         // It never got there.
-        if asked == Err(StoreError::Busy) {
+        if matches!(asked, Err(StoreError::Busy | StoreError::Poisoned)) {
             self.shard.spools.give_up(&message);
         }
         asked?
