@@ -210,6 +210,7 @@ impl Settler<'_> {
                 .cloned()
                 .collect()
         };
+        self.clear_tmp(partition, &batch).await;
         let mut steps = Vec::new();
         let mut places = Vec::new();
         let mut bytes = 0;
@@ -245,10 +246,6 @@ impl Settler<'_> {
                 from,
                 steps: steps.len()..steps.len(),
             };
-            if place.from.is_some() {
-                steps.extend(self.clear_tmp(partition, &place));
-                place.steps.start = steps.len();
-            }
             steps.extend(match &place.from {
                 Some(from) => Some(place.link(from)),
                 None => {
@@ -298,15 +295,23 @@ impl Settler<'_> {
         }
     }
 
-    /// Removes what an attempt to write the file has left, which nothing comes in the place of if
-    /// it is a link now.
-    fn clear_tmp(&self, partition: &Partition, place: &Place) -> Vec<Step> {
+    /// Removes what attempts to write the files have left. Where it is a link now, nothing comes in
+    /// its place; and where power went in the middle of a rename, both are names of one file, and a
+    /// further rename between them does nothing (rename(2)).
+    async fn clear_tmp(&self, partition: &Partition, batch: &[(PSeq, Task)]) {
         if partition.recovering.get().is_none() && !self.owned.is_tmp_used.get() {
-            return Vec::new();
+            return;
         }
-        let tmp = place.mailbox.path().join("tmp").join(&place.stem);
-        let plain = tmp.with_extension("plain");
-        [tmp, plain].map(|path| Step::Unlink { path }).into()
+        let mut steps = Vec::new();
+        for (_, task) in batch {
+            if let Task::Place { mailbox, stem, .. } = task {
+                let tmp = mailbox.path().join("tmp").join(stem);
+                let plain = tmp.with_extension("plain");
+                steps.extend([tmp, plain].map(|path| Step::Unlink { path }));
+            }
+        }
+        // Most are not there.
+        self.disk.batch(steps).await;
     }
 
     /// What makes a file of a body, and the octets of it that are in memory until then.

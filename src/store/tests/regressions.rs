@@ -640,6 +640,33 @@ fn a_name_given_after_a_cut_follows_its_flags_back() {
     }
 }
 
+/// Power went when the new name of a file was durable, and that the old one was gone was not: the
+/// next start wrote it anew, its rename did nothing between two names of one file, and what was in
+/// `tmp` stayed.
+#[test]
+fn a_file_under_both_names_leaves_nothing_in_tmp() {
+    for seed in 0..8 {
+        let sim = SimDisk::new(seed);
+        life(&sim, async |store: Store| {
+            inbox(&store, 1).await;
+            store.checkpoint().await.expect("a checkpoint");
+            for n in 0..4 {
+                let sent = deliver(&store.remote(), &[1], &letter(n)).await;
+                sent.expect("delivers");
+            }
+            store.settle_all().await.expect("settles");
+            let disk = store.remote().shard().disk.clone();
+            let cur = Path::new(ROOT).join("mail/1/1/cur");
+            disk.sync_dir(&cur).await.expect("synced");
+        });
+        life(&sim.power_cut(seed), move |store| async move {
+            let disk = store.remote().shard().disk.clone();
+            let tmp = Path::new(ROOT).join("mail/1/1/tmp");
+            assert_eq!(names(&disk, &tmp).await, [""; 0], "seed {seed}");
+        });
+    }
+}
+
 /// A keyword that a client named twice was summed twice, and the index, which has it once, was
 /// said to be damaged at the next start.
 #[test]
