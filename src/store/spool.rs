@@ -232,7 +232,7 @@ impl Spools {
     }
 
     /// A file that no message has: the next sweep removes it.
-    fn abandon(&self, path: PathBuf) {
+    pub fn abandon(&self, path: PathBuf) {
         let mut loose = self.shared.loose.borrow_mut();
         loose.push((Weak::new(), path));
     }

@@ -577,6 +577,32 @@ fn a_spool_file_that_stays_is_tried_again() {
     });
 }
 
+/// What a start could not remove stayed until the next one.
+#[test]
+fn what_a_start_cannot_remove_is_tried_again() {
+    let sim = SimDisk::new(15);
+    life(&sim, move |store| async move {
+        let disk = store.remote().shard().disk.clone();
+        let mut incoming = store.remote().incoming_to_spool();
+        let text = letter(1);
+        incoming.write(text.as_bytes()).await.expect("written");
+        let message = incoming.finish().await.expect("finished");
+        let grave = Path::new(ROOT).join("removed/P1A9Q1/cur");
+        disk.create_dir_all(&grave).await.expect("a grave");
+        // Held to the end.
+        std::mem::forget(message);
+    });
+    sim.fail(DiskOp::Unlink, "/spool/", 1, EIO);
+    sim.fail(DiskOp::RemoveDir, "/removed/", 1, EIO);
+    life(&sim, move |store| async move {
+        let disk = store.remote().shard().disk.clone();
+        let there = async |dir| names(&disk, &Path::new(ROOT).join(dir)).await.len();
+        assert_eq!(there("spool").await, 1);
+        sleep(std::time::Duration::from_secs(3)).await;
+        assert_eq!((there("spool").await, there("removed").await), (0, 0));
+    });
+}
+
 /// A file that was not under its name was found, and could not be renamed: nobody tried again.
 #[test]
 fn a_name_that_could_not_be_given_is_given_later() {
