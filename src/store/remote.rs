@@ -23,9 +23,10 @@ use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, U
 use crate::observe::{event, log_event};
 use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in, unix_now};
 
-/// What a spool file costs, for its blocks of inodes and directories in the file system's own
-/// journal and for its syncs, in octets that are written (`docs/PERFORMANCE.md`).
-const SPOOL_FILE_COST_BYTES: u64 = 96 << 10;
+/// Octets of copies in the journal from which on a spool file that all share comes instead. It writes
+/// less from half as many on, but has two syncs of its own where copies share those of their batches,
+/// and takes twice the time (`docs/PERFORMANCE.md`).
+const COPIES_BYTES_MAX: u64 = 128 << 10;
 
 /// Where one copy of a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,7 +286,7 @@ impl Remote {
         let home = self.shard.partition(PartitionId::queue(self.shard.id.0))?;
         let owners: BTreeSet<_> = targets.iter().map(|t| t.account.partition).collect();
         let is_spooled = matches!(message.body, Body::Spool(_));
-        let message = match is_spooled || is_cheaper_shared(message.size, owners.len()) {
+        let message = match is_spooled || is_better_shared(message.size, owners.len()) {
             true => {
                 let sharing = self.shard.spools.share(&message, owners.into_iter());
                 deadline(until, sharing)
@@ -403,11 +404,11 @@ impl Remote {
     }
 }
 
-/// Whether a body for owners in so many partitions costs less as a spool file, which their records
-/// and their files share. Else each of them has it in the journal once more, and the owners of a
-/// shard share what one of them settles.
-fn is_cheaper_shared(bytes: u64, owners: usize) -> bool {
-    bytes.saturating_mul(owners as u64 + 1) >= SPOOL_FILE_COST_BYTES
+/// Whether a body for owners in so many partitions becomes a spool file, which their records and
+/// their files share. Else each of them has it in the journal once more, and the owners of a shard
+/// share what one of them settles.
+fn is_better_shared(bytes: u64, owners: usize) -> bool {
+    bytes.saturating_mul(owners as u64 + 1) >= COPIES_BYTES_MAX
 }
 
 // ---- on the owner ----
