@@ -27,6 +27,8 @@ use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in,
 /// less from half as many on, but has two syncs of its own where copies share those of their batches,
 /// and takes twice the time (`docs/PERFORMANCE.md`).
 const COPIES_BYTES_MAX: u64 = 128 << 10;
+/// Below, bodies are packed in the journal, and the names of a file cost what that leaves of them.
+const SHARED_BODY_BYTES_MIN: u64 = 16 << 10;
 
 /// Where one copy of a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -408,7 +410,7 @@ impl Remote {
 /// their files share. Else each of them has it in the journal once more, and the owners of a shard
 /// share what one of them settles.
 fn is_better_shared(bytes: u64, owners: usize) -> bool {
-    bytes.saturating_mul(owners as u64 + 1) >= COPIES_BYTES_MAX
+    bytes > SHARED_BODY_BYTES_MIN && bytes.saturating_mul(owners as u64 + 1) >= COPIES_BYTES_MAX
 }
 
 // ---- on the owner ----
