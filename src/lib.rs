@@ -7,6 +7,7 @@ pub mod base;
 pub mod observe;
 pub mod config;
 pub mod wire;
+pub mod policy;
 pub mod runtime;
 pub mod net;
 pub mod dns;

@@ -16,6 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("observe", &["base"]),
     ("config", &["base"]),
     ("wire", &["base"]),
+    ("policy", &["base", "wire"]),
     ("runtime", &["base", "observe", "config"]),
     ("net", &["base", "observe", "config", "wire", "runtime"]),
     (
@@ -26,7 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "directory",
         &[
-            "base", "observe", "config", "wire", "runtime", "net", "store",
+            "base", "observe", "config", "wire", "policy", "runtime", "net", "store",
         ],
     ),
     (
@@ -95,6 +96,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "observe",
             "config",
             "wire",
+            "policy",
             "runtime",
             "net",
             "dns",
@@ -109,7 +111,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are bytes in, values out.
-const PURE: &[&str] = &["base", "wire"];
+const PURE: &[&str] = &["base", "wire", "policy"];
 
 const FILE_LINES_MAX: usize = 800;
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::dkim::Seen;
 use crate::config::ConfigErrors;
 use crate::dns::{DnsError, SettingsError};
 use crate::runtime::RuntimeError;
@@ -67,6 +68,13 @@ pub enum CliError {
         name: String,
         error: DnsError,
     },
+    /// A key that nobody could verify by.
+    NotPublished {
+        name: String,
+        seen: Seen,
+    },
+    /// Nothing is wrong with what was found out, and this was not.
+    Unsure(String),
     /// The look-up ended with this: no such name, or no such record.
     Absent(String),
     /// What would be lost has been told; the last word is missing.
@@ -102,6 +110,8 @@ pub enum Left {
     Folders,
     /// What `check` found.
     Checks,
+    /// What `dns check` found.
+    Records,
     /// Damage that is not mended.
     Damage,
     /// Message files that were not taken in.
@@ -133,6 +143,7 @@ impl CliError {
                 ..
             } => 75,
             CliError::Dns { error, .. } if error.is_temporary() => 75,
+            CliError::NotPublished { .. } | CliError::Unsure(_) => 75,
             _ => 1,
         }
     }
@@ -213,6 +224,12 @@ impl fmt::Display for CliError {
             CliError::Journal(error) => error.fmt(f),
             CliError::Resolver(error) => error.fmt(f),
             CliError::Dns { name, error } => write!(f, "{name}: {error}; {}", next(error)),
+            CliError::NotPublished { name, seen } => write!(
+                f,
+                "{name}: {seen}; nothing was changed. palomar dkim show prints the record; a \
+                 resolver may not have noticed a new one yet: try again later, or with --force"
+            ),
+            CliError::Unsure(what) => write!(f, "{what}; try again"),
             CliError::Absent(what) => f.write_str(what),
             CliError::NotConfirmed => {
                 f.write_str("nothing was changed; to lose what is listed, add --yes")
@@ -306,6 +323,11 @@ impl Left {
             ),
             (Left::Checks, 1) => f.write_str("one thing above must be mended first"),
             (Left::Checks, things) => write!(f, "{things} things above must be mended first"),
+            (Left::Records, records) => write!(
+                f,
+                "{} above must be mended in the zone",
+                super::print::counted(records as u64, "record")
+            ),
             (Left::Damage, count) => write!(
                 f,
                 "{count} to be looked after: a damaged message's file is restored from a backup, \

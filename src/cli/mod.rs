@@ -16,7 +16,9 @@ mod alias;
 mod check;
 mod check_inbox;
 mod config;
+mod conversation;
 mod demo;
+mod dkim;
 mod dns;
 mod domain;
 mod error;
@@ -87,7 +89,10 @@ enum Command {
     /// Take mail over from Maildirs, mbox files or single files, and compare it afterwards
     #[command(subcommand)]
     Import(import::Import),
-    /// What the resolver that mail is sent with finds
+    /// The keys that mail is signed with, so that others can see who sent it
+    #[command(subcommand)]
+    Dkim(dkim::Dkim),
+    /// What the resolver that mail is sent with finds, and what it should find of our domains
     #[command(subcommand)]
     Dns(dns::Dns),
     /// List who is connected
@@ -166,6 +171,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Domain(domain) => domain.run(&site),
         Command::Alias(alias) => alias.run(&site),
         Command::Import(import) => import.run(&site),
+        Command::Dkim(dkim) => dkim.run(&site),
         Command::Dns(dns) => dns.run(&site),
         Command::Who(who) => who.run(&site),
         Command::Kick(kick) => kick.run(&site),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::account::{Account, Alias, Class, Entitlements, Kind, bytes};
 use super::error::DirectoryError;
 use super::password::Secret;
+use super::signing::{DkimCommand, DkimKey};
 use crate::base::{AccountId, ByteSize};
 
 /// Rows that one [`Command::UserImport`] may have; the command line sends as many as it needs.
@@ -75,6 +76,8 @@ pub enum Command {
         #[serde(default)]
         to: Vec<String>,
     },
+    /// The keys that domains sign with.
+    Dkim(DkimCommand),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +177,14 @@ pub enum Answer {
     Imported {
         added: u64,
         refused: Vec<RefusedRow>,
+    },
+    /// Keys as they are now, or as they were when they were removed.
+    DkimKeys {
+        keys: Vec<DkimKey>,
+    },
+    /// Header fields, each with its line end; none where nobody signs for the domain.
+    Signed {
+        fields: String,
     },
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::password::{HashError, PASSWORD_BYTES_MAX};
+use super::signing::DkimError;
 use crate::store::StoreError;
 
 /// Why a command was not carried out. Its text names the remedy.
@@ -86,6 +87,9 @@ pub enum DirectoryError {
     StillHasMail {
         address: String,
         id: u64,
+    },
+    Dkim {
+        why: DkimError,
     },
     /// The store did not take the change.
     NotStored {
@@ -237,6 +241,7 @@ impl fmt::Display for DirectoryError {
                 "{address} is removed, but its mail could not be deleted; try again: \
                  palomar user remove '#{id}' --purge"
             ),
+            E::Dkim { why } => fmt::Display::fmt(why, f),
             E::NotStored {
                 why: NotStored::DiskFull,
             } => f.write_str("the disk is full; nothing was changed: make room and try again"),

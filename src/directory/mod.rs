@@ -1,4 +1,5 @@
-//! Directory: who there is. Accounts, domains, aliases, passwords, and what an account may do.
+//! Directory: who there is. Accounts, domains with the keys they sign with, aliases, passwords, and
+//! what an account may do.
 //!
 //! The truth is generic values of the system partition (`docs/DIRECTORY.md`); one function,
 //! [`Snapshot`]'s apply, turns them into maps. Shard 0 has the [`Owner`]: it loads, applies,
@@ -27,6 +28,7 @@ mod password;
 mod plan;
 mod record;
 mod resolve;
+mod signing;
 mod slow;
 mod snapshot;
 mod verified;
@@ -47,4 +49,5 @@ pub use last_login::{LAST_LOGIN, LastLogin, LastLogins};
 pub use owner::{Directory, Owner};
 pub use password::{HashError, Secret};
 pub use resolve::{Recipient, Refusal, Resolution, Why};
+pub use signing::{DkimCommand, DkimError, DkimKey, KeyState, RSA_BITS};
 pub use snapshot::{LimitOf, Limits, Quotas, Site, Snapshot, Sourced};

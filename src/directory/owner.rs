@@ -18,9 +18,11 @@ use super::error::DirectoryError;
 use super::password::{self, Imported, PASSWORD_BYTES_MAX, PasswordHash, Secret};
 use super::plan::{self, Hashes, Planned};
 use super::record;
+use super::signing::{self, DkimCommand, DkimError, NewKey, SRS_SECRET_BYTES};
 use super::snapshot::{Site, Snapshot};
 use super::view::View;
 use crate::base::{AccountId, Deadline, PartitionId, ShardId};
+use crate::policy::dkim::Algorithm;
 use crate::runtime::local::{Notify, Semaphore};
 use crate::runtime::{self, Gate, Inbox, Mesh, Pool, Reply, reply, spawn_in};
 use crate::store::{Remote, ValueChange};
@@ -196,6 +198,10 @@ impl Owner {
             }
         }));
         inner.make_postmaster().await?;
+        // A start on a full disk goes on without; the next one tries again.
+        if let Err(error) = inner.make_srs_secret().await {
+            tracing::warn!(%error, "no secret for rewritten senders yet");
+        }
         inner.publish();
         tracing::info!(
             accounts = inner.state.borrow().account_count(),
@@ -263,6 +269,7 @@ impl Inner {
 
     async fn execute(&self, command: &Command, until: Deadline) -> Result<Answer, DirectoryError> {
         let hashes = self.hash(command, until).await?;
+        let made = self.make_keys(command, until).await?;
         let turn = self.turn.acquire(1, until).await;
         let turn = turn.map_err(|_| DirectoryError::Busy)?;
         let state = self.state.borrow().clone();
@@ -271,7 +278,7 @@ impl Inner {
             changes,
             answer,
             purge,
-        } = plan::plan(&state, self.last_id.get(), now, command, hashes)?;
+        } = plan::plan(&state, self.last_id.get(), now, command, hashes, made)?;
         self.store(changes, until).await?;
         drop(turn);
         if let Some(account) = purge {
@@ -313,6 +320,51 @@ impl Inner {
         let changes = plan::first_start(&state, self.last_id.get(), runtime::unix_now());
         let until = Deadline::after(runtime::now(), COMMAND_WAIT);
         self.store(changes, until).await
+    }
+
+    /// Once in the life of a site: with another one, bounces to what was rewritten before would be
+    /// for nobody.
+    async fn make_srs_secret(&self) -> Result<(), DirectoryError> {
+        if self.state.borrow().srs().is_some() {
+            return Ok(());
+        }
+        let mut secret = [0; SRS_SECRET_BYTES];
+        let not_made = |_| DirectoryError::Dkim {
+            why: DkimError::NotMade,
+        };
+        getrandom::fill(&mut secret).map_err(not_made)?;
+        let until = Deadline::after(runtime::now(), COMMAND_WAIT);
+        self.store(vec![signing::set_srs_secret(&secret)], until)
+            .await
+    }
+
+    /// Draws the pairs that a command wants.
+    async fn make_keys(
+        &self,
+        command: &Command,
+        until: Deadline,
+    ) -> Result<Vec<NewKey>, DirectoryError> {
+        let Command::Dkim(DkimCommand::Make {
+            algorithms,
+            rsa_bits,
+            ..
+        }) = command
+        else {
+            return Ok(Vec::new());
+        };
+        let mut made = Vec::new();
+        for algorithm in [Algorithm::Rsa, Algorithm::Ed25519] {
+            if !algorithms.contains(&algorithm) {
+                continue;
+            }
+            let bits = *rsa_bits;
+            let drawn = self
+                .pool
+                .run_queued(until, move || signing::generate(algorithm, bits));
+            let drawn = drawn.await.map_err(|_| DirectoryError::Busy)?;
+            made.push(drawn.map_err(|why| DirectoryError::Dkim { why })?);
+        }
+        Ok(made)
     }
 
     /// Makes changes durable, and visible on every shard.

@@ -17,6 +17,7 @@ use super::error::DirectoryError as E;
 use super::name::{self, Name};
 use super::password::PasswordHash;
 use super::record;
+use super::signing::{self, NewKey};
 use super::snapshot::Snapshot;
 use crate::base::{AccountId, ByteSize, UnixMs};
 use crate::store::ValueChange;
@@ -35,13 +36,15 @@ pub struct Planned {
     pub purge: Option<Arc<Account>>,
 }
 
-/// Works out `command` against `state`; ids are given out above `last_id`.
+/// Works out `command` against `state`; ids are given out above `last_id`. `made` are the pairs that
+/// a command wants, drawn beforehand.
 pub fn plan(
     state: &Snapshot,
     last_id: u64,
     now: UnixMs,
     command: &Command,
     hashes: Hashes,
+    made: Vec<NewKey>,
 ) -> Result<Planned, E> {
     let mut planner = Planner::new(state, last_id, now);
     let mut hashes = hashes.into_iter();
@@ -57,6 +60,11 @@ pub fn plan(
                 &addresses(state, Some(account.id)),
             )];
             return Ok(planner.planned(Answer::Users { users }));
+        }
+        Command::Dkim(command) => {
+            let (changes, answer) = signing::plan(state, now, command, made)?;
+            planner.changes = changes;
+            return Ok(planner.planned(answer));
         }
         Command::DomainAdd { name, alias_of } => planner.domain_add(name, alias_of.as_deref())?,
         Command::DomainRemove { name } => planner.domain_remove(name)?,
@@ -224,6 +232,12 @@ impl Planner {
             }) => {}
             Some(_) if self.state.in_config(&domain) => {}
             Some(_) => self.domain_unused(&domain)?,
+        }
+        let keys = self.state.signing().of_domain(&domain).count();
+        if keys > 0 && !self.state.in_config(&domain) {
+            self.notes.push(format!(
+                "{keys} DKIM keys of {domain} stay and sign nothing; see palomar dkim list {domain}"
+            ));
         }
         self.set(record::remove_domain(&domain));
         Ok(())

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::account::{Account, Alias, Domain};
 use super::password::PasswordHash;
+use super::signing::{self, DKIM, DKIM_PRIVATE, DkimKey, PrivateKey, SECRET};
 use crate::base::AccountId;
 use crate::store::ValueChange;
 
@@ -87,6 +88,9 @@ pub enum Row {
     Alias(String, Option<Alias>),
     Password(AccountId, Option<PasswordHash>),
     LastAccount(u64),
+    Dkim(String, Option<DkimKey>),
+    DkimPrivate(String, Option<PrivateKey>),
+    Srs(Option<signing::Secret>),
 }
 
 /// A value of one of our namespaces that cannot be read: skipped, counted and logged.
@@ -113,6 +117,11 @@ pub fn read(namespace: &str, key: &[u8], value: Option<&[u8]>) -> Result<Option<
             Some(value) => Row::LastAccount(number(value)?),
             None => return Ok(None),
         },
+        DKIM => Row::Dkim(text()?, value.map(from_json).transpose()?),
+        DKIM_PRIVATE => Row::DkimPrivate(text()?, value.map(PrivateKey::read).transpose()?),
+        SECRET if key == signing::SRS.as_bytes() => {
+            Row::Srs(value.map(signing::Secret::read).transpose()?)
+        }
         _ => return Ok(None),
     }))
 }

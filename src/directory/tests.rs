@@ -47,7 +47,7 @@ impl World {
     }
 
     fn try_run(&mut self, command: Command, hashes: Hashes) -> Result<Answer, DirectoryError> {
-        let planned = plan::plan(&self.state, 0, UnixMs(2), &command, hashes)?;
+        let planned = plan::plan(&self.state, 0, UnixMs(2), &command, hashes, Vec::new())?;
         for change in planned.changes {
             assert_eq!(self.state.apply(&change), Ok(true));
         }

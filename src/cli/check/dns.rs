@@ -99,7 +99,7 @@ pub fn look(config: &Config, domains: &[String]) -> Result<Vec<Record>, CliError
 
 /// Where packets to the world leave from. Nothing is sent: connecting a UDP socket only chooses
 /// the route.
-fn own_addresses() -> Vec<IpAddr> {
+pub fn own_addresses() -> Vec<IpAddr> {
     let routes = [
         ("0.0.0.0:0", "192.0.2.1:53"),
         ("[::]:0", "[2001:db8::1]:53"),
@@ -196,7 +196,7 @@ fn services(config: &Config) -> Vec<(&'static str, u16, u16)> {
 }
 
 /// RFC 1035 3.5 and RFC 3596 2.5.
-pub(super) fn reverse_name(ip: IpAddr) -> String {
+pub fn reverse_name(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => {
             let [a, b, c, d] = ip.octets();

@@ -17,6 +17,8 @@ use std::io::{self, IsTerminal as _};
 use clap::Args;
 use serde::Serialize;
 
+pub(super) use dns::{own_addresses, reverse_name};
+
 use super::error::{CliError, Left};
 use super::print::{out, out_json, shown};
 use super::{Site, admin};

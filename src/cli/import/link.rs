@@ -4,15 +4,15 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::cli::admin;
+use crate::cli::conversation::Conversation;
 use crate::cli::error::{CliError, Unanswered};
 use crate::config::Config;
-use crate::server::{self, OfflineJob, ServerError};
+use crate::server::OfflineJob;
 use crate::web::import::{ImportQuery, ImportRows};
 use crate::web::{AdminReply, AdminRequest};
 
@@ -24,12 +24,7 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) struct Link {
     config: Config,
-    offline: Option<Offline>,
-}
-
-struct Offline {
-    jobs: flume::Sender<OfflineJob>,
-    thread: JoinHandle<Result<(), ServerError>>,
+    line: Conversation,
 }
 
 /// One batch on its way.
@@ -46,46 +41,21 @@ pub(super) enum Stream {
 
 impl Link {
     pub fn open(config: &Config) -> Result<Link, CliError> {
-        let offline = match admin::is_running(config) {
-            true => None,
-            false => {
-                let (jobs, work) = flume::bounded(1);
-                let at = config.clone();
-                let thread = thread::Builder::new()
-                    .name("store".to_owned())
-                    .spawn(move || server::offline_jobs(&at, work));
-                let thread = thread.map_err(super::file_error(&config.data_dir))?;
-                Some(Offline { jobs, thread })
-            }
-        };
         Ok(Link {
             config: config.clone(),
-            offline,
+            line: Conversation::open(config)?,
         })
     }
 
     /// To a thread of a test.
     #[cfg(test)]
-    pub fn to(
-        config: Config,
-        jobs: flume::Sender<OfflineJob>,
-        thread: JoinHandle<Result<(), ServerError>>,
-    ) -> Link {
-        let offline = Some(Offline { jobs, thread });
-        Link { config, offline }
+    pub fn to(config: Config, line: Conversation) -> Link {
+        Link { config, line }
     }
 
     /// Ends it; a stopped server's store is closed.
     pub fn close(self) -> Result<(), CliError> {
-        let Link { config, offline } = self;
-        let Some(Offline { jobs, thread }) = offline else {
-            return Ok(());
-        };
-        drop(jobs);
-        match thread.join() {
-            Ok(closed) => closed.map_err(|error| admin::offline_error(&config, error)),
-            Err(_) => Err(CliError::ImportBroken),
-        }
+        self.line.close()
     }
 
     /// The largest message that the server takes.
@@ -116,23 +86,15 @@ impl Link {
     }
 
     fn ask(&self, query: ImportQuery) -> Result<Value, CliError> {
-        let request = AdminRequest::Import(query);
-        let Some(offline) = &self.offline else {
-            return admin::ask_running(&self.config, &request);
-        };
-        let (to, answer) = flume::bounded(1);
-        // Where the thread has ended, closing says why.
-        let sent = offline.jobs.send(OfflineJob::Ask(request, to));
-        sent.map_err(|_| self.silent())?;
-        admin::value_of(answer.recv().map_err(|_| self.silent())?)
+        self.line.ask(AdminRequest::Import(query))
     }
 
     /// Begins a batch.
     pub fn stream(&self) -> Result<Stream, CliError> {
-        if let Some(offline) = &self.offline {
+        if let Some(jobs) = self.line.jobs() {
             let (pieces, taken) = flume::bounded(PIECES_WAITING_MAX);
             let (to, answer) = flume::bounded(1);
-            let sent = offline.jobs.send(OfflineJob::Take(taken, to));
+            let sent = jobs.send(OfflineJob::Take(taken, to));
             sent.map_err(|_| self.silent())?;
             return Ok(Stream::Thread { pieces, answer });
         }

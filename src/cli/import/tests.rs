@@ -10,6 +10,7 @@ use super::report::{Expected, Report};
 use super::send::Sender;
 use super::{below, files, maildir, mbox};
 use crate::base::UnixMs;
+use crate::cli::conversation::Conversation;
 use crate::cli::error::CliError;
 use crate::config::Config;
 use crate::server::OfflineJob;
@@ -309,7 +310,8 @@ fn imported(late: u32, runs: &[&Path]) -> (Vec<Result<Report, CliError>>, usize)
         let _ = count.send(fake.rows.len());
         Ok(())
     });
-    let link = Link::to(config, jobs, thread);
+    let line = Conversation::with(config.clone(), jobs, thread);
+    let link = Link::to(config, line);
     let bar = indicatif::ProgressBar::hidden();
     let run = |dir: &&Path| {
         let mut sender = Sender::new(&link, "ana", "INBOX")?;

@@ -1,24 +1,18 @@
-//! `palomar dns`: asks as the server asks when it sends mail: the same servers, time-outs, aliases
+//! `palomar dns lookup`: asks as the server asks when it sends mail: the same servers, time-outs, aliases
 //! and signatures.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::json;
 
-use super::Site;
-use super::error::CliError;
-use super::print::{out, out_json, out_table};
+use crate::cli::Site;
+use crate::cli::error::CliError;
+use crate::cli::print::{out, out_json, out_table};
 use crate::dns::{Answer, DnsError, Kind, Outcome, Rdata, Resolver, Settings};
 use crate::runtime;
-
-#[derive(Debug, Subcommand)]
-pub enum Dns {
-    /// Look a name up, and tell whether DNSSEC vouches for the answer
-    Lookup(Lookup),
-}
 
 #[derive(Debug, Args)]
 pub struct Lookup {
@@ -39,16 +33,8 @@ struct Row {
     took: Duration,
 }
 
-impl Dns {
-    pub fn run(self, site: &Site) -> Result<(), CliError> {
-        match self {
-            Dns::Lookup(lookup) => lookup.run(site),
-        }
-    }
-}
-
 impl Lookup {
-    fn run(self, site: &Site) -> Result<(), CliError> {
+    pub fn run(self, site: &Site) -> Result<(), CliError> {
         let config = site.config()?;
         let settings = Settings::load(&config).map_err(CliError::Resolver)?;
         let (name, kinds) = (self.name.clone(), self.kinds());
