@@ -39,6 +39,9 @@ const VIEW_EVERY: Duration = Duration::from_millis(500);
 const COMMAND_WAIT: Duration = Duration::from_secs(60);
 const VIEW_WAIT: Duration = Duration::from_secs(300);
 
+/// What makes a pair, on the pool.
+type Draw = Box<dyn FnOnce() -> Result<NewKey, DkimError> + Send>;
+
 /// Reads the directory and hands commands to its owner, from any shard.
 #[derive(Clone)]
 pub struct Directory {
@@ -338,30 +341,34 @@ impl Inner {
             .await
     }
 
-    /// Draws the pairs that a command wants.
+    /// Draws, or reads, the pairs that a command wants.
     async fn make_keys(
         &self,
         command: &Command,
         until: Deadline,
     ) -> Result<Vec<NewKey>, DirectoryError> {
-        let Command::Dkim(DkimCommand::Make {
-            algorithms,
-            rsa_bits,
-            ..
-        }) = command
-        else {
-            return Ok(Vec::new());
-        };
-        let mut made = Vec::new();
-        for algorithm in [Algorithm::Rsa, Algorithm::Ed25519] {
-            if !algorithms.contains(&algorithm) {
-                continue;
+        let wanted: Vec<Draw> = match command {
+            Command::Dkim(DkimCommand::Make {
+                algorithms,
+                rsa_bits,
+                ..
+            }) => {
+                let bits = *rsa_bits;
+                let both = [Algorithm::Rsa, Algorithm::Ed25519].into_iter();
+                let chosen = both.filter(|algorithm| algorithms.contains(algorithm));
+                let draw = |a| -> Draw { Box::new(move || signing::generate(a, bits)) };
+                chosen.map(draw).collect()
             }
-            let bits = *rsa_bits;
-            let drawn = self
-                .pool
-                .run_queued(until, move || signing::generate(algorithm, bits));
-            let drawn = drawn.await.map_err(|_| DirectoryError::Busy)?;
+            Command::Dkim(DkimCommand::Import { key, .. }) => {
+                let key = key.clone();
+                vec![Box::new(move || signing::read(&key))]
+            }
+            _ => Vec::new(),
+        };
+        let mut made = Vec::with_capacity(wanted.len());
+        for draw in wanted {
+            let drawn = self.pool.run_queued(until, draw).await;
+            let drawn = drawn.map_err(|_| DirectoryError::Busy)?;
             made.push(drawn.map_err(|why| DirectoryError::Dkim { why })?);
         }
         Ok(made)

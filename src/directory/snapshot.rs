@@ -260,7 +260,7 @@ impl Snapshot {
 
     /// The DKIM-Signature fields for a message from `from_domain`, one a key, to put before it:
     /// those of that domain, or of ours above it; empty where there are none. `head` is the header
-    /// as it will leave, `body` the hash of what follows its blank line. RSA takes about a
+    /// as it will leave, `body` the hash of what follows its blank line. RSA takes half a
     /// millisecond: many are signed on the pool, with this snapshot.
     #[must_use]
     pub fn sign(&self, from_domain: &str, head: &[u8], body: &BodyDigest, times: Times) -> Vec<u8> {

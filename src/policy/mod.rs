@@ -9,8 +9,8 @@
 //! - [`spf`], [`dmarc`], [`mta_sts`], [`tls_rpt`]: records read, so that a site's own can be
 //!   checked.
 //!
-//! Runs on: any thread; a signature with RSA costs about a millisecond. Deliberately absent:
-//! judging mail that comes in, and where keys are kept (directory).
+//! Runs on: any thread; an RSA signature of 2048 bits costs half a millisecond. Deliberately
+//! absent: judging mail that comes in, and where keys are kept (directory).
 
 pub mod dkim;
 pub mod dmarc;

@@ -88,7 +88,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_named_comes_back(local in "[A-Za-z0-9.+=_é-]{1,60}", domain in "[a-z0-9.-]{1,60}") {
+        fn whatever_is_named_comes_back(
+            local in "[A-Za-z0-9.+=_é-]{1,60}", domain in "[a-z0-9.-]{1,60}"
+        ) {
             let recipient = format!("{local}@{domain}");
             let there = encode(NEWS, &recipient).unwrap();
             prop_assert_eq!(decode(NEWS, &there), Some(recipient));

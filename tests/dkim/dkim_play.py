@@ -2,6 +2,7 @@
 is judged by dkimpy (RSA and Ed25519) and Mail::DKIM (RSA), which ask a real name server for the
 keys that were pasted there as `palomar dkim show` prints them."""
 
+import base64
 import json
 import signal
 import subprocess
@@ -242,6 +243,29 @@ def rotated(play):
     return new
 
 
+def imported(play):
+    """Keys as OpenSSL and OpenDKIM's tools write them."""
+    wanted = {}
+    for name, how in (("plain", ["genrsa", "2048"]), ("old", ["genrsa", "-traditional", "3072"]),
+                      ("ed", ["genpkey", "-algorithm", "ed25519"])):
+        key = play.folder / f"{name}.pem"
+        key.write_bytes(subprocess.run(["openssl", *how], capture_output=True, check=True).stdout)
+        public = subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-outform", "DER"],
+                                capture_output=True, check=True).stdout
+        wanted[name] = base64.b64encode(public[-32:] if name == "ed" else public).decode()
+        play.run("dkim", "import", DOMAIN, key, "--selector", name)
+        [record] = json.loads(play.run("dkim", "show", DOMAIN, name, "--json"))
+        assert record["text"].split("p=")[1] == wanted[name], (record, wanted[name])
+        play.run("dkim", "activate", DOMAIN, name, "--force")
+    weak = play.folder / "weak.pem"
+    weak.write_bytes(subprocess.run(["openssl", "genrsa", "1024"], capture_output=True,
+                                    check=True).stdout)
+    assert "no private key" in play.run("dkim", "import", DOMAIN, weak, "--selector", "w", code=1)
+    with play.zone.serve(play.zone_text()) as knot:
+        play.use(knot.port)
+        play.believed(play.signed(HEAD, b"signed with keys from elsewhere\r\n"))
+
+
 def checked(play):
     """`dns check` of a good zone, of none, and of one with a fault in every record."""
     def rows(code, *addresses):
@@ -331,8 +355,11 @@ def main(binary):
                 print("rotated on a running server that was killed twice")
                 checked(play)
                 print("zones: good, empty, wrong, out of reach")
-                play.run("dkim", "retire", DOMAIN, new[0])
-                assert play.keys()[new[0]] == "retired"
+                imported(play)
+                print("keys of OpenSSL taken over")
+                assert play.keys()[new[0]] == "retired", "others took their place"
+                play.run("dkim", "retire", DOMAIN, "ed")
+                assert play.keys()["ed"] == "retired"
             logs = play.server.folder.rglob("*.log")
             assert not any("pkcs8" in log.read_text(errors="replace") for log in logs)
 

@@ -3,6 +3,7 @@
 //! The private halves stay in the server's data; nothing here prints them. Whether the DNS shows a
 //! key is asked from here, with the resolver that `palomar dns lookup` asks with.
 
+mod import;
 mod published;
 mod rotate;
 mod trial;
@@ -26,6 +27,8 @@ pub(super) use published::{Seen, seen};
 pub enum Dkim {
     /// Make a key of each algorithm; they sign once they are published and activated
     Make(Make),
+    /// Take over the private key that another server signs with, and its name
+    Import(Import),
     /// List the keys of a domain, or all
     List {
         domain: Option<String>,
@@ -91,6 +94,19 @@ pub struct Make {
 }
 
 #[derive(Debug, Args)]
+pub struct Import {
+    domain: String,
+    /// In PEM or DER, without a password
+    file: PathBuf,
+    /// The name under which its record stands in the zone
+    #[arg(long)]
+    selector: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Test {
     /// A message as it would leave; LF ends lines as well as CRLF
     file: PathBuf,
@@ -113,6 +129,7 @@ impl Dkim {
     fn carry_out(self, config: &Config, line: &Conversation) -> Result<(), CliError> {
         match self {
             Dkim::Make(make) => make.run(config, line),
+            Dkim::Import(import) => import.run(config, line),
             Dkim::List { domain, json } => {
                 let keys = keys(config, line, DkimCommand::List { domain })?;
                 if json { out_json(&keys) } else { table(&keys) }

@@ -22,6 +22,7 @@ use crate::dns::{DnsError, Kind, Rdata, Resolver, Settings};
 use crate::policy::spf::{self, Qualifier};
 use crate::policy::{dmarc, mta_sts, tls_rpt};
 use crate::runtime;
+use crate::wire::address::domain_key;
 
 #[derive(Debug, Args)]
 pub struct Check {
@@ -131,9 +132,7 @@ impl Check {
     pub fn run(self, site: &Site) -> Result<(), CliError> {
         let config = site.config()?;
         let settings = Settings::load(&config).map_err(CliError::Resolver)?;
-        let line = Conversation::open(&config)?;
-        let asked = self.domains(&config, &line);
-        let domains = line.conclude(asked)?;
+        let domains = self.domains(&config)?;
         let look = Look {
             host: config.hostname.to_string(),
             given: self.addresses.clone(),
@@ -154,7 +153,19 @@ impl Check {
     }
 
     /// The domains to look at, each with its keys.
-    fn domains(
+    fn domains(&self, config: &Config) -> Result<Vec<(String, Vec<DkimKey>)>, CliError> {
+        let configured = config.domains.iter().map(ToString::to_string);
+        // A look makes no data directory where there is none yet.
+        if !config.data_dir.exists() {
+            let names = self.wanted(configured.collect())?;
+            return Ok(names.into_iter().map(|name| (name, Vec::new())).collect());
+        }
+        let line = Conversation::open(config)?;
+        let asked = self.ask(config, &line);
+        line.conclude(asked)
+    }
+
+    fn ask(
         &self,
         config: &Config,
         line: &Conversation,
@@ -163,21 +174,27 @@ impl Check {
             let socket = config.admin_socket();
             return Err(CliError::unanswered(socket, Unanswered::NotAnAnswer));
         };
-        let mut names: Vec<String> = domains.into_iter().map(|domain| domain.name).collect();
-        if let Some(wanted) = &self.domain {
-            let key = crate::wire::address::domain_key(wanted);
-            names.retain(|name| Some(name) == key.as_ref());
-            if names.is_empty() {
-                return Err(CliError::Absent(format!(
-                    "{wanted} is not one of our domains; see palomar domain list"
-                )));
-            }
-        }
+        let names = domains.into_iter().map(|domain| domain.name).collect();
         let with_keys = |name: String| {
             let keys = keys_of(config, line, &name)?;
             Ok((name, keys))
         };
-        names.into_iter().map(with_keys).collect()
+        self.wanted(names)?.into_iter().map(with_keys).collect()
+    }
+
+    /// Of our domains the one that was named, or all.
+    fn wanted(&self, mut names: Vec<String>) -> Result<Vec<String>, CliError> {
+        let Some(wanted) = &self.domain else {
+            return Ok(names);
+        };
+        let key = domain_key(wanted);
+        names.retain(|name| Some(name) == key.as_ref());
+        match names.is_empty() {
+            false => Ok(names),
+            true => Err(CliError::Absent(format!(
+                "{wanted} is not one of our domains; see palomar domain list"
+            ))),
+        }
     }
 }
 

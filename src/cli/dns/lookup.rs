@@ -1,5 +1,5 @@
-//! `palomar dns lookup`: asks as the server asks when it sends mail: the same servers, time-outs, aliases
-//! and signatures.
+//! `palomar dns lookup`: asks as the server asks when it sends mail: the same servers, time-outs,
+//! aliases and signatures.
 
 use std::net::IpAddr;
 use std::sync::Arc;

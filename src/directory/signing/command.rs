@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::directory::password::Secret;
 use crate::policy::dkim::Algorithm;
 
 /// Sizes that RSA keys are made in (RFC 8301 3.2).
@@ -19,6 +20,13 @@ pub enum DkimCommand {
         /// `None`: chosen from the day.
         selector: Option<String>,
         rsa_bits: u32,
+    },
+    /// Takes over a key that another server signs with.
+    Import {
+        domain: String,
+        selector: String,
+        /// In base 64: PKCS #8, or for RSA PKCS #1.
+        key: Secret,
     },
     /// The keys of a domain, or all.
     List { domain: Option<String> },

@@ -21,6 +21,7 @@ pub enum DkimError {
     StillActive { selector: String, domain: String },
     StillNeeded { selector: String, days: i64 },
     NotMade,
+    NotAKey,
     NotAHeader,
 }
 
@@ -84,6 +85,10 @@ impl fmt::Display for DkimError {
                  record stays in the zone; then remove it, or now with --force"
             ),
             E::NotMade => f.write_str("the key could not be made; try again"),
+            E::NotAKey => f.write_str(
+                "that is no private key to sign with; give one in PEM or DER, without a password: \
+                 Ed25519, or RSA of 2048 to 4096 bits; in the place of a shorter one make a new one",
+            ),
             E::NotAHeader => f.write_str("what came is no header with the hash of its body"),
         }
     }

@@ -15,7 +15,7 @@ mod tests;
 
 pub use command::{DkimCommand, RSA_BITS};
 pub use error::DkimError;
-pub(super) use plan::{NewKey, generate, plan};
+pub(super) use plan::{NewKey, generate, plan, read};
 pub(super) use row::{
     DKIM, DKIM_PRIVATE, PrivateKey, SECRET, SRS, SRS_SECRET_BYTES, Secret, set_srs_secret,
 };

@@ -1,9 +1,10 @@
-//! From a command to the values it changes. Pure but for [`generate`], which draws the keys
-//! beforehand, on the pool.
+//! From a command to the values it changes. Pure but for [`generate`], which draws keys beforehand;
+//! it and [`read`] run on the pool.
 
 use std::sync::Arc;
 
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rsa::{self, KeySize};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use data_encoding::BASE64;
@@ -15,6 +16,7 @@ use crate::base::UnixMs;
 use crate::directory::command::Answer;
 use crate::directory::error::DirectoryError as E;
 use crate::directory::name;
+use crate::directory::password::Secret;
 use crate::directory::snapshot::Snapshot;
 use crate::policy::dkim::{Algorithm, BodyDigest, SigningKey, Times, is_selector};
 use crate::store::ValueChange;
@@ -33,7 +35,7 @@ pub struct NewKey {
 
 /// Draws a pair. RSA takes a large part of a second.
 pub fn generate(algorithm: Algorithm, rsa_bits: u32) -> Result<NewKey, DkimError> {
-    let not_made = |_| DkimError::NotMade;
+    let not_made = |_: Unspecified| DkimError::NotMade;
     let pkcs8 = match algorithm {
         Algorithm::Rsa => {
             let size = match rsa_bits {
@@ -51,17 +53,39 @@ pub fn generate(algorithm: Algorithm, rsa_bits: u32) -> Result<NewKey, DkimError
             pair.to_pkcs8().map_err(not_made)?.as_ref().to_vec()
         }
     };
-    let key = SigningKey::from_pkcs8(algorithm, &pkcs8).map_err(|_| DkimError::NotMade)?;
-    Ok(NewKey {
-        algorithm,
-        bits: u32::try_from(key.bits()).map_err(|_| DkimError::NotMade)?,
-        public: key.public().map_err(|_| DkimError::NotMade)?,
-        pkcs8,
-    })
+    NewKey::of(algorithm, pkcs8).map_err(not_made)
+}
+
+/// Reads a pair that another server has drawn.
+pub fn read(key: &Secret) -> Result<NewKey, DkimError> {
+    let der = BASE64.decode(key.0.as_bytes());
+    let der = der.map_err(|_| DkimError::NotAKey)?;
+    let pkcs8 = [Algorithm::Rsa, Algorithm::Ed25519]
+        .into_iter()
+        .find_map(|algorithm| NewKey::of(algorithm, der.clone()).ok());
+    let pkcs1 = || {
+        let pair = rsa::KeyPair::from_der(&der).ok()?;
+        let pkcs8: Pkcs8V1Der = pair.as_der().ok()?;
+        NewKey::of(Algorithm::Rsa, pkcs8.as_ref().to_vec()).ok()
+    };
+    pkcs8.or_else(pkcs1).ok_or(DkimError::NotAKey)
+}
+
+impl NewKey {
+    fn of(algorithm: Algorithm, pkcs8: Vec<u8>) -> Result<NewKey, Unspecified> {
+        let bad = |_| Unspecified;
+        let key = SigningKey::from_pkcs8(algorithm, &pkcs8).map_err(bad)?;
+        Ok(NewKey {
+            algorithm,
+            bits: u32::try_from(key.bits()).map_err(|_| Unspecified)?,
+            public: key.public().map_err(bad)?,
+            pkcs8,
+        })
+    }
 }
 
 /// Works out `command` against `state`. `made` has a pair for each algorithm of a
-/// [`DkimCommand::Make`].
+/// [`DkimCommand::Make`], or the one of a [`DkimCommand::Import`].
 pub fn plan(
     state: &Snapshot,
     now: UnixMs,
@@ -85,20 +109,13 @@ pub fn plan(
             }
             make(state, now, &domain, selector.as_deref(), made).map_err(refuse)
         }
-        DkimCommand::List { domain } => {
-            let keys = match domain {
-                Some(domain) => {
-                    let domain = any_domain(domain)?;
-                    state
-                        .signing()
-                        .of_domain(&domain)
-                        .map(|key| (**key).clone())
-                        .collect()
-                }
-                None => state.signing().all().map(|key| (**key).clone()).collect(),
-            };
-            Ok((Vec::new(), Answer::DkimKeys { keys }))
+        DkimCommand::Import {
+            domain, selector, ..
+        } => {
+            let domain = our_domain(state, domain)?;
+            make(state, now, &domain, Some(selector), made).map_err(refuse)
         }
+        DkimCommand::List { domain } => Ok((Vec::new(), list(state, domain.as_deref())?)),
         DkimCommand::Activate { domain, selectors } => {
             let domain = our_domain(state, domain)?;
             activate(state, now, &domain, selectors).map_err(refuse)
@@ -127,21 +144,41 @@ pub fn plan(
             body,
             lifetime,
         } => {
-            let head = BASE64.decode(head.as_bytes());
-            let body = BASE64.decode(body.as_bytes()).ok();
-            let body = body.and_then(|body| body.try_into().ok()).map(BodyDigest);
-            let (Ok(head), Some(body)) = (head, body) else {
-                return Err(refuse(DkimError::NotAHeader));
-            };
             let times = Times {
                 now,
                 lifetime: *lifetime,
             };
-            let fields = state.sign(from_domain, &head, &body, times);
-            let fields = String::from_utf8_lossy(&fields).into_owned();
+            let fields = sign(state, from_domain, head, body, times).map_err(refuse)?;
             Ok((Vec::new(), Answer::Signed { fields }))
         }
     }
+}
+
+fn list(state: &Snapshot, domain: Option<&str>) -> Result<Answer, E> {
+    let signing = state.signing();
+    let keys: Vec<&Arc<DkimKey>> = match domain.map(any_domain).transpose()? {
+        Some(domain) => signing.of_domain(&domain).collect(),
+        None => signing.all().collect(),
+    };
+    let keys = keys.into_iter().map(|key| (**key).clone()).collect();
+    Ok(Answer::DkimKeys { keys })
+}
+
+/// Header and hash of the body come in base 64.
+fn sign(
+    state: &Snapshot,
+    from_domain: &str,
+    head: &str,
+    body: &str,
+    times: Times,
+) -> Result<String, DkimError> {
+    let head = BASE64.decode(head.as_bytes());
+    let head = head.map_err(|_| DkimError::NotAHeader)?;
+    let body = BASE64.decode(body.as_bytes()).ok();
+    let body = body.and_then(|body| body.try_into().ok()).map(BodyDigest);
+    let body = body.ok_or(DkimError::NotAHeader)?;
+    let fields = state.sign(from_domain, &head, &body, times);
+    Ok(String::from_utf8_lossy(&fields).into_owned())
 }
 
 fn any_domain(text: &str) -> Result<String, E> {

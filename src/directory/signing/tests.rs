@@ -4,11 +4,16 @@ use std::sync::OnceLock;
 
 use data_encoding::BASE64;
 
-use super::plan::{NewKey, generate};
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa;
+use aws_lc_rs::signature::Ed25519KeyPair;
+
+use super::plan::{NewKey, generate, read};
 use super::*;
 use crate::base::UnixMs;
 use crate::directory::command::{Answer, Command};
 use crate::directory::error::DirectoryError as E;
+use crate::directory::password::Secret;
 use crate::directory::plan;
 use crate::directory::snapshot::{Quotas, Site, Snapshot};
 use crate::policy::dkim::{Algorithm, BodyHash, Times};
@@ -46,6 +51,9 @@ impl World {
     fn try_run(&mut self, command: DkimCommand) -> Result<Answer, E> {
         let made = match &command {
             DkimCommand::Make { algorithms, .. } => algorithms.iter().map(|a| key(*a)).collect(),
+            DkimCommand::Import { key, .. } => {
+                vec![read(key).map_err(|why| E::Dkim { why })?]
+            }
             _ => Vec::new(),
         };
         let command = Command::Dkim(command);
@@ -382,4 +390,33 @@ fn a_header_is_signed_on_request() {
         world.refuse(sign("From: a\r\n", b"short")),
         DkimError::NotAHeader
     );
+}
+
+#[test]
+fn a_key_of_another_server_is_taken_over() {
+    let mut world = World::new();
+    let import = |selector: &str, der: &[u8]| DkimCommand::Import {
+        domain: "example.org".into(),
+        selector: selector.into(),
+        key: Secret(BASE64.encode(der)),
+    };
+    let pair = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
+    let pkcs8: Pkcs8V1Der = pair.as_der().unwrap();
+    let ed25519 = Ed25519KeyPair::generate().unwrap();
+    let keys = [
+        pkcs8.as_ref().to_vec(),
+        ed25519.to_pkcs8v1().unwrap().as_ref().to_vec(),
+    ];
+    for (selector, der) in ["one", "two"].into_iter().zip(keys) {
+        assert_eq!(
+            world.run(import(selector, &der)),
+            states(&[(selector, New)])
+        );
+    }
+    world.run(activate(&[]));
+    assert_eq!(world.signing("example.org"), ["one", "two"]);
+    assert_eq!(world.refuse(import("three", b"no key")), DkimError::NotAKey);
+    assert_eq!(world.refuse(import("three", b"")), DkimError::NotAKey);
+    let shown = format!("{:?}", import("three", b"secret"));
+    assert!(!shown.contains(&BASE64.encode(b"secret")), "{shown}");
 }
