@@ -1,6 +1,6 @@
 //! Answers from a table, for tests of other rooms: any outcome for any name, and what was asked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use hashbrown::HashMap;
@@ -14,6 +14,8 @@ type Answers = HashMap<(String, Kind), Result<Answer, DnsError>>;
 pub(crate) struct Script {
     answers: Rc<RefCell<Answers>>,
     asked: Rc<RefCell<Vec<String>>>,
+    /// Of all answers; else a minute.
+    ttl: Rc<Cell<Option<u32>>>,
 }
 
 impl Script {
@@ -63,6 +65,11 @@ impl Script {
         self.answers.borrow_mut().remove(&(name.to_owned(), kind));
     }
 
+    /// All answers are to be used for so many seconds.
+    pub(crate) fn set_ttl(&self, ttl: u32) {
+        self.ttl.set(Some(ttl));
+    }
+
     /// What was asked since the last time: `name KIND`.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.take()
@@ -94,6 +101,7 @@ impl Script {
                 }
             };
             answer.aliases = aliases;
+            answer.ttl = self.ttl.get().unwrap_or(answer.ttl);
             answer.security = answer.security.min(security);
             return Ok(answer);
         }

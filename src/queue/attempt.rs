@@ -155,7 +155,7 @@ impl Walk<'_> {
             // A connection that had been kept was dead: the hop is none the worse for it.
             if !is_kept && !self.left.is_empty() {
                 match self.open(hop).await {
-                    Ok(client) => match self.judged(hop, client).await {
+                    Ok((client, opened)) => match self.judged(&opened, client).await {
                         Ok(client) => drop(self.letters(hop, client).await),
                         Err(misfit) => self.misfit(hop, &misfit),
                     },
@@ -167,14 +167,14 @@ impl Walk<'_> {
     }
 
     /// A new connection, without TLS where TLS broke and nobody asks for it (RFC 7435 3).
-    async fn open(&mut self, hop: &Hop) -> Result<Client, Trouble> {
+    async fn open(&mut self, hop: &Hop) -> Result<(Client, Hop), Trouble> {
         let (means, trace) = (self.means, self.work.trace);
         let terms = Rc::new(hop.terms(&means.ours));
         let opened = Client::open(hop.address, hop.source, terms, &means.tls).await;
         let trouble = match opened {
             Ok(client) => {
                 means.router.worked(hop.address.ip());
-                return Ok(client);
+                return Ok((client, hop.clone()));
             }
             Err(unopened) => {
                 let end = SessionEnd::Unopened(&unopened.trouble);
@@ -202,7 +202,9 @@ impl Walk<'_> {
         );
         let terms = Rc::new(clear.terms(&means.ours));
         let opened = Client::open(clear.address, clear.source, terms, &means.tls).await;
-        opened.map_err(|unopened| unopened.trouble)
+        let client = opened.map_err(|unopened| unopened.trouble)?;
+        means.router.worked(hop.address.ip());
+        Ok((client, clear))
     }
 
     /// The same connection, if its host is the one that policy asks for (docs/QUEUE.md, "Where to").

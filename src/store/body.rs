@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::journal::Location;
 use super::mailbox::{Folder, NameId};
 use super::{Message, Outbound, Target};
-use crate::base::{Crc32c, TraceId, UnixMs};
+use crate::base::{Crc32c, PSeq, PartitionId, TraceId, UnixMs};
 
 /// The bytes of a shared body, without anybody's prefix.
 #[derive(Clone, Debug)]
@@ -17,6 +17,9 @@ pub(super) enum Source {
     /// A message in a queue partition that outlived a checkpoint.
     File(PathBuf),
 }
+
+/// A message that a queue partition handed to its owners: the partition, and its record there.
+pub(super) type Handed = (PartitionId, PSeq);
 
 /// What a placement that is not settled yet will be made of.
 #[derive(Clone)]
@@ -29,6 +32,8 @@ pub(super) enum Unsettled {
         /// Of the body without the prefix.
         crc32c: Crc32c,
         size: u64,
+        /// Other partitions have the same file, where this is known.
+        shared: Option<Handed>,
     },
     /// A copy: the file of another placement of the account, prefix and all.
     Link {

@@ -177,8 +177,9 @@ async fn place_now(
     let mut uids = Vec::with_capacity(placements.len());
     let mut waits = false;
     let saved = unix_now();
-    // One file for all of them, where there are several; each has its own prefix in the index.
-    let apart = placements.len() > 1;
+    // One file for all of them, where there are several, here or in other partitions (whose outbox
+    // entries these are); each has its own prefix in the index.
+    let apart = placements.len() > 1 || placements.iter().any(|p| p.origin.is_some());
     for (p, mailbox) in placements.iter().zip(mailboxes) {
         let account = p.target.account;
         if let Some(key) = &p.origin {

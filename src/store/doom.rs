@@ -577,7 +577,7 @@ impl Trees {
         all
     }
 
-    fn add(&self, trees: Vec<PathBuf>) {
+    pub fn add(&self, trees: Vec<PathBuf>) {
         self.waiting.borrow_mut().extend(trees);
         self.told.notify_all();
     }

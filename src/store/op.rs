@@ -77,7 +77,7 @@ pub enum Op {
         /// Header lines of this copy alone (Return-Path, Delivered-To), before the shared body.
         prefix: Vec<u8>,
         /// The prefix stands in the index and not in the file, so that the placements of one body
-        /// in this record share one file (hard links).
+        /// in this record, or handed on to several partitions, share one file (hard links).
         apart: bool,
         origin: Option<OutboxKey>,
         trace: Option<TraceId>,

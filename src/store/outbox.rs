@@ -7,8 +7,10 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
@@ -20,6 +22,7 @@ use super::owned::count;
 use super::partition::Partition;
 use super::remote::{HAND_OVER_SPAN, Remote};
 use super::shard::Shard;
+use super::spool::{name_for, of_spool};
 use super::{Body, Message, Op, OutboxKey, StoreError, repair};
 use crate::base::{Deadline, PSeq, PartitionId};
 use crate::runtime::{now, sleep, spawn_in};
@@ -28,6 +31,8 @@ use crate::runtime::{now, sleep, spawn_in};
 const FRESH_MAX: usize = 24;
 /// The same of those that failed before: however many there are, new ones pass them.
 const AGAIN_MAX: usize = 8;
+/// Owners of one message that are asked at the same time.
+const OWNERS_MAX: usize = 8;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The first wait for an owner; it doubles up to [`HAND_OVER_SPAN`].
@@ -157,8 +162,7 @@ fn begin(
     };
     spawn_in(&shard.gate, "outbox", async move {
         let shard = worker.shard.clone();
-        let span = doubled(SPAN_MIN, attempts).min(HAND_OVER_SPAN);
-        match hand_over_all(&shard, &partition, pseq, span).await {
+        match hand_over_all(&shard, &partition, pseq, attempts).await {
             Ok(()) => worker.end(),
             Err(why) => {
                 tracing::warn!(?why, partition = %partition.id, %pseq, "hand-over put off");
@@ -173,17 +177,66 @@ async fn hand_over_all(
     shard: &Rc<Shard>,
     partition: &Rc<Partition>,
     pseq: PSeq,
-    span: Duration,
+    attempts: u32,
 ) -> Result<(), StoreError> {
+    let shares = shares(partition, pseq);
+    if shares.is_empty() {
+        return Ok(());
+    }
+    let shared = message_of(shard, partition, pseq).await?;
+    let span = doubled(SPAN_MIN, attempts).min(HAND_OVER_SPAN);
+    let jobs = shares.into_iter().map(|(owner, share)| {
+        let shared = match &shared.message.body {
+            // Its name of old may be another record's by now, whatever we were told.
+            Body::Spool(path) if attempts == 0 => Shared {
+                message: of_spool(&shared.message, name_for(path, owner)),
+                ..shared.clone()
+            },
+            _ => shared.clone(),
+        };
+        hand_over(shard, partition, shared, (owner, share), span)
+    });
     let mut outcome = Ok(());
-    for (owner, share) in shares(partition, pseq) {
-        let handed = hand_over(shard, partition, pseq, (owner, share), span).await;
-        outcome = outcome.and(handed);
-        if shard.is_poisoned() || shard.gate.is_closed() {
-            break;
+    let mut done = Vec::new();
+    for handed in all_of(jobs).await {
+        match handed {
+            Ok(ordinals) => done.extend(ordinals),
+            Err(why) => outcome = outcome.and(Err(why)),
         }
     }
+    if !done.is_empty() {
+        let handed_over = |ordinal| Op::HandedOver { pseq, ordinal };
+        let ops = done.into_iter().map(handed_over).collect();
+        let ticket = shard.submit(partition, ops, Vec::new(), Class::Completion)?;
+        shard.commit(ticket).await?;
+    }
     outcome
+}
+
+/// Does the jobs, [`OWNERS_MAX`] at a time: what they write shares batches.
+async fn all_of<F: Future>(mut jobs: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<Pin<Box<F>>> = Vec::new();
+    let mut done = Vec::new();
+    std::future::poll_fn(|cx| {
+        loop {
+            running.extend(jobs.by_ref().take(OWNERS_MAX - running.len()).map(Box::pin));
+            let before = running.len();
+            running.retain_mut(|job| match job.as_mut().poll(cx) {
+                Poll::Pending => true,
+                Poll::Ready(outcome) => {
+                    done.push(outcome);
+                    false
+                }
+            });
+            if running.is_empty() && before == 0 {
+                return Poll::Ready(std::mem::take(&mut done));
+            }
+            if running.len() == before {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
 }
 
 type Share = Vec<(u16, Placement)>;
@@ -213,15 +266,17 @@ fn shares(partition: &Partition, pseq: PSeq) -> BTreeMap<PartitionId, Share> {
     by_owner
 }
 
-/// One owner's share of one message.
+/// One owner's share of one message; answers what it has now.
 async fn hand_over(
     shard: &Rc<Shard>,
-    partition: &Rc<Partition>,
-    pseq: PSeq,
+    partition: &Partition,
+    shared: Shared,
     (owner, share): (PartitionId, Share),
     span: Duration,
-) -> Result<(), StoreError> {
-    let shared = message_of(shard, partition, pseq).await?;
+) -> Result<Vec<u16>, StoreError> {
+    if shard.is_poisoned() || shard.gate.is_closed() {
+        return Err(StoreError::Poisoned);
+    }
     let low_water = (partition.id, partition.state.borrow().low_water());
     let (ordinals, placements): (Vec<u16>, Vec<Placement>) = share.into_iter().unzip();
     let until = Deadline::after(now(), span);
@@ -230,12 +285,7 @@ async fn hand_over(
         .hand_over(owner, shared, placements, low_water, until)
         .await?;
     count(&shard.owned.counters.handed_over);
-    let done = ordinals
-        .into_iter()
-        .map(|ordinal| Op::HandedOver { pseq, ordinal })
-        .collect();
-    let ticket = shard.submit(partition, done, Vec::new(), Class::Completion)?;
-    shard.commit(ticket).await
+    Ok(ordinals)
 }
 
 /// A message for its owners. They get what there is: nothing else will ever be there.

@@ -11,7 +11,7 @@ use super::catalogue::{Catalogue, CatalogueRepair};
 use super::doom::Trees;
 use super::journal::{Apply, Committed};
 use super::mailbox::Mailbox;
-use super::maildir::Layout;
+use super::maildir::{Layout, SharedFiles};
 use super::partition::Partition;
 use super::quota::Watch;
 use super::repair::{IndexRepair, Orphans};
@@ -70,6 +70,10 @@ pub(super) struct Owned {
     pub quota: Watch,
     /// Dead room in caches is being given back.
     pub compacting: Cell<bool>,
+    /// What owners in several partitions have one file of.
+    pub shared: SharedFiles,
+    /// A file that was not finished may lie in some `tmp` since this start.
+    pub is_tmp_used: Cell<bool>,
     /// Days for which removed messages are kept; 0 keeps none.
     pub keep_days: Cell<u32>,
     /// The disk is full and nothing kept is left to make room: what cannot be kept goes.
@@ -142,6 +146,8 @@ impl Owned {
             trees: Trees::default(),
             quota: Watch::default(),
             compacting: Cell::new(false),
+            shared: SharedFiles::default(),
+            is_tmp_used: Cell::new(false),
             keep_days: Cell::new(0),
             keeps_no_more: Cell::new(false),
             site_hooks: RefCell::default(),

@@ -420,6 +420,7 @@ impl Partition {
                     prefix: Arc::from(in_file),
                     crc32c: message.crc32c,
                     size: message.size,
+                    shared: origin.filter(|_| *apart).map(|key| (key.source, key.pseq)),
                 });
                 let cold = Cold {
                     name,

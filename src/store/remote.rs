@@ -22,10 +22,12 @@ use crate::base::{Deadline, INLINE_BODY_BYTES_MAX, PSeq, PartitionId, TraceId, U
 use crate::observe::{event, log_event};
 use crate::runtime::{Inbox, NoAnswer, Refusal, Reply, deadline, reply, spawn_in};
 
-/// Octets from which on a body for owners in several partitions becomes a file that their records
-/// share, where otherwise each of them has it in the journal once more. Below, the blocks that
-/// names and syncs cost are more than that saves.
-pub(super) const SHARED_BODY_BYTES_MIN: u64 = 32 << 10;
+/// Octets of copies in the journal from which on a spool file that all share comes instead. It writes
+/// less from half as many on, but has two syncs of its own where copies share those of their batches,
+/// and takes twice the time (`docs/PERFORMANCE.md`).
+const COPIES_BYTES_MAX: u64 = 128 << 10;
+/// Below, bodies are packed in the journal, and the names of a file cost what that leaves of them.
+const SHARED_BODY_BYTES_MIN: u64 = 16 << 10;
 
 /// Where one copy of a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -352,6 +354,7 @@ impl Remote {
         if self.is_mine(partition) {
             return take_over(&self.shard, partition, &shared, &placements, low_water).await;
         }
+        let message = shared.message.clone();
         let request = |reply| Request::HandOver {
             partition,
             shared,
@@ -359,8 +362,20 @@ impl Remote {
             low_water,
             reply,
         };
-        self.ask(partition, until, request).await?
+        let asked = self.ask(partition, until, request).await;
+        // It never got there.
+        if matches!(asked, Err(StoreError::Busy | StoreError::Poisoned)) {
+            self.shard.spools.give_up(&message);
+        }
+        asked?
     }
+}
+
+/// Whether a body for owners in so many partitions becomes a spool file, which their records and
+/// their files share. Else each of them has it in the journal once more, and the owners of a shard
+/// share what one of them settles.
+pub(super) fn is_better_shared(bytes: u64, owners: usize) -> bool {
+    bytes > SHARED_BODY_BYTES_MIN && bytes.saturating_mul(owners as u64 + 1) >= COPIES_BYTES_MAX
 }
 
 // ---- on the owner ----
@@ -424,7 +439,7 @@ async fn take_over(
     let home = shard.partition(partition)?;
     deliver::forget_marks(&home, low_water.0, low_water.1);
     // Each record that names a spool file removes it in the end: so each has its own.
-    let message = shard.spools.own_copy(&shared.message).await?;
+    let message = shard.spools.claim(&shared.message).await?;
     let own = Shared {
         message,
         ..shared.clone()
@@ -501,6 +516,7 @@ async fn answer(shard: &Rc<Shard>, request: Request) {
             reply,
         } => {
             if reply.is_abandoned() {
+                shard.spools.give_up(&shared.message);
                 return;
             }
             reply.send(take_over(shard, partition, &shared, &placements, low_water).await);

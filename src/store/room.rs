@@ -23,7 +23,7 @@ use super::maildir::Layout;
 use super::owned::count;
 use super::partition::Partition;
 use super::shard::Shard;
-use super::{Message, StoreError, history, service};
+use super::{Message, Packing, StoreError, history, service};
 use crate::base::ShardId;
 use crate::observe::{event, log_event};
 use crate::runtime::{Disk, DiskError, DiskErrorKind, Open, now, sleep, yield_if_needed};
@@ -179,15 +179,21 @@ fn of_file(bytes: u64) -> u64 {
 async fn owed(shard: &Shard) -> u64 {
     let mut bytes = shard.journal.queued_bytes();
     for partition in shard.owned.all() {
-        bytes += of_partition(&partition);
+        bytes += of_partition(&partition, shard.owned.packing.get());
         yield_if_needed().await;
     }
     bytes
 }
 
-fn of_partition(partition: &Partition) -> u64 {
+fn of_partition(partition: &Partition, packing: Packing) -> u64 {
+    // What lies in the spool becomes a file by another name, where nothing has to be added.
+    let is_linked =
+        |source: &Source| packing == Packing::Plain && matches!(source, Source::Spool(_));
     let unsettled = partition.unsettled.borrow();
     let bodies = unsettled.values().map(|unsettled| match unsettled {
+        Unsettled::Body { source, prefix, .. } if is_linked(source) && prefix.is_empty() => {
+            BESIDE_BYTES
+        }
         Unsettled::Body { size, .. } => of_file(*size),
         Unsettled::Link { .. } => 0,
     });
@@ -197,7 +203,11 @@ fn of_partition(partition: &Partition) -> u64 {
         let mut owners: Vec<_> = accepted.targets.iter().flatten().collect();
         owners.sort_by_key(|target| target.account.partition);
         owners.dedup_by_key(|target| target.account.partition);
-        of_file(accepted.size) * (u64::from(own) + owners.len() as u64)
+        let each = match is_linked(&accepted.source) {
+            true => BESIDE_BYTES,
+            false => of_file(accepted.size),
+        };
+        u64::from(own) * of_file(accepted.size) + each * owners.len() as u64
     });
     bodies.sum::<u64>() + accepted.sum::<u64>()
 }

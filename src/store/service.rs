@@ -1,6 +1,6 @@
 //! The store of one shard as the server holds it: opened, run in the background, drained.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -183,6 +183,9 @@ impl Store {
             cfg,
         });
         room::look(&shard).await;
+        if id == ShardId(0) {
+            take_leftovers(&shard, &from.leftovers);
+        }
         spawn_in(
             &shard.gate,
             "store-requests",
@@ -400,6 +403,18 @@ impl Store {
     pub fn journal_readers(&self) -> Vec<ReaderStats> {
         self.shard.journal.readers()
     }
+}
+
+/// What the start could not remove is tried again from time to time.
+fn take_leftovers(shard: &Shard, left: &[PathBuf]) {
+    let mut trees = Vec::new();
+    for path in left.iter().cloned() {
+        match path.starts_with(shard.layout.spool()) {
+            true => shard.spools.abandon(path),
+            false => trees.push(path),
+        }
+    }
+    shard.owned.trees.add(trees);
 }
 
 /// Settles all partitions; with `letters` also names of files.

@@ -3,6 +3,10 @@
 //! A file belongs to the message that was received into it until a record names it; then to the
 //! record, until a checkpoint covers it. A message that nobody stored (refused, abandoned) is
 //! noticed by a later sweep, and what a crash leaves by the next start.
+//!
+//! Two records never name the same name, since each removes in the end what it names. So a body for
+//! owners in several partitions has a further name (a hard link) for each of them: `<name>.<p>`,
+//! made and synced together with the first one. Whatever is handed over again takes a new name.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -13,8 +17,9 @@ use super::mailbox::disk_error;
 use super::maildir::Layout;
 use super::room::Room;
 use super::{Body, Message, StoreError};
-use crate::base::{Epoch, ShardId};
-use crate::runtime::{Disk, DiskErrorKind, DiskFile, Open};
+use crate::base::{Epoch, PartitionId, ShardId};
+use crate::runtime::local::Notify;
+use crate::runtime::{Disk, DiskError, DiskErrorKind, DiskFile, DiskOp, Open, Step};
 
 #[derive(Clone)]
 pub(super) struct Spools {
@@ -32,6 +37,7 @@ struct Shared {
     memory: Cell<usize>,
     /// Files whose message is not in a record yet.
     loose: RefCell<Vec<(Weak<Message>, PathBuf)>>,
+    syncs: Syncs,
 }
 
 /// A spool file being written. Dropped before `finish`, it goes with the next sweep.
@@ -41,6 +47,67 @@ pub(super) struct SpoolFile {
     at: u64,
     spools: Spools,
     finished: bool,
+}
+
+/// Syncs of the directory, by the numbers of those who asked for one.
+#[derive(Default)]
+struct Syncs {
+    asked: Cell<u64>,
+    /// Whose sync is over, well or not.
+    done: Cell<u64>,
+    /// Whose failed, or perhaps did: all above the first number, up to the second.
+    failed: RefCell<Option<(u64, u64, DiskError)>>,
+    is_running: Cell<bool>,
+    turn: Notify,
+}
+
+/// The one sync that is under way. Given up, nobody knows what became of it.
+struct Running<'s> {
+    syncs: &'s Syncs,
+    upto: u64,
+    outcome: Result<(), DiskError>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let syncs = self.syncs;
+        if let Err(error) = &self.outcome {
+            let mut failed = syncs.failed.borrow_mut();
+            // Who has not looked yet belongs to an earlier one perhaps.
+            let from = failed.as_ref().map_or(syncs.done.get(), |failed| failed.0);
+            *failed = Some((from, self.upto, error.clone()));
+        }
+        syncs.done.set(self.upto);
+        syncs.is_running.set(false);
+        syncs.turn.notify_all();
+    }
+}
+
+/// Names that the next sweep removes, unless they were all made.
+struct Making<'s> {
+    spools: &'s Spools,
+    names: Vec<PathBuf>,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        let names = std::mem::take(&mut self.names);
+        names.into_iter().for_each(|name| self.spools.abandon(name));
+    }
+}
+
+/// The name that a spool file has for one of its owners.
+pub(super) fn name_for(path: &Path, owner: PartitionId) -> PathBuf {
+    path.with_extension(owner.0.to_string())
+}
+
+/// Whether the file system gives a file no further name there: it has too many, is on another file
+/// system, or there are no hard links.
+pub(super) fn is_not_linkable(error: &DiskError) -> bool {
+    use rustix::io::Errno;
+    let all = [Errno::MLINK, Errno::XDEV, Errno::PERM, Errno::OPNOTSUPP];
+    all.map(|errno| DiskErrorKind::Io(errno.raw_os_error()))
+        .contains(&error.kind)
 }
 
 impl Spools {
@@ -62,6 +129,7 @@ impl Spools {
                 next: Cell::new(1),
                 memory: Cell::new(memory_bytes_max),
                 loose: RefCell::default(),
+                syncs: Syncs::default(),
             }),
         }
     }
@@ -122,13 +190,22 @@ impl Spools {
         }
     }
 
+    /// No record will name the name that an owner has, if it came under that: the first name is
+    /// another record's.
+    pub fn give_up(&self, message: &Arc<Message>) {
+        if let Body::Spool(path) = &message.body
+            && path.extension().is_some()
+        {
+            self.watch(message);
+        }
+    }
+
     /// A record has the message, or may have it: its file is no more ours to remove.
     pub fn given(&self, message: &Arc<Message>) {
         if let Body::Spool(path) = &message.body {
-            self.shared
-                .loose
-                .borrow_mut()
-                .retain(|(_, loose)| loose != path);
+            let is_it = |loose: &Path| loose == path || loose.with_extension("") == *path;
+            let mut all = self.shared.loose.borrow_mut();
+            all.retain(|(_, loose)| !is_it(loose));
         }
     }
 
@@ -146,8 +223,8 @@ impl Spools {
             let Err(error) = self.shared.disk.unlink(&path).await else {
                 continue;
             };
-            tracing::warn!(%error, "spool file not removed");
             if error.kind != DiskErrorKind::NotFound {
+                tracing::warn!(%error, "spool file not removed");
                 self.abandon(path);
             }
         }
@@ -155,7 +232,7 @@ impl Spools {
     }
 
     /// A file that no message has: the next sweep removes it.
-    fn abandon(&self, path: PathBuf) {
+    pub fn abandon(&self, path: PathBuf) {
         let mut loose = self.shared.loose.borrow_mut();
         loose.push((Weak::new(), path));
     }
@@ -167,41 +244,188 @@ impl Spools {
             return Ok(message.clone());
         };
         let to = self.new_path();
-        let disk = &self.shared.disk;
-        disk.link(from, &to).await.map_err(|e| disk_error(&e))?;
-        if let Err(error) = disk.sync_dir(&self.shared.dir).await {
-            self.abandon(to);
-            return Err(disk_error(&error));
+        let making = self.making(vec![to.clone()]);
+        match self.shared.disk.link(from, &to).await {
+            Err(error) if is_not_linkable(&error) => self.copy(from, &to).await,
+            linked => linked,
         }
+        .map_err(|e| disk_error(&e))?;
+        self.sync_dir().await?;
+        making.made();
         Ok(self.with_spool(message, to))
+    }
+
+    /// As [`own_copy`](Spools::own_copy), for a message that came under its owner's name, if it
+    /// still has that.
+    pub async fn claim(&self, message: &Arc<Message>) -> Result<Arc<Message>, StoreError> {
+        let Body::Spool(name) = &message.body else {
+            return Ok(message.clone());
+        };
+        if name.extension().is_none() {
+            return self.own_copy(message).await;
+        }
+        let there = self.shared.disk.exists(name).await;
+        if there != Ok(true) {
+            if there.is_err() {
+                // It may be there: nobody else will come for it.
+                self.abandon(name.clone());
+            }
+            let first = name.with_extension("");
+            return self.own_copy(&of_spool(message, first)).await;
+        }
+        let own = of_spool(message, name.clone());
+        self.watch(&own);
+        Ok(own)
+    }
+
+    /// The message in a spool file that has a name for each of `owners`, too.
+    pub async fn share(
+        &self,
+        message: &Arc<Message>,
+        owners: impl Iterator<Item = PartitionId>,
+    ) -> Result<Arc<Message>, StoreError> {
+        let (shared, names) = match &message.body {
+            Body::InJournal => return Ok(message.clone()),
+            Body::Inline(bytes) => {
+                let mut file = self.create().await?;
+                file.write(bytes.clone()).await?;
+                let names: Vec<_> = owners.map(|p| name_for(&file.path, p)).collect();
+                let path = file.finish_as(&names).await?;
+                (self.with_spool(message, path), names)
+            }
+            Body::Spool(path) => {
+                let names: Vec<_> = owners.map(|p| name_for(path, p)).collect();
+                let making = self.making(names.clone());
+                self.link(path, &names).await?;
+                self.sync_dir().await?;
+                making.made();
+                (message.clone(), names)
+            }
+        };
+        let whose = Arc::downgrade(&shared);
+        let mut loose = self.shared.loose.borrow_mut();
+        loose.extend(names.into_iter().map(|name| (whose.clone(), name)));
+        drop(loose);
+        Ok(shared)
     }
 
     /// The message with its inline bytes in a spool file.
     pub async fn spill(&self, message: &Arc<Message>) -> Result<Arc<Message>, StoreError> {
-        let Body::Inline(bytes) = &message.body else {
-            return Ok(message.clone());
+        match &message.body {
+            Body::Inline(_) => self.share(message, std::iter::empty()).await,
+            _ => Ok(message.clone()),
+        }
+    }
+
+    /// Gives a spool file `more` names, as far as it can have them. Who does not find its own
+    /// takes another later.
+    async fn link(&self, path: &Path, more: &[PathBuf]) -> Result<(), StoreError> {
+        let link = |to: &PathBuf| Step::Link {
+            from: path.to_path_buf(),
+            to: to.clone(),
         };
-        let mut file = self.create().await?;
-        file.write(bytes.clone()).await?;
-        let path = file.finish().await?;
-        Ok(self.with_spool(message, path))
+        for linked in self
+            .shared
+            .disk
+            .batch(more.iter().map(link).collect())
+            .await
+        {
+            match linked {
+                // It may come to be after the sync, and be found then.
+                Err(error) if error.kind == DiskErrorKind::Late => return Err(disk_error(&error)),
+                Err(error) => tracing::warn!(%error, "spool file without a name for its owner"),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the names that are there durable. While one sync is under way, those who come wait
+    /// for it and share the next.
+    async fn sync_dir(&self) -> Result<(), StoreError> {
+        let syncs = &self.shared.syncs;
+        let mine = syncs.asked.get() + 1;
+        syncs.asked.set(mine);
+        loop {
+            let turn = syncs.turn.notified();
+            // A sync that failed is not made good by a later one: the kernel forgets.
+            if let Some(error) = syncs.failure_of(mine) {
+                return Err(disk_error(&error));
+            }
+            if syncs.done.get() >= mine {
+                return Ok(());
+            }
+            if syncs.is_running.replace(true) {
+                turn.await;
+                continue;
+            }
+            let dir = &self.shared.dir;
+            let mut running = Running {
+                syncs,
+                upto: syncs.asked.get(),
+                outcome: Err(DiskError {
+                    op: DiskOp::SyncDir,
+                    path: dir.clone(),
+                    kind: DiskErrorKind::Late,
+                }),
+            };
+            running.outcome = self.shared.disk.sync_dir(dir).await;
+        }
+    }
+
+    async fn copy(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        let steps = vec![
+            Step::Convert {
+                from: from.to_path_buf(),
+                to: to.to_path_buf(),
+                how: |from, to| std::io::copy(from, to).map(drop),
+            },
+            Step::SyncFile {
+                path: to.to_path_buf(),
+            },
+        ];
+        let done = self.shared.disk.batch(vec![Step::Group(steps)]).await;
+        done.into_iter().try_for_each(|outcome| outcome.map(drop))
+    }
+
+    fn making(&self, names: Vec<PathBuf>) -> Making<'_> {
+        Making {
+            spools: self,
+            names,
+        }
     }
 
     fn with_spool(&self, message: &Message, path: PathBuf) -> Arc<Message> {
-        let message = Arc::new(Message {
-            body: Body::Spool(path),
-            digest: message.digest.clone(),
-            size: message.size,
-            crc32c: message.crc32c,
-            blake3: message.blake3,
-        });
+        let message = of_spool(message, path);
         self.watch(&message);
         message
     }
+}
 
-    pub fn dir(&self) -> &Path {
-        &self.shared.dir
+impl Syncs {
+    fn failure_of(&self, number: u64) -> Option<DiskError> {
+        let failed = self.failed.borrow();
+        let (above, upto, error) = failed.as_ref()?;
+        let is_its = number > *above && number <= *upto;
+        is_its.then(|| error.clone())
     }
+}
+
+impl Making<'_> {
+    fn made(mut self) {
+        self.names.clear();
+    }
+}
+
+/// The message under one of the names of its spool file.
+pub(super) fn of_spool(message: &Message, path: PathBuf) -> Arc<Message> {
+    Arc::new(Message {
+        body: Body::Spool(path),
+        digest: message.digest.clone(),
+        size: message.size,
+        crc32c: message.crc32c,
+        blake3: message.blake3,
+    })
 }
 
 impl SpoolFile {
@@ -220,15 +444,21 @@ impl SpoolFile {
     }
 
     /// Makes the file and its name durable.
-    pub async fn finish(mut self) -> Result<PathBuf, StoreError> {
+    pub async fn finish(self) -> Result<PathBuf, StoreError> {
+        self.finish_as(&[]).await
+    }
+
+    /// As [`finish`](SpoolFile::finish), with `more` names.
+    async fn finish_as(mut self, more: &[PathBuf]) -> Result<PathBuf, StoreError> {
+        let spools = self.spools.clone();
+        let making = spools.making(more.to_vec());
+        // Before the file's sync, which most file systems make one of both.
+        if !more.is_empty() {
+            spools.link(&self.path, more).await?;
+        }
         self.file.sync_all().await.map_err(|e| disk_error(&e))?;
-        let dir = self.spools.dir().to_path_buf();
-        self.spools
-            .shared
-            .disk
-            .sync_dir(&dir)
-            .await
-            .map_err(|e| disk_error(&e))?;
+        spools.sync_dir().await?;
+        making.made();
         self.finished = true;
         Ok(self.path.clone())
     }

@@ -5,6 +5,7 @@
 //! nothing is served that a second power cut could take back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,8 @@ pub struct Recovered {
     pub(super) left: Arc<BTreeMap<PartitionId, Vec<(PSeq, Doomed)>>>,
     /// Mailboxes in which the start found files without a UID.
     pub(super) orphans: Arc<[(AccountId, MailboxId)]>,
+    /// Spool files and graves that could not be removed.
+    pub(super) leftovers: Arc<[PathBuf]>,
     /// Shards that ended with a checkpoint of all they had.
     pub(super) ended: Arc<AtomicU16>,
     pub(super) room: Arc<Common>,
@@ -374,7 +377,7 @@ pub(super) async fn recover_all(
         let still = partition.state.borrow().doomed.iter().cloned().collect();
         left.push((partition.id, still));
     }
-    clear_leftovers(disk, &layout, &owned).await?;
+    let leftovers = clear_leftovers(disk, &layout, &owned).await?;
     teller.done(&past.report);
     let (mesh, inboxes) = Mesh::new(cfg.shards, REQUESTS_MAX);
     let inboxes = inboxes.into_iter().map(|inbox| {
@@ -397,6 +400,7 @@ pub(super) async fn recover_all(
         room: Common::new(cfg.shards),
         left: Arc::new(left.into_iter().collect()),
         orphans: owned.orphans.all().into(),
+        leftovers: leftovers.into(),
         _lock: lock,
         cfg,
     })
@@ -439,8 +443,13 @@ pub(super) async fn load_partition(
     }
 }
 
-/// Removes spool files and graves that nothing names any more, and half catalogues.
-async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<(), StartError> {
+/// Removes spool files and graves that nothing names any more, and half catalogues. Answers which of
+/// the first two are still there.
+async fn clear_leftovers(
+    disk: &Disk,
+    layout: &Layout,
+    owned: &Owned,
+) -> Result<Vec<PathBuf>, StartError> {
     let mut named = HashSet::new();
     for partition in owned.all() {
         for accepted in partition.state.borrow().accepted.values() {
@@ -450,13 +459,19 @@ async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<
         }
     }
     let spool = layout.spool();
-    let mut steps = Vec::new();
-    for entry in disk.list(&spool).await? {
-        let path = spool.join(&entry.name);
-        if !named.contains(&path) {
-            steps.push(Step::Unlink { path });
-        }
-    }
+    let files = disk.list(&spool).await?.into_iter();
+    let files = files.map(|entry| spool.join(entry.name));
+    let files: Vec<PathBuf> = files.filter(|path| !named.contains(path)).collect();
+    let removed = layout.root.join("removed");
+    let is_day = |name: &OsStr| name.to_str().is_some_and(|n| n.parse::<Day>().is_ok());
+    let graves = disk.list(&removed).await?.into_iter();
+    // What is kept stays; its days end by themselves.
+    let graves = graves.filter(|entry| !is_day(&entry.name));
+    let graves: Vec<PathBuf> = graves.map(|entry| removed.join(entry.name)).collect();
+    let unlink = |path: &PathBuf| Step::Unlink { path: path.clone() };
+    let remove = |path: &PathBuf| Step::RemoveDirAll { path: path.clone() };
+    let steps = files.iter().map(unlink).chain(graves.iter().map(remove));
+    let mut steps: Vec<Step> = steps.collect();
     // Begun by a checkpoint that was cut off; the next one may have nothing to say of a partition.
     for partition in owned.all() {
         let begun = catalogue::places(layout, partition.id).map(|place| Step::Unlink {
@@ -464,26 +479,17 @@ async fn clear_leftovers(disk: &Disk, layout: &Layout, owned: &Owned) -> Result<
         });
         steps.extend(begun);
     }
-    let removed = layout.root.join("removed");
-    for entry in disk.list(&removed).await? {
-        // What is kept stays; its days end by themselves.
-        if entry
-            .name
-            .to_str()
-            .is_some_and(|n| n.parse::<Day>().is_ok())
-        {
-            continue;
-        }
-        steps.push(Step::RemoveDirAll {
-            path: removed.join(&entry.name),
-        });
-    }
+    let mut paths = files.into_iter().chain(graves);
+    let mut left = Vec::new();
     for done in disk.batch(steps).await {
+        let path = paths.next();
         if let Err(error) = done
             && error.kind != DiskErrorKind::NotFound
         {
             tracing::warn!(%error, "left-over not removed");
+            // The name that an owner has of a message on its way: it may come for it.
+            left.extend(path.filter(|path| !named.contains(&path.with_extension(""))));
         }
     }
-    Ok(())
+    Ok(left)
 }

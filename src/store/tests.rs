@@ -23,6 +23,7 @@ mod regressions;
 mod room;
 mod samples;
 mod settling;
+mod shared;
 mod size;
 mod takers;
 mod trees;

@@ -594,6 +594,11 @@ def aliases(folder):
         elsewhere.wait(lambda sink: sink.taken())
         [(back, to)] = elsewhere.taken()
         assert (back.sender, to) == ("", "who@elsewhere.test")
+        with smtplib.SMTP("127.0.0.1", site.ports["smtp"], "neighbour") as smtp:
+            smtp.ehlo()
+            smtp.mail("")
+            code, said = smtp.rcpt(got.sender.replace("=who@", "=whom@"))
+            assert code == 550, said
         site.relay("who@elsewhere.test", "gone@play.test", letter("gone"))
         elsewhere.wait(lambda sink: len(sink.taken()) == 2)
         notice, to = elsewhere.taken()[1]

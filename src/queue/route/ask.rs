@@ -20,6 +20,8 @@ pub struct Addresses {
     pub is_secure: bool,
     /// What the host is an alias of.
     pub alias_of: Option<String>,
+    /// Seconds for which all this may be used.
+    pub ttl: u32,
 }
 
 /// What the zone of a host asks of TLS.
@@ -28,6 +30,8 @@ pub struct HostTls {
     /// What the host is called there (RFC 7672 2.2.3), where that is not as we know it.
     pub base: Option<String>,
     pub tlsa: Result<Tlsa, DnsError>,
+    /// Seconds for which it may be used.
+    pub ttl: u32,
 }
 
 /// Both kinds of addresses of `host`, asked for at the same time.
@@ -69,9 +73,15 @@ pub async fn tls(
     for base in bases {
         let asked_for = format!("_{port}._tcp.{base}");
         let records = match resolver.lookup(&asked_for, Kind::Tlsa).await {
-            Ok(answer) if answer.security == Security::Secure => answer.records,
-            Ok(_) => continue,
+            Ok(answer) => {
+                asked.ttl = asked.ttl.min(answer.ttl);
+                match answer.security {
+                    Security::Secure => answer.records,
+                    Security::Insecure | Security::Indeterminate => continue,
+                }
+            }
             Err(error) => {
+                asked.ttl = 0;
                 asked.tlsa = Err(error);
                 return asked;
             }
@@ -114,6 +124,7 @@ impl HostTls {
         HostTls {
             base: None,
             tlsa: Ok(Tlsa::Absent),
+            ttl: u32::MAX,
         }
     }
 }
@@ -127,6 +138,7 @@ impl Addresses {
             error: None,
             is_secure: false,
             alias_of: None,
+            ttl: u32::MAX,
         }
     }
 
@@ -134,6 +146,7 @@ impl Addresses {
         let answer = match answer {
             Err(error) => {
                 self.error = Some(error);
+                self.ttl = 0;
                 return;
             }
             Ok(answer) => answer,
@@ -144,6 +157,7 @@ impl Addresses {
         };
         self.addresses
             .extend(answer.records.iter().filter_map(address));
+        self.ttl = self.ttl.min(answer.ttl);
         self.is_secure &= answer.security == Security::Secure;
         if answer.aliases > 0 && answer.outcome == Outcome::Records {
             self.alias_of = Some(answer.name);

@@ -236,6 +236,7 @@ impl fmt::Display for Misfit {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
     use super::*;
@@ -415,5 +416,24 @@ mod tests {
         check(&[weak.clone(), strong.clone()], &chain.der, NO_MATCH);
         check(&[weak.clone(), strong.clone()], &other.der, "good");
         check(&[weak, chain.tlsa(0, 3, 0, 2), strong], &chain.der, "good");
+    }
+
+    proptest! {
+        /// Whatever a host shows is judged without a panic, and nothing but the right is good.
+        #[test]
+        fn damaged_certificates_fit_nothing(at in 0usize..900, change in 1u8.., cut in 0usize..900) {
+            let chain = Chain::new("mx.a.test", 2040, 2040);
+            let records = [chain.tlsa(0, 3, 0, 1), chain.tlsa(1, 2, 0, 1), chain.tlsa(1, 2, 1, 0)];
+            let Tlsa::Usable(dane) = read(&records) else {
+                panic!("usable");
+            };
+            let mut own = chain.der[0].clone();
+            let at = at % own.len();
+            own[at] ^= change;
+            let damaged = [own.clone(), chain.der[1].clone()];
+            prop_assert!(dane.judge(&damaged, NOW).is_err());
+            own.truncate(cut.min(own.len() - 1));
+            prop_assert!(dane.judge(&[own], NOW).is_err());
+        }
     }
 }

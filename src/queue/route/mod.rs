@@ -9,8 +9,8 @@
 //! What is asked is apart from what is made of it: `site`, `mx`, `dane`, `demand` and `order` are
 //! pure. [`report`] counts what TLS came to, for the domains that want to know (RFC 8460).
 //!
-//! Runs on the shard of the destination. Of what a plan was made of nothing is kept but which
-//! addresses failed lately, and the policies of domains: the resolver has a cache of its own.
+//! Runs on the shard of the destination. Kept are which addresses failed lately, the policies of
+//! domains, and for seconds what was just found: the resolver has a cache of its own.
 //!
 //! Invariants:
 //! - A plan has at least one hop, and at most [`HOSTS_MAX`] hosts and [`HOPS_MAX`] addresses.
@@ -20,6 +20,7 @@
 mod ask;
 mod dane;
 mod demand;
+mod held;
 mod hop;
 mod lately;
 mod mx;
@@ -112,6 +113,7 @@ impl Router {
                 policies: Keeper::new(web, store),
                 random: RefCell::new(Random::new(seed)),
                 lately: RefCell::default(),
+                held: RefCell::default(),
                 tally: RefCell::default(),
             }),
         }
@@ -119,7 +121,7 @@ impl Router {
 
     /// The way to `destination`: a domain, or an address literal in its brackets.
     pub async fn plan(&self, destination: &str, until: Deadline) -> Result<Plan, NoRoute> {
-        let planned = runtime::deadline(until, self.planner.plan(destination)).await;
+        let planned = runtime::deadline(until, self.planner.plan(destination, until)).await;
         planned.unwrap_or(Err(NoRoute::Late))
     }
 

@@ -67,3 +67,38 @@ pub fn in_turns(addresses: Vec<IpAddr>, first: Family) -> impl Iterator<Item = I
         next.or_else(|| one.pop_front())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hosts as `name: addresses`, and the order as `name=address`.
+    #[track_caller]
+    fn check(hosts: &[(&str, &str)], first: Family, failed: &str, want: &str) {
+        let ip = |text: &str| text.parse::<IpAddr>().expect(text);
+        let each = hosts.iter().map(|(host, addresses)| HostAddresses {
+            host: (*host).to_owned(),
+            addresses: addresses.split(' ').map(ip).collect(),
+        });
+        let is_failed = |address: IpAddr| failed.split(' ').any(|f| f == address.to_string());
+        let ordered = order(each.collect(), first, is_failed);
+        let told = ordered
+            .iter()
+            .map(|(host, address)| format!("{host}={address}"));
+        assert_eq!(told.collect::<Vec<_>>().join(" "), want);
+    }
+
+    #[test]
+    fn families_take_turns_and_failures_come_last() {
+        use Family::{V4, V6};
+        let mixed = [("a", "10.0.0.1 10.0.0.2 10.0.0.3 ::1")];
+        check(&mixed, V6, "", "a=::1 a=10.0.0.1 a=10.0.0.2 a=10.0.0.3");
+        check(&mixed, V4, "", "a=10.0.0.1 a=::1 a=10.0.0.2 a=10.0.0.3");
+        let two = [("a", "::1 ::2 10.0.0.1"), ("b", "10.0.0.2 ::3")];
+        check(&two, V4, "", "a=10.0.0.1 a=::1 a=::2 b=10.0.0.2 b=::3");
+        check(&two, V6, "::1", "a=10.0.0.1 a=::2 b=::3 b=10.0.0.2 a=::1");
+        let only = [("a", "10.0.0.1"), ("b", "10.0.0.2")];
+        check(&only, V6, "10.0.0.1 10.0.0.2", "a=10.0.0.1 b=10.0.0.2");
+        check(&[], V6, "", "");
+    }
+}

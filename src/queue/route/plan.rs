@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::ask::{self, HostTls};
 use super::dane::Tlsa;
-use super::demand::{Case, Demand};
+use super::demand::{Case, Demand, LeftOut};
+use super::held::Held;
 use super::hop::{Hop, Manner};
 use super::lately::Lately;
 use super::mx::{self, Candidate, Random};
@@ -17,13 +18,15 @@ use super::report::{self, Day, PolicyKey, Session, Tally};
 use super::settings::Settings;
 use super::site::{Site, Target};
 use super::sts::{Keeper, Kept};
-use super::{HOSTS_MAX, Plan, Way};
+use super::{Plan, Way};
+use crate::base::Deadline;
 use crate::config::HopTls;
 use crate::dns::{Kind, Outcome, Resolver, Security};
 use crate::runtime;
 use crate::wire::address::{Domain, domain_key};
 
-/// Names that are looked up for a plan, in the hope that [`HOSTS_MAX`] of them are there.
+/// Names that are looked up for a plan, in the hope that
+/// [`HOSTS_MAX`](super::HOSTS_MAX) of them are there.
 pub const HOSTS_ASKED_MAX: usize = 10;
 
 /// What plans are made with, on one shard.
@@ -33,6 +36,7 @@ pub struct Planner {
     pub policies: Keeper,
     pub random: RefCell<Random>,
     pub lately: RefCell<Lately>,
+    pub held: RefCell<Held<Found>>,
     pub tally: RefCell<Tally>,
 }
 
@@ -43,6 +47,25 @@ struct Host {
     found: ask::Addresses,
 }
 
+/// A way, before its hosts and addresses are put in the order of the moment.
+#[derive(Debug)]
+pub struct Found {
+    way: Way,
+    notes: Vec<String>,
+    manner: Manner,
+    hosts: Vec<FoundHost>,
+    /// Seconds for which the DNS allows it.
+    ttl: u32,
+}
+
+#[derive(Debug)]
+struct FoundHost {
+    name: String,
+    preference: u16,
+    demand: Rc<Demand>,
+    addresses: Vec<IpAddr>,
+}
+
 /// Who is asked for, and how sure it is.
 struct Destination<'d> {
     /// For MTA-STS; `None` for a host of the site's and for an address.
@@ -51,11 +74,25 @@ struct Destination<'d> {
     names: Vec<String>,
     /// The hosts are named by the site, or by a signed zone.
     is_authentic: bool,
+    /// Seconds for which what was found so far may be used.
+    ttl: u32,
+    until: Deadline,
 }
 
 impl Planner {
     /// See [`Router::plan`](super::Router::plan).
-    pub async fn plan(&self, destination: &str) -> Result<Plan, NoRoute> {
+    pub async fn plan(&self, destination: &str, until: Deadline) -> Result<Plan, NoRoute> {
+        let held = self.held.borrow().get(destination, runtime::now());
+        if let Some(found) = held {
+            return Ok(self.in_order(&found));
+        }
+        let found = Rc::new(self.find(destination, until).await?);
+        let mut held = self.held.borrow_mut();
+        held.put(destination, found.clone(), found.ttl, runtime::now());
+        Ok(self.in_order(&found))
+    }
+
+    async fn find(&self, destination: &str, until: Deadline) -> Result<Found, NoRoute> {
         let bad = || NoRoute::BadDomain(destination.to_owned());
         let domain = match Domain::parse(destination).map_err(|_| bad())? {
             Domain::Name(name) => domain_key(&name).ok_or_else(bad)?,
@@ -64,13 +101,18 @@ impl Planner {
         };
         let site = self.settings.site(&domain);
         match site.and_then(|site| site.target.as_ref().map(|target| (site, target))) {
-            Some((site, target)) => self.plan_site(site, target).await,
-            None => self.plan_public(&domain, site).await,
+            Some((site, target)) => self.find_site(site, target, until).await,
+            None => self.find_public(&domain, site, until).await,
         }
     }
 
     /// To a host that this site names.
-    async fn plan_site(&self, site: &Site, target: &Target) -> Result<Plan, NoRoute> {
+    async fn find_site(
+        &self,
+        site: &Site,
+        target: &Target,
+        until: Deadline,
+    ) -> Result<Found, NoRoute> {
         let found = match target.address {
             Some(address) => ask::Addresses::known(vec![address]),
             None => ask::addresses(&self.resolver, &target.host).await,
@@ -89,23 +131,29 @@ impl Planner {
             domain: None,
             names: Vec::new(),
             is_authentic: true,
+            ttl: u32::MAX,
+            until,
         };
-        let mut notes = Vec::new();
         let manner = site.manner(target);
-        let hops = self
-            .hops(vec![host], &manner, destination, &mut notes)
-            .await?;
-        let way = site.way();
-        Ok(Plan { hops, way, notes })
+        let (way, notes) = (site.way(), Vec::new());
+        self.with_demands(way, vec![host], manner, destination, notes)
+            .await
     }
 
     /// To who the domain says takes its mail.
-    async fn plan_public(&self, domain: &str, site: Option<&Site>) -> Result<Plan, NoRoute> {
+    async fn find_public(
+        &self,
+        domain: &str,
+        site: Option<&Site>,
+        until: Deadline,
+    ) -> Result<Found, NoRoute> {
         let mut notes = Vec::new();
         let mut destination = Destination {
             domain: Some(domain),
             names: vec![domain.to_owned()],
             is_authentic: false,
+            ttl: u32::MAX,
+            until,
         };
         let (way, hosts) = match literal(domain) {
             Some(address) => {
@@ -124,8 +172,8 @@ impl Planner {
             is_told: destination.domain.is_some(),
             ..Manner::public(self.settings.mx_port, tls)
         };
-        let hops = self.hops(hosts, &manner, destination, &mut notes).await?;
-        Ok(Plan { hops, way, notes })
+        self.with_demands(way, hosts, manner, destination, notes)
+            .await
     }
 
     /// The hosts that take mail for `domain`, those of lowest preference first, with their
@@ -139,6 +187,7 @@ impl Planner {
         let asked = self.resolver.lookup(domain, Kind::Mx).await;
         let answer = asked.map_err(|error| NoRoute::dns(domain, Kind::Mx, error))?;
         destination.is_authentic = answer.security == Security::Secure;
+        destination.ttl = answer.ttl;
         if answer.aliases > 0 {
             destination.names.push(answer.name.clone());
         }
@@ -206,18 +255,18 @@ impl Planner {
             });
         }
         hosts.retain(|host| !host.found.addresses.is_empty());
-        hosts.truncate(HOSTS_MAX);
         Ok(hosts)
     }
 
-    /// What each host is asked of TLS, and in which order its addresses are tried.
-    async fn hops(
+    /// What each host is asked of TLS. Those that are left out by it go.
+    async fn with_demands(
         &self,
+        way: Way,
         hosts: Vec<Host>,
-        manner: &Manner,
+        manner: Manner,
         destination: Destination<'_>,
-        notes: &mut Vec<String>,
-    ) -> Result<Vec<Hop>, NoRoute> {
+        mut notes: Vec<String>,
+    ) -> Result<Found, NoRoute> {
         let asks_zones = manner.heeds_dane() && destination.is_authentic;
         let zones = ask::all(hosts.iter().map(async |host| match asks_zones {
             true => {
@@ -227,10 +276,10 @@ impl Planner {
             false => HostTls::nothing(),
         }))
         .await;
-        let sts = self.policy(manner, &destination, &zones, notes).await;
-        let mut left_out = None;
-        let mut asked = Vec::new();
+        let sts = self.policy(&manner, &destination, &zones, &mut notes).await;
+        let (mut kept, mut ttl, mut left_out) = (Vec::new(), destination.ttl, None);
         for (host, zone) in hosts.into_iter().zip(zones) {
+            ttl = ttl.min(host.found.ttl).min(zone.ttl);
             let case = Case {
                 host: &host.name,
                 site: manner.tls,
@@ -239,25 +288,28 @@ impl Planner {
                 is_authentic: destination.is_authentic,
             };
             match case.decide() {
-                Ok(demand) => {
-                    let name = zone.base.unwrap_or(host.name);
-                    asked.push((name, Rc::new(demand), host.found.addresses));
-                }
+                Ok(demand) => kept.push(FoundHost {
+                    name: zone.base.unwrap_or(host.name),
+                    preference: host.preference,
+                    demand: Rc::new(demand),
+                    addresses: host.found.addresses,
+                }),
                 Err(why) => {
                     notes.push(format!("{}: {why}", host.name));
-                    if let Some(domain) = destination.domain {
-                        let failed = report::left_out(domain, sts.as_ref(), &host.name, &why);
-                        if let Some((policy, session)) = failed {
-                            self.count(policy, session);
-                        }
-                    }
+                    self.count_left_out(&destination, sts.as_ref(), &host.name, &why);
                     left_out = Some((host.name, why));
                 }
             }
         }
         match left_out {
-            Some((host, why)) if asked.is_empty() => Err(NoRoute::LeftOut { host, why }),
-            _ => Ok(self.in_order(asked, manner)),
+            Some((host, why)) if kept.is_empty() => Err(NoRoute::LeftOut { host, why }),
+            _ => Ok(Found {
+                way,
+                notes,
+                manner,
+                hosts: kept,
+                ttl,
+            }),
         }
     }
 
@@ -275,7 +327,7 @@ impl Planner {
         if !is_heeded || zones.iter().all(is_dane) {
             return None;
         }
-        let found = self.policies.find(domain).await;
+        let found = self.policies.find(domain, destination.until).await;
         if let Some(fault) = &found.fault {
             notes.push(fault.to_string());
             let (policy, session) = report::policy_fault(domain, found.policy.as_ref(), fault);
@@ -284,22 +336,45 @@ impl Planner {
         found.policy
     }
 
-    fn in_order(&self, hosts: Vec<(String, Rc<Demand>, Vec<IpAddr>)>, manner: &Manner) -> Vec<Hop> {
+    /// The plan of the moment: equal hosts, and the addresses of each, are shuffled every time.
+    fn in_order(&self, found: &Found) -> Plan {
         let lately = self.lately.borrow();
         let mut random = self.random.borrow_mut();
-        let each = hosts.into_iter().map(|(name, demand, mut addresses)| {
+        let mut hosts: Vec<&FoundHost> = found.hosts.iter().collect();
+        random.shuffle(&mut hosts);
+        hosts.sort_by_key(|host| host.preference);
+        let each = hosts.into_iter().map(|host| {
+            let mut addresses = host.addresses.clone();
             random.shuffle(&mut addresses);
-            HostAddresses {
-                host: (name, demand),
-                addresses,
-            }
+            HostAddresses { host, addresses }
         });
         let now = runtime::now();
         let first = lately.family();
         let ordered = order::order(each.collect(), first, |ip| lately.is_failed(ip, now));
-        let hop =
-            |((name, demand), address)| Hop::new(name, address, demand, manner, &self.settings);
-        ordered.into_iter().map(hop).collect()
+        let hop = |(host, address): (&FoundHost, IpAddr)| {
+            let (name, demand) = (host.name.clone(), host.demand.clone());
+            Hop::new(name, address, demand, &found.manner, &self.settings)
+        };
+        Plan {
+            hops: ordered.into_iter().map(hop).collect(),
+            way: found.way.clone(),
+            notes: found.notes.clone(),
+        }
+    }
+
+    fn count_left_out(
+        &self,
+        destination: &Destination<'_>,
+        sts: Option<&Rc<Kept>>,
+        host: &str,
+        why: &LeftOut,
+    ) {
+        let counted = destination
+            .domain
+            .and_then(|domain| report::left_out(domain, sts, host, why));
+        if let Some((policy, session)) = counted {
+            self.count(policy, session);
+        }
     }
 
     /// Counts what TLS came to.

@@ -124,6 +124,8 @@ impl Adoption<'_> {
             self.report.folders.push(report);
         }
         if request.verify {
+            // What lay in `new` is not to move between the list of names and the reading.
+            checkpoint(&self.shard).await?;
             self.verify(&plan).await?;
         }
         place::clear(&self.disk, &plan, &self.place).await?;

@@ -5,6 +5,7 @@ mod foreign;
 mod letters;
 mod names;
 mod settle;
+mod shared;
 mod uidlist;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub(super) use names::{
     letter_keywords, letters_of, parse, placed_by, row_letters, stem,
 };
 pub(super) use settle::{Settler, Task, find_file, find_folders, list};
+pub(super) use shared::SharedFiles;
 pub(super) use uidlist::{Entry, NUMBER_MAX, UidList};
 
 /// Where everything lies below the data directory.

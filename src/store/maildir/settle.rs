@@ -20,10 +20,9 @@ use crate::store::mailbox::{Folder, Mailbox, NameId, disk_error};
 use crate::store::owned::{Owned, count};
 use crate::store::packed::pack;
 use crate::store::partition::Partition;
+use crate::store::spool::is_not_linkable;
 use crate::store::{Packing, StoreError, adopt, repair};
 
-/// ext4 gives a file 65,000 names.
-const TOO_MANY_LINKS: DiskErrorKind = DiskErrorKind::Io(rustix::io::Errno::MLINK.raw_os_error());
 /// Placements that go to the pool in one trip.
 const PLACES_MAX: usize = 128;
 /// And their bytes.
@@ -68,7 +67,35 @@ struct Place {
     key: (PSeq, u16),
     mailbox: Rc<Mailbox>,
     stem: String,
+    file: PathBuf,
+    date: UnixMs,
+    unsettled: Option<Unsettled>,
+    /// The file that it becomes another name of.
+    from: Option<PathBuf>,
     steps: std::ops::Range<usize>,
+}
+
+impl Place {
+    fn link(&self, from: &Path) -> Step {
+        let link = Step::Link {
+            from: from.to_path_buf(),
+            to: self.file.clone(),
+        };
+        match &self.unsettled {
+            // It says when it was taken in, until it is a message's: all its owners have it then.
+            Some(Unsettled::Body {
+                source: Source::Spool(path),
+                ..
+            }) if path == from => Step::Group(vec![
+                Step::SetTimes {
+                    path: path.clone(),
+                    at: self.date,
+                },
+                link,
+            ]),
+            _ => link,
+        }
+    }
 }
 
 impl Settler<'_> {
@@ -183,6 +210,7 @@ impl Settler<'_> {
                 .cloned()
                 .collect()
         };
+        self.clear_tmp(partition, &batch).await;
         let mut steps = Vec::new();
         let mut places = Vec::new();
         let mut bytes = 0;
@@ -200,99 +228,36 @@ impl Settler<'_> {
             let key = (pseq, name.ordinal);
             let unsettled = partition.unsettled.borrow().get(&key).cloned();
             let file = mailbox.path().join("cur").join(file_name(&stem, letters));
+            let from = unsettled.as_ref().and_then(|what| self.linked_from(what));
             if let Some(after) = partition.recovering.get() {
                 // A link of an earlier life may be to a file that was torn; a body is written
                 // under the same name anew.
-                let keep = match unsettled {
-                    Some(Unsettled::Link { .. }) => None,
-                    _ => Some(file.as_path()),
-                };
+                let keep = from.is_none().then_some(file.as_path());
                 self.clear_old(&mailbox.folder, &stem, keep, after, &mut steps)
                     .await?;
             }
-            let body_from = steps.len();
-            match unsettled {
-                None => {}
-                Some(Unsettled::Link {
-                    folder,
-                    stem,
-                    letters,
-                    ..
-                }) => {
-                    let source = folder
-                        .path
-                        .borrow()
-                        .join("cur")
-                        .join(file_name(&stem, letters));
-                    steps.push(Step::Link {
-                        from: source,
-                        to: file,
-                    });
-                }
-                Some(Unsettled::Body {
-                    source,
-                    memory,
-                    prefix,
-                    crc32c,
-                    ..
-                }) => {
-                    let tmp = mailbox.path().join("tmp").join(&stem);
-                    let size = self.bodies.size(&source, memory.as_ref()).await?;
-                    if size > PIECE_BYTES {
-                        let mut whole = Vec::new();
-                        let sum = if self.owned.packing.get() == Packing::Zstd {
-                            let plain = tmp.with_extension("plain");
-                            let sum = self.write_large(&plain, &prefix, &source, size).await?;
-                            whole.push(Step::Convert {
-                                from: plain.clone(),
-                                to: tmp.clone(),
-                                how: pack,
-                            });
-                            whole.push(Step::Unlink { path: plain });
-                            sum
-                        } else {
-                            self.write_large(&tmp, &prefix, &source, size).await?
-                        };
-                        self.compare(sum == crc32c, &mailbox, &stem);
-                        whole.push(Step::SetTimes {
-                            path: tmp.clone(),
-                            at: date,
-                        });
-                        whole.push(Step::Rename {
-                            from: tmp,
-                            to: file,
-                        });
-                        steps.push(Step::Group(whole));
-                    } else {
-                        let mut whole = prefix.to_vec();
-                        let memory = memory.as_ref();
-                        let rest = self.bodies.part(&source, memory);
-                        if rest.is_none() {
-                            let read = self.bodies.whole(&source, memory, size, crc32c);
-                            let (body, is_whole) = read.await?;
-                            self.compare(is_whole, &mailbox, &stem);
-                            whole.extend_from_slice(&body);
-                        }
-                        bytes += size as usize + prefix.len();
-                        // A name is given to a whole file only: a copy that is settled later
-                        // takes what is under it.
-                        steps.push(Step::Replace {
-                            tmp,
-                            to: file,
-                            bytes: whole,
-                            rest,
-                            pack: self.owned.packing.get().of_bytes(),
-                            modified: Some(date),
-                        });
-                    }
-                }
-            }
-            places.push(Place {
+            let mut place = Place {
                 key,
                 mailbox,
                 stem,
-                steps: body_from..steps.len(),
+                file,
+                date,
+                unsettled,
+                from,
+                steps: steps.len()..steps.len(),
+            };
+            steps.extend(match &place.from {
+                Some(from) => Some(place.link(from)),
+                None => {
+                    let written = self.write(&place).await;
+                    let (step, taken) =
+                        written.inspect_err(|_| self.owned.is_tmp_used.set(true))?;
+                    bytes += taken;
+                    step
+                }
             });
+            place.steps.end = steps.len();
+            places.push(place);
             if bytes > PLACE_BYTES_MAX {
                 break;
             }
@@ -305,6 +270,113 @@ impl Settler<'_> {
         Ok(())
     }
 
+    /// The file that a placement becomes another name of, if it has no need of its own.
+    fn linked_from(&self, what: &Unsettled) -> Option<PathBuf> {
+        match what {
+            Unsettled::Link {
+                folder,
+                stem,
+                letters,
+                ..
+            } => {
+                let cur = folder.path.borrow().join("cur");
+                Some(cur.join(file_name(stem, *letters)))
+            }
+            Unsettled::Body {
+                source,
+                prefix,
+                shared,
+                ..
+            } => match (source, self.owned.packing.get()) {
+                // Written and synced when it was taken in, and never written again.
+                (Source::Spool(path), Packing::Plain) if prefix.is_empty() => Some(path.clone()),
+                _ => self.owned.shared.find((*shared)?),
+            },
+        }
+    }
+
+    /// Removes what attempts to write the files have left. Where it is a link now, nothing comes in
+    /// its place; and where power went in the middle of a rename, both are names of one file, and a
+    /// further rename between them does nothing (rename(2)).
+    async fn clear_tmp(&self, partition: &Partition, batch: &[(PSeq, Task)]) {
+        if partition.recovering.get().is_none() && !self.owned.is_tmp_used.get() {
+            return;
+        }
+        let mut steps = Vec::new();
+        for (_, task) in batch {
+            if let Task::Place { mailbox, stem, .. } = task {
+                let tmp = mailbox.path().join("tmp").join(stem);
+                let plain = tmp.with_extension("plain");
+                steps.extend([tmp, plain].map(|path| Step::Unlink { path }));
+            }
+        }
+        // Most are not there.
+        self.disk.batch(steps).await;
+    }
+
+    /// What makes a file of a body, and the octets of it that are in memory until then.
+    async fn write(&self, place: &Place) -> Result<(Option<Step>, usize), StoreError> {
+        let Some(Unsettled::Body {
+            source,
+            memory,
+            prefix,
+            crc32c,
+            ..
+        }) = &place.unsettled
+        else {
+            return Ok((None, 0));
+        };
+        let (mailbox, stem) = (&place.mailbox, &place.stem);
+        let tmp = mailbox.path().join("tmp").join(stem);
+        let size = self.bodies.size(source, memory.as_ref()).await?;
+        if size > PIECE_BYTES {
+            let mut whole = Vec::new();
+            let sum = if self.owned.packing.get() == Packing::Zstd {
+                let plain = tmp.with_extension("plain");
+                let sum = self.write_large(&plain, prefix, source, size).await?;
+                whole.push(Step::Convert {
+                    from: plain.clone(),
+                    to: tmp.clone(),
+                    how: pack,
+                });
+                whole.push(Step::Unlink { path: plain });
+                sum
+            } else {
+                self.write_large(&tmp, prefix, source, size).await?
+            };
+            self.compare(sum == *crc32c, mailbox, stem);
+            whole.push(Step::SetTimes {
+                path: tmp.clone(),
+                at: place.date,
+            });
+            whole.push(Step::Rename {
+                from: tmp,
+                to: place.file.clone(),
+            });
+            return Ok((Some(Step::Group(whole)), 0));
+        }
+        let mut whole = prefix.to_vec();
+        let memory = memory.as_ref();
+        let rest = self.bodies.part(source, memory);
+        if rest.is_none() {
+            let (body, is_whole) = self.bodies.whole(source, memory, size, *crc32c).await?;
+            self.compare(is_whole, mailbox, stem);
+            whole.extend_from_slice(&body);
+        }
+        let bytes = size as usize + prefix.len();
+        // A name is given to a whole file only: a copy that is settled later takes what is under
+        // it.
+        let replace = Step::Replace {
+            tmp,
+            to: place.file.clone(),
+            bytes: whole,
+            rest,
+            pack: self.owned.packing.get().of_bytes(),
+            modified: Some(place.date),
+        };
+        Ok((Some(replace), bytes))
+    }
+
     /// Judges what became of one placement; it leaves the queue if it is a file now.
     async fn placed(
         &self,
@@ -312,38 +384,37 @@ impl Settler<'_> {
         place: &Place,
         done: &[Result<crate::runtime::Done, DiskError>],
     ) -> Result<(), StoreError> {
-        let unsettled = partition.unsettled.borrow().get(&place.key).cloned();
-        for outcome in done {
-            let Err(error) = outcome else { continue };
-            match (&unsettled, error.kind) {
-                (Some(Unsettled::Link { .. }), DiskErrorKind::Exists) => {}
-                (
-                    Some(Unsettled::Link {
-                        folder,
-                        stem,
-                        letters,
-                        ..
-                    }),
-                    kind,
-                ) if kind == TOO_MANY_LINKS => {
-                    let from = folder
-                        .path
-                        .borrow()
-                        .join("cur")
-                        .join(file_name(stem, *letters));
-                    self.copy(partition, &from, place).await?;
+        for error in done.iter().filter_map(|outcome| outcome.as_ref().err()) {
+            let Some(from) = &place.from else {
+                self.owned.is_tmp_used.set(true);
+                return Err(self.fault(error));
+            };
+            match (&place.unsettled, error.kind) {
+                // By an attempt whose end was not known.
+                (_, DiskErrorKind::Exists) => {}
+                (Some(Unsettled::Link { .. }), _) if is_not_linkable(error) => {
+                    self.copy(from, place).await?;
                 }
                 (Some(Unsettled::Link { folder, stem, .. }), DiskErrorKind::NotFound) => {
-                    self.link_found(partition, folder, stem, place).await?;
+                    self.link_found(folder, stem, place).await?;
+                }
+                (Some(Unsettled::Body { .. }), kind)
+                    if kind == DiskErrorKind::NotFound || is_not_linkable(error) =>
+                {
+                    self.owned.is_tmp_used.set(true);
+                    let (step, _) = self.write(place).await?;
+                    self.steps(step.into_iter().collect()).await?;
                 }
                 _ => return Err(self.fault(error)),
             }
         }
         partition.tasks.borrow_mut().pop_front();
-        if let Some(Unsettled::Body { memory, .. }) =
-            partition.unsettled.borrow_mut().remove(&place.key)
-        {
+        partition.unsettled.borrow_mut().remove(&place.key);
+        if let Some(Unsettled::Body { memory, shared, .. }) = &place.unsettled {
             self.owned.forget(memory.as_ref());
+            if let Some(of) = *shared {
+                self.owned.shared.note(of, &place.file);
+            }
         }
         count(&self.owned.counters.settled);
         Ok(())
@@ -352,47 +423,27 @@ impl Settler<'_> {
     /// Links from a file that is not under the name it was said to have.
     async fn link_found(
         &self,
-        partition: &Partition,
         folder: &Folder,
         stem: &str,
         place: &Place,
     ) -> Result<(), StoreError> {
-        let task = partition.tasks.borrow().front().cloned();
-        let Some((_, Task::Place { letters, .. })) = task else {
-            return Ok(());
-        };
         let dir = folder.path.borrow().clone();
         let Some(found) = find_file(self.disk, &dir, stem).await? else {
             // Nothing to copy from: reported; reading it answers that it is damaged.
             count(&self.owned.counters.files_missing);
             return Ok(());
         };
-        let to = place
-            .mailbox
-            .path()
-            .join("cur")
-            .join(file_name(&place.stem, letters));
-        match self.disk.link(&found, &to).await {
-            Err(e) if e.kind == TOO_MANY_LINKS => self.copy(partition, &found, place).await,
+        match self.disk.link(&found, &place.file).await {
+            Err(e) if is_not_linkable(&e) => self.copy(&found, place).await,
             Err(e) if e.kind != DiskErrorKind::Exists => Err(self.fault(&e)),
             _ => Ok(()),
         }
     }
 
     /// A file of its own for a copy that the file system gives no further name to.
-    async fn copy(
-        &self,
-        partition: &Partition,
-        from: &Path,
-        place: &Place,
-    ) -> Result<(), StoreError> {
-        let task = partition.tasks.borrow().front().cloned();
-        let Some((_, Task::Place { letters, date, .. })) = task else {
-            return Ok(());
-        };
-        let folder = place.mailbox.path();
-        let tmp = folder.join("tmp").join(&place.stem);
-        let to = folder.join("cur").join(file_name(&place.stem, letters));
+    async fn copy(&self, from: &Path, place: &Place) -> Result<(), StoreError> {
+        let tmp = place.mailbox.path().join("tmp").join(&place.stem);
+        self.owned.is_tmp_used.set(true);
         self.steps(vec![Step::Group(vec![
             Step::Convert {
                 from: from.to_path_buf(),
@@ -401,9 +452,12 @@ impl Settler<'_> {
             },
             Step::SetTimes {
                 path: tmp.clone(),
-                at: date,
+                at: place.date,
             },
-            Step::Rename { from: tmp, to },
+            Step::Rename {
+                from: tmp,
+                to: place.file.clone(),
+            },
         ])])
         .await
     }

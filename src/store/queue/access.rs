@@ -1,6 +1,7 @@
 //! What the room `queue` may ask of the entries of this shard. All of it is local: an entry never
 //! leaves the shard that took it in.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{EntryKey, MailClass, Outbound, RecipientState, Steering, Tried};
@@ -8,8 +9,8 @@ use crate::base::{Deadline, PartitionId, TraceId, UnixMs};
 use crate::runtime::{deadline, unix_now};
 use crate::store::journal::Class;
 use crate::store::outbox::body_of;
-use crate::store::remote::SHARED_BODY_BYTES_MIN;
-use crate::store::{BodyRef, Message, Op, Remote, StoreError, Target, ValueChange};
+use crate::store::remote::is_better_shared;
+use crate::store::{Body, BodyRef, Message, Op, Remote, StoreError, Target, ValueChange};
 
 /// An entry as it is now.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +45,16 @@ impl Remote {
     ) -> Result<EntryKey, StoreError> {
         let shard = self.shard();
         let home = shard.partition(PartitionId::queue(shard.id.0))?;
-        let message = match message.size >= SHARED_BODY_BYTES_MIN && targets.len() > 1 {
-            true => match deadline(until, shard.spools.spill(&message)).await {
-                Ok(spilled) => spilled?,
-                Err(_) => return Err(StoreError::Late),
-            },
+        let owners: BTreeSet<_> = targets.iter().map(|t| t.account.partition).collect();
+        let is_spooled = matches!(message.body, Body::Spool(_));
+        let is_shared = is_spooled || is_better_shared(message.size, owners.len());
+        let message = match is_shared && !owners.is_empty() {
+            true => {
+                let sharing = shard.spools.share(&message, owners.into_iter());
+                deadline(until, sharing)
+                    .await
+                    .unwrap_or(Err(StoreError::Late))?
+            }
             false => message,
         };
         let op = Op::Accepted {

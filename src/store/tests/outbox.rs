@@ -57,9 +57,13 @@ fn check(seed: u64) {
             for n in 0..12u64 {
                 let remote = stores[(n % 2) as usize].remote();
                 let mut text = letter(life * 100 + n);
-                if n == 5 {
-                    text.push_str(&"0123456789abcdef\r\n".repeat(16_000));
-                }
+                // Some lie in the spool, as they came or to be shared.
+                let lines = match n {
+                    5 => 16_000,
+                    n if n % 3 == 1 => 2_500,
+                    _ => 0,
+                };
+                text.push_str(&"0123456789abcdef\r\n".repeat(lines));
                 let Ok(message) = try_message(&remote, &text).await else {
                     return;
                 };

@@ -318,8 +318,10 @@ fn an_owner_that_fails_does_not_keep_the_next_waiting() {
             .await
             .expect("is taken");
         let body = incoming.finish().await.expect("is taken");
-        // The first attempt for the first owner, and no other.
+        // The name that is made for the first owner when the message is taken, and the one that
+        // is made at the first attempt for want of it, and no other.
         failing.fail(DiskOp::Link, "/spool/", 1, EIO);
+        failing.fail(DiskOp::Link, "/spool/", 3, EIO);
         let to = vec![target(1, "INBOX"), target(2, "INBOX")];
         let sent = remote.deliver(body, to, unix_now(), trace_id(), soon());
         assert_eq!(sent.await, Ok(Delivered::Queued));
@@ -545,12 +547,26 @@ fn a_spool_file_that_stays_is_tried_again() {
         }
         assert_eq!(names(&disk, &spool).await, [""; 0]);
 
-        let body = message(&store.remote(), &large).await;
-        failing.fail(DiskOp::SyncDir, "/spool", 1, EIO);
-        let to = vec![target(1, "INBOX"), target(2, "INBOX")];
         let remote = store.remote();
-        let sent = remote.deliver(body, to, unix_now(), trace_id(), soon());
-        assert_eq!(sent.await, Ok(Delivered::Queued));
+        let send = async |body| {
+            let to = vec![target(1, "INBOX"), target(2, "INBOX")];
+            let sent = remote.deliver(body, to, unix_now(), trace_id(), soon());
+            sent.await
+        };
+        // The names of its owners.
+        let body = message(&remote, &large).await;
+        failing.fail(DiskOp::SyncDir, "/spool", 1, EIO);
+        assert!(matches!(send(body).await, Err(StoreError::Damaged { .. })));
+        for _ in 0..2 {
+            sleep(std::time::Duration::from_secs(3)).await;
+        }
+        assert_eq!(names(&disk, &spool).await, [""; 0]);
+
+        // And those made for want of them.
+        let body = message(&remote, &large).await;
+        (1..=2).for_each(|nth| failing.fail(DiskOp::Link, "/spool/", nth, EIO));
+        failing.fail(DiskOp::SyncDir, "/spool", 2, EIO);
+        assert_eq!(send(body).await, Ok(Delivered::Queued));
         while store.stats().outbox > 0 {
             sleep(std::time::Duration::from_millis(20)).await;
         }
@@ -558,6 +574,32 @@ fn a_spool_file_that_stays_is_tried_again() {
             store.checkpoint().await.expect("a checkpoint");
         }
         assert_eq!(names(&disk, &spool).await, [""; 0]);
+    });
+}
+
+/// What a start could not remove stayed until the next one.
+#[test]
+fn what_a_start_cannot_remove_is_tried_again() {
+    let sim = SimDisk::new(15);
+    life(&sim, move |store| async move {
+        let disk = store.remote().shard().disk.clone();
+        let mut incoming = store.remote().incoming_to_spool();
+        let text = letter(1);
+        incoming.write(text.as_bytes()).await.expect("written");
+        let message = incoming.finish().await.expect("finished");
+        let grave = Path::new(ROOT).join("removed/P1A9Q1/cur");
+        disk.create_dir_all(&grave).await.expect("a grave");
+        // Held to the end.
+        std::mem::forget(message);
+    });
+    sim.fail(DiskOp::Unlink, "/spool/", 1, EIO);
+    sim.fail(DiskOp::RemoveDir, "/removed/", 1, EIO);
+    life(&sim, move |store| async move {
+        let disk = store.remote().shard().disk.clone();
+        let there = async |dir| names(&disk, &Path::new(ROOT).join(dir)).await.len();
+        assert_eq!(there("spool").await, 1);
+        sleep(std::time::Duration::from_secs(3)).await;
+        assert_eq!((there("spool").await, there("removed").await), (0, 0));
     });
 }
 
@@ -620,6 +662,33 @@ fn a_name_given_after_a_cut_follows_its_flags_back() {
             store.settle_all().await.expect("settles");
             let name = names(&disk, &Path::new(ROOT).join("mail/1/1/cur")).await;
             assert!(name[0].ends_with(":2,"), "{name:?} of {seed}");
+        });
+    }
+}
+
+/// Power went when the new name of a file was durable, and that the old one was gone was not: the
+/// next start wrote it anew, its rename did nothing between two names of one file, and what was in
+/// `tmp` stayed.
+#[test]
+fn a_file_under_both_names_leaves_nothing_in_tmp() {
+    for seed in 0..8 {
+        let sim = SimDisk::new(seed);
+        life(&sim, async |store: Store| {
+            inbox(&store, 1).await;
+            store.checkpoint().await.expect("a checkpoint");
+            for n in 0..4 {
+                let sent = deliver(&store.remote(), &[1], &letter(n)).await;
+                sent.expect("delivers");
+            }
+            store.settle_all().await.expect("settles");
+            let disk = store.remote().shard().disk.clone();
+            let cur = Path::new(ROOT).join("mail/1/1/cur");
+            disk.sync_dir(&cur).await.expect("synced");
+        });
+        life(&sim.power_cut(seed), move |store| async move {
+            let disk = store.remote().shard().disk.clone();
+            let tmp = Path::new(ROOT).join("mail/1/1/tmp");
+            assert_eq!(names(&disk, &tmp).await, [""; 0], "seed {seed}");
         });
     }
 }

@@ -16,7 +16,7 @@ const EACCES: i32 = 13;
 const EMLINK: i32 = 31;
 
 /// Settling only when the test says so.
-fn by_hand(packing: Packing) -> StoreConfig {
+pub(super) fn by_hand(packing: Packing) -> StoreConfig {
     StoreConfig {
         packing,
         settle_after: Duration::from_secs(3600),

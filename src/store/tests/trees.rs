@@ -53,6 +53,25 @@ async fn deliver(store: &Store, n: u64, mailbox: &str) -> Result<Delivered, Stor
         .await
 }
 
+/// Files moved from `new` to `cur` while they were compared, and were said to differ.
+#[test]
+fn what_settles_meanwhile_does_not_differ() {
+    for seed in 0..8 {
+        let sim = SimDisk::new(seed);
+        life(&sim, async move |store: Store| {
+            let disk = store.remote().shard().disk.clone();
+            for n in 0..40 {
+                let path = format!("new/{n}.a");
+                put(&disk, &path, letter(n).as_bytes()).await;
+            }
+            disk.syncfs().await.expect("synced");
+            let report = adopt(&store, Path::new(TREE)).await.expect("adopts");
+            let differing: Vec<_> = report.folders.iter().map(|f| f.differing).collect();
+            assert_eq!(differing, [Some(0)], "seed {seed}");
+        });
+    }
+}
+
 /// A directory where an index goes, a file where `tmp` goes, a folder without mail where one with
 /// mail comes to lie: settling could not go on over any of them, for no account of its partition.
 #[test]

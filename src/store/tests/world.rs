@@ -391,7 +391,13 @@ async fn finish(world: &World, life: &Life, disk: &Disk) {
             store.checkpoint().await.expect("a checkpoint");
         }
     }
+    // One of the background may have begun: what it writes is not left over.
+    let checkpointing = &life.stores[0].shard().checkpointing;
+    while checkpointing.swap(true, Ordering::AcqRel) {
+        sleep(Duration::from_millis(1)).await;
+    }
     check_scratch(disk, true).await;
+    checkpointing.store(false, Ordering::Release);
     for solo in &world.solos {
         solo.borrow_mut().check_files(life, disk).await;
     }

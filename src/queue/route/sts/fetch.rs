@@ -17,8 +17,6 @@ use crate::runtime;
 const BODY_BYTES_MAX: usize = 64 << 10;
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
-/// RFC 8461 3.3: a minute for all of it.
-const FETCH_SPAN: Duration = Duration::from_secs(60);
 /// One address may take no more of it than this.
 const ADDRESS_SPAN: Duration = Duration::from_secs(20);
 const ADDRESSES_MAX: usize = 4;
@@ -47,6 +45,8 @@ pub enum FetchFault {
     TooLong,
     /// Not HTTP, or not all of it.
     Malformed,
+    /// All of it took too long.
+    Late,
 }
 
 /// The head of an answer.
@@ -73,8 +73,22 @@ impl Web {
     }
 
     /// `https://HOST/PATH`, from the first of its addresses that answers.
-    pub async fn get(&self, host: &str, path: &str) -> Result<Vec<u8>, FetchFault> {
-        let whole = Deadline::after(runtime::now(), FETCH_SPAN);
+    pub async fn get(
+        &self,
+        host: &str,
+        path: &str,
+        until: Deadline,
+    ) -> Result<Vec<u8>, FetchFault> {
+        let got = runtime::deadline(until, self.get_any(host, path, until)).await;
+        got.unwrap_or(Err(FetchFault::Late))
+    }
+
+    async fn get_any(
+        &self,
+        host: &str,
+        path: &str,
+        whole: Deadline,
+    ) -> Result<Vec<u8>, FetchFault> {
         let found = ask::addresses(&self.resolver, host).await;
         if let (true, Some(error)) = (found.addresses.is_empty(), found.error) {
             return Err(FetchFault::Dns(error));
@@ -248,6 +262,7 @@ impl fmt::Display for FetchFault {
             FetchFault::NotText => f.write_str("the web server sent no text/plain"),
             FetchFault::TooLong => f.write_str("the web server sent more than a policy has"),
             FetchFault::Malformed => f.write_str("the web server sent no whole answer"),
+            FetchFault::Late => f.write_str("the web server took too long"),
         }
     }
 }

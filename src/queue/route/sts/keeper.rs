@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fetch::{FetchFault, Web};
 use super::policy::{Mode, Policy, PolicyFault, announced_id};
-use crate::base::UnixMs;
+use crate::base::{Deadline, UnixMs};
 use crate::dns::{Kind, Rdata};
 use crate::runtime;
 use crate::runtime::local::Notify;
@@ -34,6 +34,8 @@ const FAILED_SPAN: Duration = Duration::from_secs(300);
 const RENEW_SECONDS: i64 = 24 * 3600;
 /// Fetches at one time on this shard; more wait for their turn by being told that there is none.
 const FETCHES_MAX: usize = 32;
+/// RFC 8461 3.3: a minute for a fetch; no more than half of what who asks has.
+const FETCH_SPAN: Duration = Duration::from_secs(60);
 /// A record that is longer is none of ours.
 const KEPT_BYTES_MAX: usize = 128 << 10;
 
@@ -84,7 +86,8 @@ pub struct Keeper {
 
 #[derive(Default)]
 struct State {
-    kept: HashMap<String, Rc<Kept>>,
+    /// What is kept, and of whom nothing is: the store need not be asked again.
+    kept: HashMap<String, Option<Rc<Kept>>>,
     failed: HashMap<String, (Instant, String, StsFault)>,
     /// Domains in `kept` and `failed` in the order in which they came.
     order: VecDeque<String>,
@@ -145,8 +148,9 @@ impl Keeper {
         }
     }
 
-    /// The policy that counts for mail to `domain` (A-labels, lower case).
-    pub async fn find(&self, domain: &str) -> Found {
+    /// The policy that counts for mail to `domain` (A-labels, lower case). There is an answer before
+    /// `until`, but where the DNS or the store needs half of the time.
+    pub async fn find(&self, domain: &str, until: Deadline) -> Found {
         let now = runtime::unix_now();
         let kept = self.kept(domain).await.filter(|kept| kept.is_valid(now));
         let announced = self.announced(domain).await;
@@ -157,7 +161,7 @@ impl Keeper {
         // No record: no news. What is kept counts on (RFC 8461 5.1).
         let (policy, fault) = match announced.filter(|id| !is_good(id)) {
             None => (kept, None),
-            Some(id) => match self.renew(domain, &id).await {
+            Some(id) => match self.renew(domain, &id, until).await {
                 Ok(fetched) => (Some(fetched), None),
                 Err(fault) => (kept, Some(fault)),
             },
@@ -179,24 +183,26 @@ impl Keeper {
     }
 
     async fn kept(&self, domain: &str) -> Option<Rc<Kept>> {
-        if let Some(kept) = self.state.borrow().kept.get(domain) {
-            return Some(kept.clone());
+        if let Some(known) = self.state.borrow().kept.get(domain) {
+            return known.clone();
         }
-        let bytes = self.store.get(domain).await?;
-        let kept = Rc::new(Kept::from_bytes(&bytes)?);
+        let bytes = self.store.get(domain).await;
+        let stored = bytes
+            .and_then(|bytes| Kept::from_bytes(&bytes))
+            .map(Rc::new);
         let mut state = self.state.borrow_mut();
         // One that was fetched meanwhile is newer.
         if let Some(newer) = state.kept.get(domain) {
-            return Some(newer.clone());
+            return newer.clone();
         }
         state.note(domain, |state, domain| {
-            _ = state.kept.insert(domain, kept.clone())
+            state.kept.insert(domain, stored.clone());
         });
-        Some(kept)
+        stored
     }
 
     /// Fetches, or waits for who does.
-    async fn renew(&self, domain: &str, id: &str) -> Result<Rc<Kept>, StsFault> {
+    async fn renew(&self, domain: &str, id: &str, until: Deadline) -> Result<Rc<Kept>, StsFault> {
         let waiting = {
             let state = self.state.borrow();
             if let Some(fault) = state.failed_lately(domain, id) {
@@ -209,12 +215,17 @@ impl Keeper {
                 other => other.map(Notify::notified),
             }
         };
+        // A server that says nothing must not hold mail up that needs no policy.
+        let now = runtime::now();
+        let span = until.0.saturating_duration_since(now) / 2;
+        let until = Deadline::after(now, span.min(FETCH_SPAN));
         if let Some(over) = waiting {
-            over.await;
+            // Who gave up waiting finds nothing, as who came too late does.
+            let _ = runtime::deadline(until, over).await;
             return self.state.borrow().outcome(domain, id);
         }
         let under_way = UnderWay::begin(self, domain);
-        let fetched = self.fetch(domain, id).await;
+        let fetched = self.fetch(domain, id, until).await;
         self.state.borrow_mut().take(domain, id, &fetched);
         drop(under_way);
         if let Ok(kept) = &fetched {
@@ -223,9 +234,10 @@ impl Keeper {
         fetched
     }
 
-    async fn fetch(&self, domain: &str, id: &str) -> Result<Rc<Kept>, StsFault> {
+    async fn fetch(&self, domain: &str, id: &str, until: Deadline) -> Result<Rc<Kept>, StsFault> {
         let host = format!("mta-sts.{domain}");
-        let got = self.web.get(&host, "/.well-known/mta-sts.txt").await;
+        let path = "/.well-known/mta-sts.txt";
+        let got = self.web.get(&host, path, until).await;
         let bytes = got.map_err(|fault| StsFault::Fetch {
             why: fault.to_string(),
             is_distrust: matches!(fault, FetchFault::Distrusted(_)),
@@ -245,7 +257,7 @@ impl State {
         match fetched {
             Ok(kept) => self.note(domain, |state, domain| {
                 state.failed.remove(&domain);
-                state.kept.insert(domain, kept.clone());
+                state.kept.insert(domain, Some(kept.clone()));
             }),
             Err(fault) => {
                 let failure = (runtime::now(), id.to_owned(), fault.clone());
@@ -258,11 +270,13 @@ impl State {
 
     /// What the fetch brought that somebody else made.
     fn outcome(&self, domain: &str, id: &str) -> Result<Rc<Kept>, StsFault> {
-        if let Some(kept) = self.kept.get(domain).filter(|kept| kept.id == id) {
+        if let Some(Some(kept)) = self.kept.get(domain)
+            && kept.id == id
+        {
             return Ok(kept.clone());
         }
         let failed = self.failed_lately(domain, id);
-        Err(failed.unwrap_or_else(|| StsFault::unfetched("it was given up")))
+        Err(failed.unwrap_or_else(|| StsFault::unfetched("the fetch was given up")))
     }
 
     fn failed_lately(&self, domain: &str, id: &str) -> Option<StsFault> {

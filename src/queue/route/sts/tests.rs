@@ -4,17 +4,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::keeper::Found;
 use super::*;
-use crate::base::UnixMs;
+use crate::base::{Deadline, UnixMs};
 use crate::config::Config;
 use crate::dns::{Kind, Resolver, Script};
 use crate::net::OutgoingTls;
 use crate::queue::route::ask::all;
 use crate::queue::route::settings::Settings;
 use crate::queue::route::tests::peers::{Certificate, Peer};
-use crate::runtime::{block_on, unix_now};
+use crate::runtime::{block_on, now, unix_now};
 
 const DNS: &str = "_mta-sts.d.test TXT v=STSv1; id=1;\nmta-sts.d.test A 127.0.0.1";
 const POLICY: &str = "version: STSv1\nmode: enforce\nmx: a.mx\nmax_age: 86400\n";
@@ -58,6 +59,10 @@ fn keeper(
     Keeper::new(Web::new(resolver, tls, Arc::new(settings)), store)
 }
 
+fn soon() -> Deadline {
+    Deadline::after(now(), Duration::from_secs(60))
+}
+
 fn told(found: &Found) -> String {
     let policy = match &found.policy {
         Some(kept) => format!("{} {}", kept.id, kept.policy.mode),
@@ -94,7 +99,7 @@ fn check(dns: &str, stored: Option<Vec<u8>>, answers: &[&str], want: &[&str]) {
         let keeper = keeper(&Script::new(&dns), &certificate, port, shelf);
         let mut got = Vec::new();
         for _ in 0..count {
-            got.push(told(&keeper.find("d.test").await));
+            got.push(told(&keeper.find("d.test", soon()).await));
         }
         got
     });
@@ -172,7 +177,7 @@ fn only_the_right_server_is_heard() {
     let port = web.port;
     let found = block_on(async move {
         let keeper = keeper(&Script::new(DNS), &certificate, port, Rc::new(Unkept));
-        keeper.find("d.test").await
+        keeper.find("d.test", soon()).await
     });
     let found = found.expect("a shard");
     assert_eq!(found.policy, None);
@@ -244,10 +249,10 @@ fn what_was_fetched_outlives_the_process() {
         let shelf: Rc<Shelf> = Rc::default();
         let script = Script::new(DNS);
         let first = keeper(&script, &certificate, port, shelf.clone());
-        let first = told(&first.find("d.test").await);
+        let first = told(&first.find("d.test", soon()).await);
         script.forget("_mta-sts.d.test", Kind::Txt);
         let second = keeper(&script, &certificate, port, shelf);
-        (first, told(&second.find("d.test").await))
+        (first, told(&second.find("d.test", soon()).await))
     });
     assert_eq!(
         got.expect("a shard"),
@@ -263,9 +268,30 @@ fn several_who_ask_at_the_same_time_fetch_once() {
     let port = web.port;
     let got = block_on(async move {
         let keeper = keeper(&Script::new(DNS), &certificate, port, Rc::new(Unkept));
-        let finds = (0..20).map(|_| keeper.find("d.test"));
+        let finds = (0..20).map(|_| keeper.find("d.test", soon()));
         all(finds).await.iter().map(told).collect::<Vec<_>>()
     });
     assert!(got.expect("a shard").iter().all(|told| told == "1 enforce"));
     web.join();
+}
+
+/// A web server that says nothing holds nobody's mail up: not now, and not the next time at all.
+#[test]
+fn a_silent_server_is_given_up() {
+    let certificate = Certificate::new("mta-sts.d.test");
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let (first, second, late) = block_on(async move {
+        let keeper = keeper(&Script::new(DNS), &certificate, port, Rc::new(Unkept));
+        let until = Deadline::after(now(), Duration::from_millis(400));
+        let first = told(&keeper.find("d.test", until).await);
+        let is_late = now() >= until.0;
+        (first, told(&keeper.find("d.test", soon()).await), is_late)
+    })
+    .expect("a shard");
+    let want = "none; its MTA-STS policy was not fetched: the web server ";
+    assert!(
+        first.starts_with(want) && second == first && !late,
+        "{first}; {second}"
+    );
 }

@@ -352,3 +352,28 @@ fn a_plan_is_bounded() {
     // The MX, both kinds of addresses, the policy.
     assert!(world.script.asked().len() <= 1 + 2 * plan::HOSTS_ASKED_MAX + 1);
 }
+
+/// The next message to the same domain asks nobody, for as long as the DNS allows, and seconds.
+#[test]
+fn what_was_just_found_is_used_again() {
+    let check = |ttl: u32, wait: u64, want: usize| {
+        let world = World::new("", "d MX 1 a.mx\na.mx A 192.0.2.1");
+        world.script.set_ttl(ttl);
+        let (router, script) = (world.router(), world.script.clone());
+        let asked = simulate(1, BEGIN, async move {
+            let first = told(&router.plan("d", soon()).await);
+            let all = script.asked().len();
+            runtime::sleep(Duration::from_secs(wait)).await;
+            assert_eq!(told(&router.plan("d", soon()).await), first);
+            (all, script.asked().len())
+        });
+        // MX, A, AAAA and the policy's record.
+        assert_eq!(asked, (4, want), "ttl {ttl}, {wait} s later");
+    };
+    check(60, 0, 0);
+    check(60, 9, 0);
+    check(60, 10, 4);
+    check(5, 4, 0);
+    check(5, 5, 4);
+    check(0, 0, 4);
+}

@@ -8,6 +8,7 @@ use crate::runtime::Disk;
 use crate::store::body::Source;
 use crate::store::catalogue::Catalogue;
 use crate::store::maildir::Layout;
+use crate::store::spool::name_for;
 use crate::store::tests::{ROOT, names};
 
 /// Every file below a directory.
@@ -40,6 +41,10 @@ async fn named(disk: &Disk) -> BTreeSet<PathBuf> {
         for accepted in catalogue.accepted.values() {
             if let Source::Spool(path) | Source::File(path) = &accepted.source {
                 named.insert(path.clone());
+                // Its owners have not come for theirs; the next start removes them.
+                let owners = accepted.targets.iter().flatten();
+                let names = owners.map(|to| name_for(path, to.account.partition));
+                named.extend(names);
             }
         }
     }
