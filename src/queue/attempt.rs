@@ -1,7 +1,7 @@
 //! One attempt: a message, or its part for one destination, is offered to one hop after the other
 //! until every recipient has an answer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,6 +60,7 @@ struct Walk<'m> {
     means: &'m Means,
     destination: &'m str,
     work: &'m Work,
+    is_open: &'m Cell<bool>,
     /// Recipients without an answer, as places in `Work::recipients`.
     left: Vec<usize>,
     verdicts: Vec<Verdicts>,
@@ -73,12 +74,18 @@ struct Walk<'m> {
 
 impl Means {
     /// Offers the work to its destination, up to the first transaction that brings answers but not
-    /// for all. Who has no verdict is due at once still.
-    pub async fn attempt(&self, destination: &str, work: &Work) -> (Outcome, Health) {
+    /// for all. Who has no verdict is due at once still. `is_open` tells that a hop is there.
+    pub async fn attempt(
+        &self,
+        destination: &str,
+        work: &Work,
+        is_open: &Cell<bool>,
+    ) -> (Outcome, Health) {
         let mut walk = Walk {
             means: self,
             destination,
             work,
+            is_open,
             left: (0..work.recipients.len()).collect(),
             verdicts: Vec::new(),
             last: None,
@@ -232,6 +239,7 @@ impl Walk<'_> {
     /// where the hop had gone before it heard anything.
     async fn letters(&mut self, hop: &Hop, mut client: Client) -> bool {
         self.hop = format!("{} [{}]", hop.host, hop.address);
+        self.is_open.set(true);
         while !self.left.is_empty() {
             let now: Vec<usize> = self
                 .left

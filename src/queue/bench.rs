@@ -1,5 +1,7 @@
 //! The shard of the destination: what the desk gives a turn is fetched, tried and answered for.
 
+use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,9 @@ use super::service::{AGAIN_AFTER, Request, Shop, Unasked};
 use crate::base::ShardId;
 use crate::observe::{event, log_event};
 use crate::runtime::{self, spawn_in};
+
+/// A hop that is not there by then does not keep others from their turn.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn give_turns(shop: Rc<Shop>) {
     while !shop.gate.is_closed() {
@@ -84,14 +89,37 @@ impl Drop for Slot {
 }
 
 impl Slot {
+    fn subject(&self) -> Option<(EntryKey, Destination)> {
+        let turn = self.turn.as_ref()?;
+        Some((turn.offer.entry, turn.destination.clone()))
+    }
+
+    /// An attempt. While it finds nobody there, others have the slot.
+    async fn attempt(&mut self, destination: &str, work: &Work) -> (Outcome, Health) {
+        let shop = self.shop.clone();
+        let is_open = Cell::new(false);
+        let mut attempt = pin!(shop.means.attempt(destination, work, &is_open));
+        let patience = async {
+            runtime::sleep(PATIENCE).await;
+            None
+        };
+        if let Some(done) = or(async { Some(attempt.as_mut().await) }, patience).await {
+            return done;
+        }
+        let turn = self.turn.as_mut().filter(|_| !is_open.get());
+        if turn.is_some_and(|turn| shop.desk.borrow_mut().lend(turn)) {
+            shop.desk_told.notify_all();
+        }
+        attempt.await
+    }
+
     async fn work(mut self) {
         let shop = self.shop.clone();
         let _counted = shop.under_way.begin();
-        while let Some(turn) = &self.turn {
-            let (entry, destination) = (turn.offer.entry, turn.destination.clone());
+        while let Some((entry, destination)) = self.subject() {
             let health = match shop.fetch(entry, &destination).await {
                 Fetched::Work(work) => {
-                    let (outcome, health) = shop.means.attempt(&destination, &work).await;
+                    let (outcome, health) = self.attempt(&destination, &work).await;
                     shop.done(entry, &destination, outcome).await;
                     health
                 }

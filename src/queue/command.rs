@@ -155,8 +155,8 @@ pub async fn answer(remote: &Remote, ask: Ask) -> Result<Answer, StoreError> {
         Ask::List {
             filter,
             entries_max,
-        } => Ok(Answer::List(list(remote, &filter, entries_max))),
-        Ask::Destinations => Ok(Answer::Destinations(destinations(remote))),
+        } => Ok(Answer::List(list(remote, &filter, entries_max).await)),
+        Ask::Destinations => Ok(Answer::Destinations(destinations(remote).await)),
         Ask::Change { filter, change } => Ok(Answer::Changed(
             self::change(remote, &filter, change).await?,
         )),
@@ -187,11 +187,11 @@ pub fn join(answers: Vec<Answer>) -> Option<Answer> {
     })
 }
 
-fn list(remote: &Remote, filter: &Filter, entries_max: usize) -> Listed {
+async fn list(remote: &Remote, filter: &Filter, entries_max: usize) -> Listed {
     let mut listed = Listed::default();
-    remote.queue_entries(&mut |key, entry| {
+    let mut see = |key: EntryKey, entry: QueueEntry<'_>| {
         if !filter.fits_entry(&entry) {
-            return true;
+            return;
         }
         if entry.outbound.recipients.iter().any(|r| filter.fits(r)) {
             listed.total += 1;
@@ -199,8 +199,8 @@ fn list(remote: &Remote, filter: &Filter, entries_max: usize) -> Listed {
                 listed.entries.push(row(key, &entry));
             }
         }
-        true
-    });
+    };
+    remote.queue_entries(&mut see).await;
     listed
 }
 
@@ -241,9 +241,9 @@ fn recipient_row(recipient: &OutboundRecipient) -> RecipientRow {
     }
 }
 
-fn destinations(remote: &Remote) -> Vec<DestinationRow> {
+async fn destinations(remote: &Remote) -> Vec<DestinationRow> {
     let mut all = BTreeMap::<String, (DestinationRow, UnixMs)>::new();
-    remote.queue_entries(&mut |_, entry| {
+    let mut see = |_: EntryKey, entry: QueueEntry<'_>| {
         for recipient in &entry.outbound.recipients {
             let (waiting, held, next) = match recipient.state {
                 RecipientState::Waiting { due } => (1, 0, Some(due)),
@@ -271,8 +271,8 @@ fn destinations(remote: &Remote) -> Vec<DestinationRow> {
                 *said = last.at;
             }
         }
-        true
-    });
+    };
+    remote.queue_entries(&mut see).await;
     all.into_values().map(|(row, _)| row).collect()
 }
 
@@ -296,9 +296,9 @@ fn join_destinations(rows: impl Iterator<Item = DestinationRow>) -> Vec<Destinat
 async fn change(remote: &Remote, filter: &Filter, change: Change) -> Result<Changed, StoreError> {
     let mut chosen = Vec::new();
     let mut changed = Changed::default();
-    remote.queue_entries(&mut |key, entry| {
+    let mut see = |key: EntryKey, entry: QueueEntry<'_>| {
         if !filter.fits_entry(&entry) {
-            return true;
+            return;
         }
         let takes = |r: &OutboundRecipient| match (change, r.state) {
             (Change::Retry | Change::Hold, RecipientState::Waiting { .. }) => true,
@@ -317,8 +317,8 @@ async fn change(remote: &Remote, filter: &Filter, change: Change) -> Result<Chan
             changed.recipients += ordinals.len();
             chosen.push((key, entry.trace, ordinals));
         }
-        true
-    });
+    };
+    remote.queue_entries(&mut see).await;
     changed.messages = chosen.len();
     for (key, trace, ordinals) in chosen {
         let steering = match change {

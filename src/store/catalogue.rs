@@ -51,6 +51,8 @@ pub(super) struct Catalogue {
     pub accepted: BTreeMap<PSeq, Accepted>,
     /// Those of them that an owner here does not have yet.
     pub owed: BTreeSet<PSeq>,
+    /// Those of them whose body is in the journal still.
+    pub unfiled: BTreeSet<PSeq>,
     pub doomed: VecDeque<(PSeq, Doomed)>,
     pub history: History,
 }

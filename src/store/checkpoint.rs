@@ -257,11 +257,7 @@ async fn settle_accepted(
 ) -> Result<(), StoreError> {
     let waiting: Vec<PSeq> = {
         let state = partition.state.borrow();
-        let in_journal = state
-            .accepted
-            .range(..=upto)
-            .filter(|(_, a)| matches!(a.source, Source::Journal(_)));
-        in_journal.map(|(pseq, _)| *pseq).collect()
+        state.unfiled.range(..=upto).copied().collect()
     };
     for pseq in waiting {
         let (source, memory, size, crc32c) = {
@@ -299,6 +295,7 @@ async fn settle_accepted(
             outcome.map_err(|e| settler.fault(&e))?;
         }
         let mut state = partition.state.borrow_mut();
+        state.unfiled.remove(&pseq);
         match state.accepted.get_mut(&pseq) {
             Some(accepted) => {
                 accepted.source = Source::File(path);

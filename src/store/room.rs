@@ -198,7 +198,10 @@ fn of_partition(partition: &Partition, packing: Packing) -> u64 {
         Unsettled::Link { .. } => 0,
     });
     let state = partition.state.borrow();
-    let accepted = state.accepted.values().map(|accepted| {
+    // However many wait for other hosts: what is in a file already takes no more room.
+    let unsettled = state.unfiled.union(&state.owed);
+    let unsettled = unsettled.filter_map(|pseq| state.accepted.get(pseq));
+    let accepted = unsettled.map(|accepted| {
         let own = matches!(accepted.source, Source::Journal(_));
         let mut owners: Vec<_> = accepted.targets.iter().flatten().collect();
         owners.sort_by_key(|target| target.account.partition);

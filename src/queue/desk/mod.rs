@@ -7,7 +7,8 @@
 //!
 //! Invariants:
 //! - An offer is in one line, or in one turn, or given back; never in two, never in none.
-//! - Turns of a destination <= its window <= its shape; turns of a class <= its share of the slots.
+//! - Turns of a destination <= its window <= its shape; turns of a class <= its share of the slots,
+//!   but for those whose slot is lent, of which there are at most [`LENT_FACTOR`] times as many.
 //! - What waits here is bounded (`waiting_max`, `line_max`): what is not taken waits on the disk.
 
 mod line;
@@ -28,6 +29,8 @@ use line::Line;
 /// Turns of each class while all of them wait.
 const WEIGHTS: [i32; CLASSES] = [8, 4, 1];
 const CLASSES: usize = 3;
+/// Slots that may be lent, as many times those that there are.
+const LENT_FACTOR: usize = 8;
 
 /// Where mail goes: a domain as A-labels, or the name of a route.
 pub type Destination = Rc<str>;
@@ -51,6 +54,8 @@ pub struct Turn {
     pub offer: Offer,
     /// The destination was in a pause: nothing else of it is tried until this ends.
     pub is_probe: bool,
+    /// Its slot is another's meanwhile ([`Desk::lend`]).
+    is_lent: bool,
 }
 
 /// What a turn says of the destination. What became of the message is the entry's affair.
@@ -112,6 +117,8 @@ pub struct Desk {
     /// Smooth weighted round robin: the class with the most credit is next.
     credit: [i32; CLASSES],
     busy: [usize; CLASSES],
+    /// Turns beside those, whose slots are lent.
+    lent: usize,
     waiting: usize,
     /// Destinations that wait for a moment: the end of a pause, or of a gap.
     clock: BTreeSet<(Instant, Destination)>,
@@ -131,6 +138,7 @@ impl Desk {
             ring: Default::default(),
             credit: [0; CLASSES],
             busy: [0; CLASSES],
+            lent: 0,
             waiting: 0,
             clock: BTreeSet::new(),
             short: BTreeSet::new(),
@@ -144,7 +152,7 @@ impl Desk {
         self.waiting
     }
 
-    /// Turns under way.
+    /// Turns under way that have a slot.
     #[must_use]
     pub fn busy(&self) -> usize {
         self.busy.iter().sum()
@@ -209,8 +217,11 @@ impl Desk {
     }
 
     /// Another message for a destination whose connection is open, after `ended`. It takes no slot
-    /// from who waits: the caller had one.
+    /// from who waits: the caller had one, if it was not lent.
     pub fn next_at(&mut self, destination: &Destination, now: Instant) -> Option<Turn> {
+        if self.busy() >= self.limits.slots_max {
+            return None;
+        }
         let line = self.lines.get_mut(destination)?;
         if !line.may_begin(now) {
             return None;
@@ -230,10 +241,25 @@ impl Desk {
         self.clock.first().map(|(at, _)| *at)
     }
 
+    /// The turn waits for somebody who may not be there: its slot is free for others, so that many
+    /// who are not there keep nobody from the rest. False where too many are lent already.
+    pub fn lend(&mut self, turn: &mut Turn) -> bool {
+        if turn.is_lent || self.lent >= self.limits.slots_max * LENT_FACTOR {
+            return false;
+        }
+        turn.is_lent = true;
+        self.lent += 1;
+        self.busy[turn.offer.class as usize] -= 1;
+        true
+    }
+
     /// The turn is over.
     pub fn ended(&mut self, turn: Turn, health: Health, now: Instant) -> After {
         let class = turn.offer.class as usize;
-        self.busy[class] -= 1;
+        match turn.is_lent {
+            true => self.lent -= 1,
+            false => self.busy[class] -= 1,
+        }
         let limits = self.limits;
         let Some(line) = self.lines.get_mut(&turn.destination) else {
             return After::default();
@@ -310,6 +336,7 @@ impl Desk {
             destination: destination.clone(),
             offer,
             is_probe,
+            is_lent: false,
         }
     }
 

@@ -138,6 +138,36 @@ fn a_slow_destination_holds_its_own_slots_alone() {
 }
 
 #[test]
+fn who_is_not_there_keeps_nobody_from_the_rest() {
+    let mut table = Table::new(LIMITS);
+    for n in 0..share(1, LIMITS.slots_max) as u64 {
+        let to = format!("hole{n}.example");
+        table.offer(&to, Class::Normal, n, 1).expect("room");
+    }
+    let mut turns: Vec<Turn> = std::iter::from_fn(|| table.next()).collect();
+    table
+        .offer("a.example", Class::Normal, 99, 1)
+        .expect("room");
+    assert!(table.next().is_none());
+    assert!(table.desk.lend(&mut turns[0]) && !table.desk.lend(&mut turns[0]));
+    let turn = table.next().expect("a slot is free");
+    assert_eq!(&*turn.destination, "a.example");
+    // Who lent his slot has none to go on with.
+    table
+        .offer("hole0.example", Class::Normal, 0, 1)
+        .expect("room");
+    let hole = turns.swap_remove(0);
+    let to = hole.destination.clone();
+    table.end(hole, Health::Well);
+    assert!(table.desk.next_at(&to, table.now).is_none());
+    turns.push(turn);
+    for turn in turns {
+        table.end(turn, Health::Well);
+    }
+    assert_eq!(table.desk.busy(), 0);
+}
+
+#[test]
 fn bulk_leaves_slots_for_others() {
     let mut table = Table::new(LIMITS);
     for n in 0..100 {
@@ -316,6 +346,11 @@ fn walk(seed: u64) {
                 taken += u64::from(table.offer(&to, class, below(4), below(100_000)).is_ok());
             }
             4..7 => turns.extend(table.next()),
+            9 if below(3) == 0 && !turns.is_empty() => {
+                let at = below(turns.len() as u64) as usize;
+                let was_lent = turns[at].is_lent;
+                assert_eq!(table.desk.lend(&mut turns[at]), !was_lent, "seed {seed}");
+            }
             7..9 if !turns.is_empty() => {
                 let turn: Turn = turns.swap_remove(below(turns.len() as u64) as usize);
                 let health = [Health::Well, Health::Pressed, Health::Away][below(3) as usize];
@@ -329,8 +364,9 @@ fn walk(seed: u64) {
             }
             _ => table.now += Duration::from_secs(below(30)),
         }
-        assert!(turns.len() <= LIMITS.slots_max, "seed {seed}");
-        assert_eq!(table.desk.busy(), turns.len(), "seed {seed}");
+        let with_slot = turns.iter().filter(|turn| !turn.is_lent).count();
+        assert!(with_slot <= LIMITS.slots_max, "seed {seed}");
+        assert_eq!(table.desk.busy(), with_slot, "seed {seed}");
         let left = taken - over - turns.len() as u64;
         assert_eq!(table.desk.waiting() as u64, left, "seed {seed}");
     }

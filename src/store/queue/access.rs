@@ -2,15 +2,20 @@
 //! leaves the shard that took it in.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{EntryKey, MailClass, Outbound, RecipientState, Steering, Tried};
-use crate::base::{Deadline, PartitionId, TraceId, UnixMs};
-use crate::runtime::{deadline, unix_now};
+use crate::base::{Deadline, PSeq, PartitionId, TraceId, UnixMs};
+use crate::runtime::{deadline, unix_now, yield_if_needed};
 use crate::store::journal::Class;
 use crate::store::outbox::body_of;
+use crate::store::partition::Partition;
 use crate::store::remote::is_better_shared;
 use crate::store::{Body, BodyRef, Message, Op, Remote, StoreError, Target, ValueChange};
+
+/// Entries that are looked at in one go.
+const SLICE: usize = 256;
 
 /// An entry as it is now.
 #[derive(Clone, Copy, Debug)]
@@ -107,29 +112,48 @@ impl Remote {
         }))
     }
 
-    /// Shows entries of this shard, in the order in which they were taken in, until told to stop.
-    pub fn queue_entries(&self, see: &mut dyn FnMut(EntryKey, QueueEntry<'_>) -> bool) {
+    /// Shows every entry of this shard, in the order in which they were taken in. What comes or goes
+    /// meanwhile may be among them or not: others have a turn in between.
+    pub async fn queue_entries(&self, see: &mut dyn FnMut(EntryKey, QueueEntry<'_>)) {
         for partition in self.shard().owned.all() {
-            let state = partition.state.borrow();
-            for (pseq, accepted) in &state.accepted {
-                let Some(outbound) = accepted.outbound.as_deref() else {
-                    continue;
-                };
-                let key = EntryKey {
-                    partition: partition.id,
-                    pseq: *pseq,
-                };
-                let entry = QueueEntry {
-                    saved: accepted.saved,
-                    trace: accepted.trace,
-                    size: accepted.size,
-                    outbound,
-                };
-                if !see(key, entry) {
-                    return;
-                }
+            let mut from = Bound::Unbounded;
+            loop {
+                let last = self.queue_slice(&partition, from, see);
+                let Some(last) = last else { break };
+                from = Bound::Excluded(last);
+                yield_if_needed().await;
             }
         }
+    }
+
+    /// Shows some; answers the last one that was looked at.
+    fn queue_slice(
+        &self,
+        partition: &Partition,
+        from: Bound<PSeq>,
+        see: &mut dyn FnMut(EntryKey, QueueEntry<'_>),
+    ) -> Option<PSeq> {
+        let state = partition.state.borrow();
+        let range = state.accepted.range((from, Bound::Unbounded));
+        let mut last = None;
+        for (pseq, accepted) in range.take(SLICE) {
+            last = Some(*pseq);
+            let Some(outbound) = accepted.outbound.as_deref() else {
+                continue;
+            };
+            let key = EntryKey {
+                partition: partition.id,
+                pseq: *pseq,
+            };
+            let entry = QueueEntry {
+                saved: accepted.saved,
+                trace: accepted.trace,
+                size: accepted.size,
+                outbound,
+            };
+            see(key, entry);
+        }
+        last
     }
 
     /// The body of an entry: from memory, journal or file. `Damaged`: it is not what was taken in.

@@ -85,6 +85,9 @@ impl Partition {
             memory: owned.keep(message),
         };
         let mut state = self.state.borrow_mut();
+        if matches!(accepted.source, Source::Journal(_)) {
+            state.unfiled.insert(pseq);
+        }
         state.accepted.insert(pseq, accepted);
         if is_owed {
             state.owed.insert(pseq);
@@ -170,6 +173,7 @@ impl Partition {
         let Some(done) = state.accepted.remove(&entry) else {
             return;
         };
+        state.unfiled.remove(&entry);
         owned.forget(done.memory.as_ref());
         let file = match done.source {
             Source::Spool(path) => path,

@@ -2,16 +2,18 @@
 //! its notice too, and nothing of it once nobody waits.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
 use super::failures::texts;
 use super::{ROOT, Random, config, letter, life, names, recover, run, soon, target, try_message};
-use crate::base::{ShardId, UnixMs};
+use crate::base::{PartitionId, ShardId, UnixMs};
 use crate::runtime::{Disk, SimDisk, sleep, trace_id};
+use crate::store::body::{Accepted, Source};
 use crate::store::{
-    EntryKey, MailClass, NewNotice, Outbound, OutboundRecipient, RecipientState, Remote, Steering,
-    Store, StoreError, Tried, TriedRecipient,
+    EntryKey, MailClass, NewNotice, Outbound, OutboundRecipient, QueueEntry, RecipientState,
+    Remote, Steering, Store, StoreError, Tried, TriedRecipient,
 };
 use crate::wire::address::{Mailbox, Path as Forward};
 use crate::wire::smtp::{BodyKind, MailFrom, RcptTo};
@@ -87,14 +89,29 @@ async fn body(remote: &Remote, key: EntryKey) -> String {
     String::from_utf8(bytes).expect("text")
 }
 
+/// What is kept beside the entries says of them what they say themselves.
+fn check_derived(store: &Store) {
+    let home = store.partition(PartitionId::queue(0));
+    let state = home.state.borrow();
+    let which = |is: fn(&Accepted) -> bool| {
+        let found = state.accepted.iter().filter(|(_, a)| is(a));
+        found.map(|(pseq, _)| *pseq).collect::<BTreeSet<_>>()
+    };
+    let is_unfiled = |a: &Accepted| matches!(a.source, Source::Journal(_));
+    assert_eq!(state.unfiled, which(is_unfiled));
+    let is_owed = |a: &Accepted| a.targets.iter().any(Option::is_some);
+    assert_eq!(state.owed, which(is_owed));
+}
+
 async fn check(store: &Store, ledger: &Ledger) {
+    check_derived(store);
     let remote = store.remote();
     let mut there = Vec::new();
-    remote.queue_entries(&mut |key, entry| {
+    let mut see = |key, entry: QueueEntry<'_>| {
         let states = entry.outbound.recipients.iter();
         there.push((key, states.map(|r| r.state.word()).collect::<Vec<_>>()));
-        true
-    });
+    };
+    remote.queue_entries(&mut see).await;
     for known in &ledger.entries {
         let found = there.iter().position(|(key, _)| *key == known.key);
         let Some(found) = found else {
@@ -275,7 +292,9 @@ fn story(seed: u64) {
             let so_far = known.borrow().clone();
             check(&store, &so_far).await;
             at.stop_after(100 + own.below(500));
-            while step(&store, &mut own, &known).await.is_ok() {}
+            while step(&store, &mut own, &known).await.is_ok() {
+                check_derived(&store);
+            }
         });
         sim = sim.power_cut(random.below(u64::MAX));
     }
@@ -304,15 +323,16 @@ fn story(seed: u64) {
         // Everybody gets an end; then nothing is left.
         let remote = store.remote();
         let mut keys = Vec::new();
-        remote.queue_entries(&mut |key, entry| {
+        let mut see = |key, entry: QueueEntry<'_>| {
             keys.push((key, entry.outbound.recipients.len() as u16));
-            true
-        });
+        };
+        remote.queue_entries(&mut see).await;
         for (key, count) in keys {
             let steered = remote.queue_steer(key, (0..count).collect(), Steering::Remove, None);
             steered.await.expect("on record");
         }
-        remote.queue_entries(&mut |key, _| panic!("{key:?} is left"));
+        let mut see = |key, _: QueueEntry<'_>| panic!("{key:?} is left");
+        remote.queue_entries(&mut see).await;
         for _ in 0..2 {
             store.checkpoint().await.expect("a checkpoint");
         }
