@@ -569,6 +569,41 @@ def double(folder):
         assert sum(verb == "RCPT" for _, verb in sink.heard) == 2
 
 
+# ---- many who are not there ----
+
+HOLES = 200
+
+
+@scene
+def holes(folder):
+    """Hosts on which a connection hangs keep mail for others waiting for seconds at most."""
+    hole = socket.create_server(("127.0.0.1", 0), backlog=0)
+    port = hole.getsockname()[1]
+    fill = [socket.socket() for _ in range(3)]
+    for one in fill:
+        one.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            one.connect(("127.0.0.1", port))
+    good = Sink()
+    ways = [(f"hole{n}.test", port) for n in range(HOLES)] + [("good.test", good.port)]
+    with hole, good, Site(folder, BINARY, ways, queue='retry = ["5m"]\n') as site:
+        with site.submission() as smtp:
+            for turn in range(3):
+                for n in range(HOLES):
+                    smtp.sendmail("ana@play.test", [f"u{turn}@hole{n}.test"],
+                                  letter(f"x{turn}.{n}"))
+        site.until(lambda: site.metric("palomar_queue_rows_out") >= HOLES, "all are out")
+        began = time.monotonic()
+        site.send("bob@good.test", letter("ordinary"))
+        good.wait(lambda sink: sink.taken())
+        waited = time.monotonic() - began
+        print(f"     {HOLES} holes: an ordinary letter waited {waited:.1f} s")
+        # One after the other, 100 at a time for 30 s each, it would be a minute.
+        assert waited < 20, waited
+    for one in fill:
+        one.close()
+
+
 # ---- aliases ----
 
 @scene
