@@ -35,6 +35,7 @@ mod quota;
 mod repair;
 mod scrub;
 mod restore;
+mod route;
 mod serve;
 mod settle;
 #[cfg(test)]
@@ -99,6 +100,8 @@ enum Command {
     /// Mail that waits to leave
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// Where mail for an address would go: hosts, addresses, what is asked of TLS, and why
+    Route(route::Route),
     /// List who is connected
     Who(who::Who),
     /// End every session of a user
@@ -185,6 +188,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Adopt(adopt) => adopt.run(&site),
         Command::Settle(settle) => settle.run(&site),
         Command::Queue(queue) => queue.run(&site),
+        Command::Route(route) => route.run(&site),
         Command::Quota(quota) => quota.run(&site),
         Command::CheckInbox(check) => check.run(),
         Command::Mailbox(mailbox) => mailbox.run(&site),

@@ -39,6 +39,8 @@ fn command_lines_of_the_contract_parse() {
         "palomar demo --json --data here --ports 20000",
         "palomar demo --pull-the-plug --seconds 5",
         "palomar check --no-dns --config a.toml",
+        "palomar route ana@example.net",
+        "palomar route example.net --json",
         "palomar dns lookup example.org",
         "palomar dns lookup _25._tcp.example.org tlsa --json",
         "palomar user add ana@example.org --password-stdin --quota 1GB",

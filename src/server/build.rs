@@ -260,16 +260,22 @@ pub fn outward(
         mesh,
         under_way: queue::UnderWay::default(),
         routes: Arc::new(queue::RouteSettings::load(config, &own_addresses())?),
-        tls: OutgoingTls::load(None)?,
+        tls: outgoing_tls()?,
         dns,
         dns_cache: Arc::new(cache),
     };
     Ok((outward, inboxes))
 }
 
+/// How we do TLS with other hosts: who this machine trusts. Reads files.
+pub fn outgoing_tls() -> Result<OutgoingTls, ServerError> {
+    Ok(OutgoingTls::load(None)?)
+}
+
 /// The addresses of this machine, so that mail for them is known to come back; none where the
 /// kernel does not tell.
-fn own_addresses() -> Vec<IpAddr> {
+#[must_use]
+pub fn own_addresses() -> Vec<IpAddr> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let (trie, six) = (read("/proc/net/fib_trie"), read("/proc/net/if_inet6"));
     let lines: Vec<&str> = trie.lines().collect();

@@ -24,6 +24,7 @@ mod restore;
 mod shard;
 mod start;
 
+pub use build::{outgoing_tls, own_addresses};
 pub use error::ServerError;
 pub use offline::{OfflineJob, offline, offline_all, offline_jobs, with_store};
 pub use start::{Started, serve};

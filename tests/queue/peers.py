@@ -456,6 +456,11 @@ def operate(folder):
         ids = [site.send([f"u{n}@later.test", f"v{n}@later.test"], letter(f"later{n}"))
                for n in range(4)]
         site.until(lambda: site.recipients("deferred") == 8, "all were tried")
+        way = json.loads(site.run("route", "u0@later.test", "--json").stdout)
+        assert [hop["address"] for hop in way["hops"]] == [f"127.0.0.1:{sink.port}"], way
+        assert site.run("route", "ana@play.test").stdout == "play.test is delivered here\n"
+        [row] = json.loads(site.run("queue", "destinations", "--json").stdout)
+        assert (row["destination"], row["waiting"], row["held"]) == ("later.test", 8, 0), row
         rows = json.loads(site.run("queue", "list", "--json").stdout)
         assert sorted(row["id"] for row in rows) == sorted(ids), rows
         for row in rows:
