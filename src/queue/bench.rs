@@ -160,18 +160,32 @@ enum Fetched {
 }
 
 impl Shop {
-    pub(super) fn take_offers(&self, offers: Vec<(String, Offer)>) -> Vec<(usize, Declined)> {
+    pub(super) fn take_offers(
+        self: &Rc<Self>,
+        offers: Vec<(String, Offer)>,
+    ) -> Vec<(usize, Declined)> {
         let now = runtime::now();
         let mut declined = Vec::new();
+        let mut displaced = Vec::new();
         let mut desk = self.desk.borrow_mut();
         for (at, (destination, offer)) in offers.into_iter().enumerate() {
-            let destination = Destination::from(destination);
-            if let Err(why) = desk.offer(&destination, offer, now) {
-                declined.push((at, why));
+            let to = Destination::from(destination.as_str());
+            match desk.offer(&to, offer, now) {
+                Ok(None) => {}
+                Ok(Some(other)) => displaced.push((other.entry, destination)),
+                Err(why) => declined.push((at, why)),
             }
         }
         drop(desk);
         self.desk_told.notify_all();
+        if !displaced.is_empty() {
+            let shop = self.clone();
+            spawn_in(&self.gate, "queue-displaced", async move {
+                for (entry, destination) in displaced {
+                    shop.give_back(entry, destination, None).await;
+                }
+            });
+        }
         declined
     }
 

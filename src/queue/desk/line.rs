@@ -67,6 +67,16 @@ impl Line {
         self.classes[offer.class as usize].put(offer);
     }
 
+    /// Makes room for an offer in a full line: the last one of whoever has most, if that is more
+    /// than its own sender has. So a mailshot that fills a line keeps nobody out of it.
+    pub fn displace(&mut self, offer: &Offer) -> Option<Offer> {
+        let each = self.classes.iter().enumerate();
+        let heaviest = each.filter_map(|(n, class)| Some((class.heaviest()?, n)));
+        let ((count, sender), class) = heaviest.max()?;
+        let own = self.classes[offer.class as usize].of(offer.sender);
+        (own + 1 < count).then(|| self.classes[class].give_up(sender))?
+    }
+
     pub fn take(&mut self, class: usize) -> Option<Offer> {
         self.classes[class].take()
     }

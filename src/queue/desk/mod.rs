@@ -158,16 +158,17 @@ impl Desk {
         self.busy.iter().sum()
     }
 
-    /// Takes an offer that is due.
+    /// Takes an offer that is due. Where that takes the place of another one, which must wait
+    /// elsewhere from now on, it is answered.
     ///
     /// # Errors
-    /// Where it must wait elsewhere.
+    /// Where it must wait elsewhere itself.
     pub fn offer(
         &mut self,
         destination: &Destination,
         offer: Offer,
         now: Instant,
-    ) -> Result<(), Declined> {
+    ) -> Result<Option<Offer>, Declined> {
         let limits = self.limits;
         let shape = limits.shape;
         let line = self
@@ -179,7 +180,10 @@ impl Desk {
         }
         if line.waiting() >= limits.line_max {
             line.declined = true;
-            return Err(Declined::Full);
+            let displaced = line.displace(&offer).ok_or(Declined::Full)?;
+            line.put(offer);
+            self.enter(destination, now);
+            return Ok(Some(displaced));
         }
         // A full desk keeps nobody out who has nothing in it.
         let is_known = line.waiting() > 0 || line.busy() > 0;
@@ -190,7 +194,7 @@ impl Desk {
         line.put(offer);
         self.waiting += 1;
         self.enter(destination, now);
-        Ok(())
+        Ok(None)
     }
 
     /// The next turn, if anything may begin now.

@@ -42,6 +42,32 @@ impl Senders {
         self.len += 1;
     }
 
+    /// Offers of a sender.
+    pub fn of(&self, sender: u64) -> usize {
+        self.lines.get(&sender).map_or(0, |line| line.offers.len())
+    }
+
+    /// Who has most offers, and how many.
+    pub fn heaviest(&self) -> Option<(usize, u64)> {
+        let each = self
+            .lines
+            .iter()
+            .map(|(sender, line)| (line.offers.len(), *sender));
+        each.max()
+    }
+
+    /// Takes out the last offer of a sender.
+    pub fn give_up(&mut self, sender: u64) -> Option<Offer> {
+        let line = self.lines.get_mut(&sender)?;
+        let offer = line.offers.pop_back()?;
+        self.len -= 1;
+        if line.offers.is_empty() {
+            self.order.remove(&(line.before, sender));
+            self.lines.remove(&sender);
+        }
+        Some(offer)
+    }
+
     pub fn take(&mut self) -> Option<Offer> {
         let (before, sender) = self.order.pop_first()?;
         let line = self.lines.get_mut(&sender)?;

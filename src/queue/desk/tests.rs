@@ -21,6 +21,7 @@ struct Table {
     desk: Desk,
     now: Instant,
     entries: u64,
+    displaced: Vec<Offer>,
 }
 
 impl Table {
@@ -29,6 +30,7 @@ impl Table {
             desk: Desk::new(limits),
             now: Instant::now(),
             entries: 0,
+            displaced: Vec::new(),
         }
     }
 
@@ -44,7 +46,8 @@ impl Table {
             sender,
             size,
         };
-        self.desk.offer(&to.into(), offer, self.now)?;
+        let displaced = self.desk.offer(&to.into(), offer, self.now)?;
+        self.displaced.extend(displaced);
         Ok(self.entries)
     }
 
@@ -257,7 +260,7 @@ fn lines_are_bounded_and_tell_when_they_have_room() {
     let mut table = Table::new(LIMITS);
     table.offers(100, "a.example", Class::Normal, 1);
     let full = Err(Declined::Full);
-    assert_eq!(table.offer("a.example", Class::Normal, 2, 1), full);
+    assert_eq!(table.offer("a.example", Class::Normal, 1, 1), full);
     assert_eq!(table.desk.hungry(), None);
     assert_eq!(table.order(60).len(), 60);
     assert_eq!(table.desk.hungry().as_deref(), Some("a.example"));
@@ -267,8 +270,23 @@ fn lines_are_bounded_and_tell_when_they_have_room() {
         table.offers(100, &format!("{n}.example"), Class::Normal, 1);
     }
     table.offers(60, "a.example", Class::Normal, 1);
-    assert_eq!(table.offer("8.example", Class::Normal, 2, 1), full);
+    assert_eq!(table.offer("8.example", Class::Normal, 1, 1), full);
     table.offers(1, "new.example", Class::Normal, 1);
+}
+
+#[test]
+fn a_mailshot_that_fills_a_line_keeps_nobody_out() {
+    let mut table = Table::new(LIMITS);
+    table.offers(100, "a.example", Class::Normal, 1);
+    table.offers(1, "a.example", Class::Normal, 2);
+    let given_up: Vec<u64> = table.displaced.drain(..).map(|o| o.entry.pseq.0).collect();
+    assert_eq!(given_up, [100], "the last of who has most");
+    assert_eq!(table.desk.waiting(), 100);
+    let turn = table.next().expect("a turn");
+    table.end(turn, Health::Well);
+    let turn = table.next().expect("a turn");
+    assert_eq!(turn.offer.sender, 2, "he does not wait for all of it");
+    table.end(turn, Health::Well);
 }
 
 #[test]
@@ -367,7 +385,7 @@ fn walk(seed: u64) {
         let with_slot = turns.iter().filter(|turn| !turn.is_lent).count();
         assert!(with_slot <= LIMITS.slots_max, "seed {seed}");
         assert_eq!(table.desk.busy(), with_slot, "seed {seed}");
-        let left = taken - over - turns.len() as u64;
+        let left = taken - over - (turns.len() + table.displaced.len()) as u64;
         assert_eq!(table.desk.waiting() as u64, left, "seed {seed}");
     }
     while table.desk.waiting() + turns.len() > 0 {
