@@ -184,6 +184,12 @@ impl Transaction {
         if self.recipients.len() >= self.bounds.recipients_max {
             return Err(RecipientRefusal::TooMany);
         }
+        if let Path::Mailbox(to) = &rcpt.path
+            && let Some(sender) = self.rewritten_here(to)
+        {
+            self.bounce_back(to, &sender)?;
+            return Ok((Vec::new(), false));
+        }
         let snapshot = self.intake.directory.snapshot();
         let Resolution {
             local,
@@ -214,14 +220,11 @@ impl Transaction {
                     self.add_elsewhere(rcpt.clone(), to, None)?;
                     Ok((Vec::new(), false))
                 }
-                (Why::NoSuchUser, Path::Mailbox(to)) if srs::is_srs(&to.local) => {
-                    self.bounce_back(to)?;
-                    Ok((Vec::new(), false))
-                }
                 (why, _) => Err(refusal(why)),
             };
         }
-        if self.copies.len() + local.len() + outside.len() > COPIES_MAX {
+        let so_far = self.copies.len() + self.outbound.len();
+        if so_far + local.len() + outside.len() > COPIES_MAX {
             return Err(RecipientRefusal::TooMany);
         }
         // One full mailbox must not stop the mail of all others behind an alias.
@@ -283,13 +286,20 @@ impl Transaction {
         rewritten.map_or_else(|| self.mail.path.clone(), Path::Mailbox)
     }
 
-    /// A bounce of mail that was sent on from here goes to who had sent it.
-    fn bounce_back(&mut self, to: &Mailbox) -> Result<(), RecipientRefusal> {
+    /// The sender of mail that was sent on from here, by the address that it left with. A catch-all
+    /// does not take it.
+    fn rewritten_here(&self, to: &Mailbox) -> Option<Mailbox> {
         let snapshot = self.intake.directory.snapshot();
-        let srs = snapshot.srs().ok_or(RecipientRefusal::NoSuchUser)?;
-        let back = srs.back(&to.to_string(), runtime::unix_now());
-        let back = back.map_err(|_| RecipientRefusal::NoSuchUser)?;
-        let back = Mailbox::parse(&back).map_err(|_| RecipientRefusal::NoSuchUser)?;
+        let is_ours = matches!(&to.domain, Domain::Name(name) if snapshot.is_local(name));
+        if !is_ours || !srs::is_srs(&to.local) {
+            return None;
+        }
+        let back = snapshot.srs()?.back(&to.to_string(), runtime::unix_now());
+        Mailbox::parse(&back.ok()?).ok()
+    }
+
+    /// A bounce of mail that was sent on from here goes to who had sent it.
+    fn bounce_back(&mut self, to: &Mailbox, back: &Mailbox) -> Result<(), RecipientRefusal> {
         let rcpt = RcptTo {
             path: Path::Mailbox(back.clone()),
             // About a bounce nobody is told.
@@ -300,7 +310,7 @@ impl Transaction {
             reverse: Path::Null,
             head: format!("Delivered-To: {to}\r\n").into_bytes(),
         };
-        self.add_elsewhere(rcpt, &back, Some(Box::new(redirect)))
+        self.add_elsewhere(rcpt, back, Some(Box::new(redirect)))
     }
 
     fn add_elsewhere(
@@ -318,6 +328,9 @@ impl Transaction {
                 && known.rcpt.path == rcpt.path
                 && known.redirect.is_some() == redirect.is_some()
         });
+        if !is_known && self.outbound.len() >= COPIES_MAX {
+            return Err(RecipientRefusal::TooMany);
+        }
         if !is_known {
             self.outbound.push(OutboundRecipient {
                 rcpt,

@@ -14,6 +14,7 @@ use crate::observe::{event, log_event};
 use crate::runtime::{self, Gate};
 use crate::store::{AccountRef, Message, Quota, QuotaDue, Remote, StoreError, Warned};
 use crate::wire::dates::{DateTime, format_date};
+use crate::wire::plain::paragraph;
 
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -276,25 +277,6 @@ fn refused(words: &Words, bytes: Option<u64>) -> String {
 fn shown(name: &str) -> String {
     let harmless = name.chars().map(|c| if c.is_control() { '?' } else { c });
     harmless.take(100).collect()
-}
-
-/// Wraps at 72 columns.
-fn paragraph(out: &mut String, text: &str) {
-    let mut column = 0;
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        if column > 0 && column + 1 + length > 72 {
-            out.push_str("\r\n");
-            column = 0;
-        }
-        if column > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += length;
-    }
-    out.push_str("\r\n");
 }
 
 #[cfg(test)]

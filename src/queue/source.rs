@@ -103,7 +103,11 @@ impl Shop {
             let offer = self.remote.queue_entry(entry, |seen| Offer {
                 entry,
                 class: seen.outbound.class,
-                sender: u64::from(crc32c(seen.outbound.mail.path.to_string().as_bytes()).0),
+                // One account is one sender, whatever it calls itself for each recipient.
+                sender: seen.outbound.submitter.map_or_else(
+                    || u64::from(crc32c(seen.outbound.mail.path.to_string().as_bytes()).0),
+                    |account| account.0 << 32,
+                ),
                 size: seen.size,
             });
             match offer {

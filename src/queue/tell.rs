@@ -166,10 +166,10 @@ impl Teller {
         trace: TraceId,
     ) -> Result<Vec<u8>, StoreError> {
         let (header, whole) = match self.remote.queue_body(key).await {
-            Ok(message) => self.read(&message).await?,
-            // He is told all the same.
-            Err(StoreError::Damaged { .. }) => (Vec::new(), None),
-            Err(why) => return Err(why),
+            Ok(message) => self.read(&message).await,
+            Err(StoreError::Poisoned) => return Err(StoreError::Poisoned),
+            // He is told all the same, and what was delivered meanwhile is put on record.
+            Err(_) => (Vec::new(), None),
         };
         let outbound = &subject.outbound;
         let names: Vec<String> = outbound
@@ -224,7 +224,7 @@ impl Teller {
     }
 
     /// The header of a message, and all of it where it is short.
-    async fn read(&self, message: &Message) -> Result<(Vec<u8>, Option<Vec<u8>>), StoreError> {
+    async fn read(&self, message: &Message) -> (Vec<u8>, Option<Vec<u8>>) {
         let begin = match &message.body {
             Body::Inline(bytes) => bytes.clone(),
             Body::Spool(path) => {
@@ -243,7 +243,7 @@ impl Teller {
         let is_whole = begin.len() as u64 == message.size && message.size <= RETURNED_BYTES_MAX;
         let end = header_end(&begin).min(HEADER_BYTES_MAX);
         let header = begin[..end].to_vec();
-        Ok((header, is_whole.then_some(begin)))
+        (header, is_whole.then_some(begin))
     }
 
     /// A notice for somebody elsewhere: from nobody, and about it nobody is told.

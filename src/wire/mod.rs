@@ -10,6 +10,7 @@ pub mod imap;
 pub mod line;
 pub mod mbox;
 pub mod mime;
+pub mod plain;
 pub mod pop3;
 pub mod sasl;
 pub mod smtp;

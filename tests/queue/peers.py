@@ -658,6 +658,26 @@ def aliases(folder):
 
 
 @scene
+def catch_all(folder):
+    """Whoever takes the mail of unknown addresses does not take what comes back for a sender."""
+    sink, elsewhere = Sink(), Sink()
+    with sink, elsewhere, Site(folder, BINARY, [
+            ("out.test", sink.port), ("elsewhere.test", elsewhere.port)], aliases=[
+            ("away@play.test", "far@out.test"), ("@play.test", "ana@play.test")]) as site:
+        site.relay("who@elsewhere.test", "away@play.test", letter("away"))
+        sink.wait(lambda sink: sink.taken())
+        [(got, _)] = sink.taken()
+        site.relay("", got.sender, letter("back"))
+        elsewhere.wait(lambda sink: sink.taken())
+        # An address that we did not make is an unknown one.
+        forged = letter("forged")
+        site.relay("", got.sender.replace("=who@", "=whom@"), forged)
+        [here] = site.until(site.messages, "the forged one here")
+        assert here.endswith(forged)
+        site.wait_empty()
+
+
+@scene
 def circle(folder):
     """Two servers, each of which leads an address to the other: it ends, and the sender knows."""
     with contextlib.ExitStack() as stack:

@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 
 use crate::base::{TraceId, UnixMs};
 use crate::wire::dates::{DateTime, format_date};
+use crate::wire::plain::paragraph;
 use crate::wire::smtp::{DsnReturn, OriginalRecipient};
 use advice::Advice;
 use words::{Words, words};
@@ -293,25 +294,6 @@ fn put_folded(out: &mut String, name: &str, reply: &str) {
         left -= line.len();
         out.push_str(if n == 0 { "" } else { "\r\n    " });
         out.push_str(&line);
-    }
-    out.push_str("\r\n");
-}
-
-/// Wraps at 72 columns.
-fn paragraph(out: &mut String, text: &str) {
-    let mut column = 0;
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        if column > 0 && column + 1 + length > 72 {
-            out.push_str("\r\n");
-            column = 0;
-        }
-        if column > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += length;
     }
     out.push_str("\r\n");
 }
