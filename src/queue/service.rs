@@ -17,6 +17,7 @@ use super::bench::{end_idle, give_turns};
 use super::client::Times;
 use super::command::{self, Answer, Ask, Change};
 use super::desk::{self, Declined, Desk, EntryKey, Offer, Shape};
+use super::home::{Homeward, bring_home};
 use super::policies::Policies;
 use super::route::{self, Ours, Router};
 use super::rows::Rows;
@@ -98,6 +99,9 @@ pub(super) struct Shop {
     /// Rows are due that were not.
     pub rows_told: Notify,
     pub desk: RefCell<Desk>,
+    /// What is due for owners here.
+    pub homeward: RefCell<Homeward>,
+    pub homeward_told: Notify,
     /// The desk may have a turn that it had not.
     pub desk_told: Notify,
     /// A connection waits for another message.
@@ -181,6 +185,8 @@ impl Queue {
             teller,
             rows: RefCell::default(),
             rows_told: Notify::new(),
+            homeward: RefCell::default(),
+            homeward_told: Notify::new(),
             desk: RefCell::new(Desk::new(limits)),
             desk_told: Notify::new(),
             kept_told: Notify::new(),
@@ -189,6 +195,7 @@ impl Queue {
         spawn_in(gate, "queue-requests", serve(shop.clone(), parts.inbox));
         spawn_in(gate, "queue-changes", heed_changes(shop.clone()));
         spawn_in(gate, "queue-offers", offer_rows(shop.clone()));
+        spawn_in(gate, "queue-home", bring_home(shop.clone()));
         spawn_in(gate, "queue-desk", give_turns(shop.clone()));
         spawn_in(gate, "queue-idle", end_idle(shop.clone()));
         Queue { shop }

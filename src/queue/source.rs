@@ -10,6 +10,7 @@ use futures_lite::future::or;
 use super::attempt::Work;
 use super::counters;
 use super::desk::{Declined, Destination, EntryKey, Offer};
+use super::home::HERE;
 use super::notice::Action;
 use super::schedule::{Outcome, Verdict, Verdicts};
 use super::service::{AGAIN_AFTER, LINE_MAX, OFFERS_MAX, Request, Shop, Unasked};
@@ -90,7 +91,7 @@ impl Shop {
     }
 
     /// A row that was out is not any more, and waits for what is on record.
-    fn take_back(&self, entry: EntryKey, destination: &str) {
+    pub(super) fn take_back(&self, entry: EntryKey, destination: &str) {
         let name = self.rows.borrow_mut().name(destination);
         self.rows.borrow_mut().back(entry, &name, UnixMs(0));
         self.refresh(entry);
@@ -100,6 +101,11 @@ impl Shop {
     async fn offer(self: &Rc<Self>, taken: Vec<(Destination, EntryKey)>) {
         let mut by_shard: BTreeMap<ShardId, Vec<(String, Offer)>> = BTreeMap::new();
         for (name, entry) in taken {
+            if &*name == HERE {
+                self.homeward.borrow_mut().push_back(entry);
+                self.homeward_told.notify_all();
+                continue;
+            }
             let offer = self.remote.queue_entry(entry, |seen| Offer {
                 entry,
                 class: seen.outbound.class,
@@ -258,7 +264,7 @@ impl Shop {
     }
 
     /// A message that is not what was taken in is not sent, and not given up: a person decides.
-    async fn hold_damaged(&self, entry: EntryKey, destination: &str) {
+    pub(super) async fn hold_damaged(&self, entry: EntryKey, destination: &str) {
         let known = self.remote.queue_entry(entry, |seen| {
             let ordinals: Vec<u16> = (0..seen.outbound.recipients.len() as u16).collect();
             (ordinals, seen.trace)

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Disk, Open};
 use crate::store::{
-    Body, MailClass, Message, NewNotice, Outbound, OutboundRecipient, RecipientState, Remote,
+    Body, MailClass, Message, NewEntry, Outbound, OutboundRecipient, RecipientState, Remote,
     StoreError, Target, Tried,
 };
 use crate::wire::address::{Mailbox, Path};
@@ -22,19 +22,19 @@ const RETURNED_BYTES_MAX: u64 = 200 << 10;
 /// Octets of a header that comes back.
 const HEADER_BYTES_MAX: usize = 32 << 10;
 
-/// How a sender is reached.
+/// How an address is reached.
 #[derive(Clone, Debug, Default)]
 pub struct Way {
     /// Mailboxes here.
     pub targets: Vec<Target>,
-    /// He is elsewhere. Neither: there is nobody of that name.
+    /// It is elsewhere. Neither: there is nobody of that name.
     pub is_elsewhere: bool,
     /// The language he reads.
     pub language: Option<String>,
 }
 
-/// Finds senders; the room that knows users gives it.
-pub type Ways = Rc<dyn Fn(&Mailbox) -> Way>;
+/// Finds addresses; the room that knows users gives it. Copies have this reverse path.
+pub type Ways = Rc<dyn Fn(&Mailbox, &Path) -> Way>;
 
 /// Who tells senders.
 pub(super) struct Teller {
@@ -73,6 +73,11 @@ impl Teller {
         }
     }
 
+    /// Who gets the mail for a postmaster without a domain.
+    pub fn postmaster(&self) -> Option<Mailbox> {
+        Mailbox::parse(&format!("postmaster@{}", self.domain)).ok()
+    }
+
     /// The notice to the sender of an entry about those of its recipients; `None` where nobody is
     /// to be told. `tried` is what is not on record yet.
     pub async fn notice(
@@ -80,14 +85,14 @@ impl Teller {
         key: EntryKey,
         about: &[(u16, Action)],
         tried: Option<&Tried>,
-    ) -> Result<Option<NewNotice>, StoreError> {
+    ) -> Result<Option<NewEntry>, StoreError> {
         if about.is_empty() {
             return Ok(None);
         }
         let Some(subject) = self.subject(key) else {
             return Ok(None);
         };
-        let way = (self.ways)(&subject.sender);
+        let way = (self.ways)(&subject.sender, &Path::Null);
         if way.targets.is_empty() && !way.is_elsewhere {
             counters::NOTICES.increment(counters::Told::Dropped);
             log_event!(
@@ -123,7 +128,7 @@ impl Teller {
         let outbound = way
             .is_elsewhere
             .then(|| Box::new(self.outbound(&subject.sender)));
-        Ok(Some(NewNotice {
+        Ok(Some(NewEntry {
             message,
             trace,
             targets: way.targets,
@@ -272,6 +277,7 @@ impl Teller {
                 ret: None,
                 envelope_id: None,
                 auth: None,
+                hold: None,
             },
             class: MailClass::Notice,
             submitter: None,

@@ -251,7 +251,7 @@ fn send(
         routes: outward.routes.clone(),
         resolver,
         tls: outward.tls.clone(),
-        ways: delivery::sender_ways(shared.directory.clone()),
+        ways: delivery::ways(shared.directory.clone()),
         mesh: outward.mesh.clone(),
         under_way: outward.under_way.clone(),
         inbox,
