@@ -196,6 +196,10 @@ impl Transaction {
         if let Path::Mailbox(to) = &rcpt.path
             && let Some(sender) = self.rewritten_here(to)
         {
+            // Else whoever has seen such an address could send what he likes through us with it.
+            if self.mail.path != Path::Null {
+                return Err(RecipientRefusal::NotOurs);
+            }
             self.bounce_back(to, &sender)?;
             return Ok((Vec::new(), false));
         }

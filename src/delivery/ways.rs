@@ -36,8 +36,13 @@ fn way(directory: &Directory, address: &Mailbox, reverse: &Path) -> Way {
     };
     Way {
         targets: local.into_iter().map(target).collect(),
-        // An address here that only leads elsewhere gets them where it leads.
-        is_elsewhere: is_stranger && outside.is_empty(),
+        elsewhere: match is_stranger {
+            true => vec![address.clone()],
+            false => outside
+                .iter()
+                .filter_map(|to| Mailbox::parse(to).ok())
+                .collect(),
+        },
         language: None,
     }
 }

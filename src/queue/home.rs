@@ -182,5 +182,6 @@ fn outcome(verdicts: Vec<Verdicts>) -> Outcome {
         hop: String::new(),
         verdicts,
         not_before: None,
+        is_damaged: false,
     }
 }

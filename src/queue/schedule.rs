@@ -9,7 +9,9 @@ use super::desk::EntryKey;
 use super::notice::Action;
 use crate::base::UnixMs;
 use crate::config::{Config, Hours};
-use crate::store::{MailClass, QueueEntry, RecipientState, Tried, TriedRecipient, cut_reply};
+use crate::store::{
+    MailClass, OutboundRecipient, QueueEntry, RecipientState, Tried, TriedRecipient, cut_reply,
+};
 
 /// The times of `[queue]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct Outcome {
     pub verdicts: Vec<Verdicts>,
     /// Not before then, whatever the back-off says.
     pub not_before: Option<UnixMs>,
+    /// The message is not what was taken in: what has no verdict is for a person.
+    pub is_damaged: bool,
 }
 
 /// What is put on record, and who is told.
@@ -69,6 +73,10 @@ pub struct Judged {
 
 /// Where the list is empty.
 const RETRY_DEFAULT: Duration = Duration::from_secs(900);
+/// A server that was away for long, or whose clock jumped, tries for so long before it gives up what
+/// expired meanwhile.
+const GRACE: Duration = Duration::from_secs(4 * 3600);
+const DAY: Duration = Duration::from_secs(86_400);
 /// Back-off is spread over this much of itself, to both sides.
 const JITTER_PERCENT: u64 = 20;
 
@@ -224,15 +232,36 @@ impl Schedule {
     }
 
     /// Whether an entry that was not tried, since its destination is away, has taken too long for
-    /// that: somebody is to be told, or it is to end.
+    /// that: somebody is to be told, or it is to end. The latter only where this server has been at
+    /// work for a while, by a clock that did not jump: others had their attempts meanwhile.
     #[must_use]
-    pub fn is_overdue(&self, entry: &QueueEntry<'_>, due: &[u16], now: UnixMs) -> bool {
+    pub fn is_overdue(
+        &self,
+        entry: &QueueEntry<'_>,
+        due: &[u16],
+        now: UnixMs,
+        at_work: Duration,
+    ) -> bool {
+        if now >= entry.outbound.expires {
+            return at_work >= GRACE.min(self.span(entry.class()) / 2);
+        }
         let is_late = now >= later(self.begin(entry), self.delay_notice_after);
         let untold = |n: &u16| {
             let recipient = entry.outbound.recipients.get(usize::from(*n));
             recipient.is_some_and(|r| !r.is_delay_told && r.rcpt.notify.is_none_or(|n| n.delay))
         };
-        now >= entry.outbound.expires || (is_late && due.iter().any(untold))
+        is_late && due.iter().any(untold)
+    }
+
+    /// When a recipient is due by what is on record: no later than its next step can be, whatever
+    /// the clock said when it was put there.
+    #[must_use]
+    pub fn due(&self, recipient: &OutboundRecipient, due: UnixMs, now: UnixMs) -> UnixMs {
+        let longest = self.retry.iter().max().copied().unwrap_or(RETRY_DEFAULT);
+        match recipient.last {
+            Some(_) => due.min(later(now, longest * 2 + DAY)),
+            None => due,
+        }
     }
 }
 
@@ -244,7 +273,7 @@ fn later(at: UnixMs, span: Duration) -> UnixMs {
 mod tests {
     use super::*;
     use crate::base::{PSeq, PartitionId};
-    use crate::store::{Outbound, OutboundRecipient};
+    use crate::store::Outbound;
     use crate::wire::address::{Mailbox, Path};
     use crate::wire::smtp::{BodyKind, MailFrom, Notify, RcptTo};
 
@@ -328,6 +357,7 @@ mod tests {
                 reply: "later".into(),
             }],
             not_before: None,
+            is_damaged: false,
         };
         let judged = schedule().judge(KEY, &entry, &outcome);
         let word = judged.tried.results.first().map(|r| r.state.word());
@@ -407,6 +437,7 @@ mod tests {
                 reply: String::new(),
             }],
             not_before: None,
+            is_damaged: false,
         };
         let judged = schedule().judge(KEY, &entry, &outcome);
         let due = UnixMs(48 * HOUR);
@@ -493,8 +524,35 @@ mod tests {
             size: 1,
             outbound: &outbound,
         };
-        let is_late = |at: i64| schedule.is_overdue(&entry, &[0], UnixMs(at));
+        let is_late = |at: i64| schedule.is_overdue(&entry, &[0], UnixMs(at), GRACE);
         assert!(!is_late(released.0 + HOUR));
         assert!(is_late(released.0 + 4 * HOUR));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ends_nothing_and_keeps_nothing_waiting() {
+        let schedule = schedule();
+        let mut outbound = outbound(vec![recipient(None, 1)]);
+        outbound.expires = UnixMs(48 * HOUR);
+        let entry = QueueEntry {
+            saved: UnixMs(0),
+            trace: None,
+            size: 1,
+            outbound: &outbound,
+        };
+        let is_overdue = |at_work| schedule.is_overdue(&entry, &[0], UnixMs(500 * HOUR), at_work);
+        assert!(!is_overdue(Duration::from_secs(60)));
+        assert!(is_overdue(GRACE));
+        let mut tried = recipient(None, 1);
+        let far = UnixMs(9_000 * HOUR);
+        assert_eq!(schedule.due(&tried, far, UnixMs(0)), far);
+        tried.last = Some(crate::store::LastTry {
+            at: far,
+            hop: String::new(),
+            status: String::new(),
+            reply: String::new(),
+        });
+        assert_eq!(schedule.due(&tried, far, UnixMs(0)), UnixMs(26 * HOUR));
+        assert_eq!(schedule.due(&tried, UnixMs(HOUR), UnixMs(0)), UnixMs(HOUR));
     }
 }

@@ -5,7 +5,7 @@
 //! with its entry, and comes back with an outcome, untried, or with the next start. What is sent
 //! twice is told in docs/QUEUE.md.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use super::policies::Policies;
 use super::route::{self, Ours, Router};
 use super::rows::Rows;
 use super::schedule::{Outcome, Schedule};
-use super::source::{heed_changes, offer_rows};
+use super::source::{Steady, heed_changes, offer_rows};
 use super::tell::{Teller, Ways};
 use super::under_way::UnderWay;
 use crate::base::{Deadline, ShardId, crc32c};
@@ -39,7 +39,7 @@ const REQUESTS_MAX: usize = 1024;
 pub(super) const OFFERS_MAX: usize = 128;
 /// Offers that wait at one shard, and for one destination.
 const WAITING_MAX: usize = 4096;
-pub(super) const LINE_MAX: usize = 256;
+const LINE_MAX: usize = 256;
 /// How long another shard may take to answer.
 const ANSWER_SPAN: Duration = Duration::from_secs(30);
 const RECORD_SPAN: Duration = Duration::from_secs(86_400);
@@ -96,6 +96,7 @@ pub(super) struct Shop {
     pub schedule: Schedule,
     pub teller: Teller,
     pub rows: RefCell<Rows>,
+    pub steady: Cell<Steady>,
     /// Rows are due that were not.
     pub rows_told: Notify,
     pub desk: RefCell<Desk>,
@@ -165,8 +166,8 @@ impl Queue {
             id,
             mesh: parts.mesh,
             remote: parts.remote,
-            gate: parts.gate,
-            under_way: parts.under_way,
+            gate: parts.gate.clone(),
+            under_way: parts.under_way.clone(),
             means: Means {
                 disk: parts.disk,
                 router,
@@ -179,11 +180,14 @@ impl Queue {
                     times: Times::default(),
                 },
                 idle: keys.idle.0,
+                under_way: parts.under_way,
+                gate: parts.gate,
                 kept: RefCell::default(),
             },
             schedule,
             teller,
             rows: RefCell::default(),
+            steady: Cell::new(Steady::new()),
             rows_told: Notify::new(),
             homeward: RefCell::default(),
             homeward_told: Notify::new(),

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use super::desk::EntryKey;
-use super::notice::{Action, Notice, Told};
+use super::notice::{Action, Notice, RETURNED_BYTES_MAX, Told};
 use super::schedule::Schedule;
 use super::{counters, destination_of};
-use crate::base::{TraceId, UnixMs};
+use crate::base::{TraceId, UnixMs, crc32c};
 use crate::config::Config;
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Disk, Open};
@@ -15,10 +15,8 @@ use crate::store::{
     StoreError, Target, Tried,
 };
 use crate::wire::address::{Mailbox, Path};
-use crate::wire::smtp::{BodyKind, MailFrom, Notify, RcptTo};
+use crate::wire::smtp::{BodyKind, DsnReturn, MailFrom, Notify, RcptTo};
 
-/// Octets of a message that may come back: beyond, the header alone does.
-const RETURNED_BYTES_MAX: u64 = 200 << 10;
 /// Octets of a header that comes back.
 const HEADER_BYTES_MAX: usize = 32 << 10;
 
@@ -27,8 +25,9 @@ const HEADER_BYTES_MAX: usize = 32 << 10;
 pub struct Way {
     /// Mailboxes here.
     pub targets: Vec<Target>,
-    /// It is elsewhere. Neither: there is nobody of that name.
-    pub is_elsewhere: bool,
+    /// Addresses elsewhere: itself, or where an address here leads. Neither: there is nobody of
+    /// that name.
+    pub elsewhere: Vec<Mailbox>,
     /// The language he reads.
     pub language: Option<String>,
 }
@@ -93,7 +92,7 @@ impl Teller {
             return Ok(None);
         };
         let way = (self.ways)(&subject.sender, &Path::Null);
-        if way.targets.is_empty() && !way.is_elsewhere {
+        if way.targets.is_empty() && way.elsewhere.is_empty() {
             counters::NOTICES.increment(counters::Told::Dropped);
             log_event!(
                 WARN,
@@ -125,9 +124,8 @@ impl Teller {
             to = %subject.sender,
             recipients = about.len() as u64
         );
-        let outbound = way
-            .is_elsewhere
-            .then(|| Box::new(self.outbound(&subject.sender)));
+        let is_leaving = !way.elsewhere.is_empty();
+        let outbound = is_leaving.then(|| Box::new(self.outbound(&way.elsewhere)));
         Ok(Some(NewEntry {
             message,
             trace,
@@ -220,7 +218,11 @@ impl Teller {
             now: runtime::unix_now(),
             arrived: subject.saved,
             envelope_id: outbound.mail.envelope_id.as_deref(),
-            ret: outbound.mail.ret,
+            // RFC 8689 5: the content must not go back less protected than it went.
+            ret: match outbound.mail.require_tls {
+                true => Some(DsnReturn::Headers),
+                false => outbound.mail.ret,
+            },
             told: &told,
             header: &header,
             whole: whole.as_deref(),
@@ -239,22 +241,25 @@ impl Teller {
                 };
                 let read = async {
                     let file = self.disk.open(path, how).await?;
-                    file.read_at(RETURNED_BYTES_MAX as usize, 0).await
+                    file.read_at(RETURNED_BYTES_MAX, 0).await
                 };
                 read.await.unwrap_or_default()
             }
             Body::InJournal => Vec::new(),
         };
-        let is_whole = begin.len() as u64 == message.size && message.size <= RETURNED_BYTES_MAX;
+        // Only as it was taken in.
+        let is_whole = begin.len() as u64 == message.size
+            && begin.len() <= RETURNED_BYTES_MAX
+            && crc32c(&begin) == message.crc32c;
         let end = header_end(&begin).min(HEADER_BYTES_MAX);
         let header = begin[..end].to_vec();
         (header, is_whole.then_some(begin))
     }
 
     /// A notice for somebody elsewhere: from nobody, and about it nobody is told.
-    fn outbound(&self, to: &Mailbox) -> Outbound {
+    fn outbound(&self, to: &[Mailbox]) -> Outbound {
         let now = runtime::unix_now();
-        let recipient = OutboundRecipient {
+        let recipient = |to: &Mailbox| OutboundRecipient {
             rcpt: RcptTo {
                 path: Path::Mailbox(to.clone()),
                 notify: Some(Notify::default()),
@@ -272,7 +277,7 @@ impl Teller {
                 path: Path::Null,
                 size: None,
                 body: BodyKind::EightBit,
-                smtputf8: !to.is_ascii(),
+                smtputf8: !to.iter().all(Mailbox::is_ascii),
                 require_tls: false,
                 ret: None,
                 envelope_id: None,
@@ -283,7 +288,7 @@ impl Teller {
             submitter: None,
             head: Vec::new(),
             expires: self.schedule.expires(now, MailClass::Notice),
-            recipients: vec![recipient],
+            recipients: to.iter().map(recipient).collect(),
         }
     }
 }
