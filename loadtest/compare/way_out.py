@@ -80,6 +80,8 @@ qmgr_message_recipient_limit = 200000
 """
 OUT_MASTER_CF = MASTER_CF + "smtp unix - - n - - smtp\n"
 
+# Its defaults but for `connections_per_destination_max`, which is 10, and what is not tried in vain
+# while the queue is filled.
 PALOMAR = """
 hostname = "mx.out.test"
 domains = ["out.test"]
@@ -92,6 +94,7 @@ relay_trusted = true
 retry = ["1s"]
 pause = "1h"
 pause_max = "1h"
+connections_per_destination_max = {each}
 {settings}
 [[listener]]
 protocol = "smtp"
@@ -163,7 +166,7 @@ class Palomar(Way):
         routes = (f'[[route]]\ndomain = "d{n}.test"\nhop = "{address(n)}:{self.sink}"\n'
                   for n in range(self.destinations))
         text = PALOMAR.format(folder=self.folder, smtp=self.smtp, metrics=self.metrics,
-                              settings="\n".join(self.options.setting))
+                              each=self.options.each, settings="\n".join(self.options.setting))
         (self.folder / "palomar.toml").write_text(text + "".join(routes))
 
     def serve(self, is_out):
@@ -363,7 +366,7 @@ def main():
     parser.add_argument("--stack", action="append", choices=STACKS)
     parser.add_argument("--palomar", default="target/release/palomar", help="the server's binary")
     parser.add_argument("--setting", action="append", default=[], help="a line of [queue]")
-    parser.add_argument("--each", type=int, default=20, help="Postfix: deliveries a destination")
+    parser.add_argument("--each", type=int, default=20, help="deliveries at a time, to a destination")
     parser.add_argument("--processes", type=int, default=100, help="Postfix: at most of a kind")
     parser.add_argument("--loop", action="store_true", help="on a journaled ext4 of its own; root")
     parser.add_argument("--folder", help="where data lies; not a tmpfs")
