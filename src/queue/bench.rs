@@ -47,7 +47,7 @@ pub(super) async fn give_turns(shop: Rc<Shop>) {
 
 pub(super) async fn end_idle(shop: Rc<Shop>) {
     while !shop.gate.is_closed() {
-        let told = shop.kept_told.notified();
+        let told = shop.means.kept_told.notified();
         let next = shop.means.end_idle(false).await;
         let waits = async {
             match next {
@@ -120,7 +120,7 @@ impl Slot {
             let health = match shop.fetch(entry, &destination).await {
                 Fetched::Work(work) => {
                     let (outcome, health) = self.attempt(&destination, &work).await;
-                    shop.done(entry, &destination, outcome).await;
+                    shop.settle(entry, &destination, outcome).await;
                     health
                 }
                 Fetched::Nothing => Health::Well,
@@ -130,7 +130,6 @@ impl Slot {
                     Health::Well
                 }
             };
-            shop.kept_told.notify_all();
             let Some(turn) = self.turn.take() else { return };
             let now = runtime::now();
             let after = shop.desk.borrow_mut().ended(turn, health, now);
@@ -215,6 +214,22 @@ impl Shop {
             Ok(None) => Fetched::Nothing,
             Err(_) => Fetched::Unknown,
         }
+    }
+
+    /// Has an outcome put on record, while the slot goes on with another message: so one sync is
+    /// for many. Where as many as there are slots are not durable yet the slot waits, since what
+    /// a crash would have sent twice must not pile up.
+    async fn settle(self: &Rc<Self>, entry: EntryKey, destination: &Destination, outcome: Outcome) {
+        let permit = self.settling.try_acquire(1);
+        let Some(permit) = permit.filter(|_| !self.gate.is_closed()) else {
+            return self.done(entry, destination, outcome).await;
+        };
+        let (shop, destination) = (self.clone(), destination.clone());
+        let counted = self.under_way.begin();
+        spawn_in(&self.gate, "queue-settle", async move {
+            shop.done(entry, &destination, outcome).await;
+            drop((permit, counted));
+        });
     }
 
     /// Returns when the outcome is on record, or nobody can put it there any more.
