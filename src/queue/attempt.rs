@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::{
-    Cause, Client, Content, ContentFault, Fate, Letter, MessageContent, Phase, Report, TlsState,
-    Trouble,
+    Cause, Client, Content, ContentFault, Fate, Letter, MessageContent, PIECE_BYTES, Phase, Report,
+    TlsState, Trouble,
 };
 use super::counters;
 use super::desk::Health;
@@ -18,14 +18,15 @@ use super::under_way::{Counted, UnderWay};
 use crate::base::{Deadline, TraceId, UnixMs};
 use crate::net::OutgoingTls;
 use crate::observe::{event, log_event};
+use crate::runtime::local::Notify;
 use crate::runtime::{self, Disk, Gate};
 use crate::store::Message;
 use crate::wire::smtp::{Enhanced, MailFrom, PeerReply, RcptTo};
 
 /// How long a destination's hops may be looked up.
 const PLAN_SPAN: Duration = Duration::from_secs(60);
-/// Connections that wait for another message.
-const IDLE_MAX: usize = 64;
+/// Connections that wait for another message, beside one for each slot.
+pub(super) const IDLE_MAX: usize = 64;
 
 /// What an attempt is made with, on one shard.
 pub(super) struct Means {
@@ -38,7 +39,10 @@ pub(super) struct Means {
     pub under_way: UnderWay,
     /// Closed: what is not sent whole yet is broken off.
     pub gate: Gate,
+    pub idle_max: usize,
     pub kept: RefCell<Vec<Kept>>,
+    /// One of those has to be looked at sooner than was thought.
+    pub kept_told: Notify,
 }
 
 /// What is to be delivered.
@@ -139,7 +143,7 @@ impl Means {
         loop {
             let mut one = {
                 let mut kept = self.kept.borrow_mut();
-                let at = kept.iter().position(|one| one.hop.is_same(hop))?;
+                let at = kept.iter().rposition(|one| one.hop.is_same(hop))?;
                 kept.swap_remove(at)
             };
             if one.client.may_send().await {
@@ -150,12 +154,27 @@ impl Means {
     }
 
     async fn keep(&self, mut client: Client, hop: Hop) {
-        let has_room = self.kept.borrow().len() < IDLE_MAX && !self.idle.is_zero();
+        // Twice as many: those whose time is over, and nobody came to say so.
+        let has_room = self.kept.borrow().len() < 2 * self.idle_max && !self.idle.is_zero();
         if !has_room || !client.may_send().await {
             return client.quit().await;
         }
-        let until = runtime::now() + self.idle;
-        self.kept.borrow_mut().push(Kept { client, hop, until });
+        let now = runtime::now();
+        let mut kept = self.kept.borrow_mut();
+        let is_first = kept.is_empty();
+        let is_full = kept.len() >= self.idle_max;
+        if is_full {
+            // This one is wanted again soonest: who waited longest goes.
+            let waiting = kept.iter_mut().filter(|one| one.until > now);
+            if let Some(oldest) = waiting.min_by_key(|one| one.until) {
+                oldest.until = now;
+            }
+        }
+        let until = now + self.idle;
+        kept.push(Kept { client, hop, until });
+        if is_first || is_full {
+            self.kept_told.notify_all();
+        }
     }
 }
 
@@ -507,9 +526,16 @@ impl Content for Sent<'_> {
         if self.means.gate.is_closed() {
             return Err(ContentFault::Stopping);
         }
-        match self.head.is_empty() {
-            true => self.body.read(piece).await?,
-            false => self.head.read(piece).await?,
+        if self.head.is_empty() {
+            self.body.read(piece).await?;
+        } else {
+            self.head.read(piece).await?;
+            let is_last = self.head.is_empty();
+            if is_last && piece.len() as u64 + self.body.size() <= PIECE_BYTES as u64 {
+                let mut rest = Vec::new();
+                self.body.read(&mut rest).await?;
+                piece.append(&mut rest);
+            }
         }
         if piece.is_empty() {
             let counted = self.means.under_way.sent();

@@ -46,7 +46,7 @@ pub(super) async fn give_turns(shop: Rc<Shop>) {
 
 pub(super) async fn end_idle(shop: Rc<Shop>) {
     while !shop.gate.is_closed() {
-        let told = shop.kept_told.notified();
+        let told = shop.means.kept_told.notified();
         let next = shop.means.end_idle(false).await;
         let waits = async {
             match next {
@@ -119,8 +119,7 @@ impl Slot {
                 Fetched::Work(work) => {
                     let mark = Mark::default();
                     let (outcome, health) = self.attempt(&destination, &work, &mark).await;
-                    shop.done(entry, &destination, outcome).await;
-                    drop(mark);
+                    shop.settle(entry, &destination, outcome, mark).await;
                     health
                 }
                 Fetched::Nothing => Health::Well,
@@ -130,7 +129,6 @@ impl Slot {
                     Health::Well
                 }
             };
-            shop.kept_told.notify_all();
             let Some(turn) = self.turn.take() else { return };
             let now = runtime::now();
             let after = shop.desk.borrow_mut().ended(turn, health, now);
@@ -215,6 +213,28 @@ impl Shop {
             Ok(None) => Fetched::Nothing,
             Err(_) => Fetched::Unknown,
         }
+    }
+
+    /// Has an outcome put on record, while the slot goes on with another message: so one sync is
+    /// for many. Where as many as there are slots are not durable yet the slot waits, since what
+    /// a crash would have sent twice must not pile up.
+    async fn settle(
+        self: &Rc<Self>,
+        entry: EntryKey,
+        destination: &Destination,
+        outcome: Outcome,
+        mark: Mark,
+    ) {
+        let permit = self.settling.try_acquire(1);
+        let Some(permit) = permit.filter(|_| !self.gate.is_closed()) else {
+            return self.done(entry, destination, outcome).await;
+        };
+        let (shop, destination) = (self.clone(), destination.clone());
+        let counted = self.under_way.begin();
+        spawn_in(&self.gate, "queue-settle", async move {
+            shop.done(entry, &destination, outcome).await;
+            drop((permit, counted, mark));
+        });
     }
 
     /// Returns when the outcome is on record, or nobody can put it there any more.

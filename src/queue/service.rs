@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
-use super::attempt::{Means, Work};
+use super::attempt::{IDLE_MAX, Means, Work};
 use super::bench::{end_idle, give_turns};
 use super::client::Times;
 use super::command::{self, Answer, Ask, Change};
@@ -29,7 +29,7 @@ use crate::base::{Deadline, ShardId, crc32c};
 use crate::config::Config;
 use crate::dns::Resolver;
 use crate::net::OutgoingTls;
-use crate::runtime::local::Notify;
+use crate::runtime::local::{Notify, Semaphore};
 use crate::runtime::{self, Disk, Gate, Inbox, Mesh, Refusal, Reply, reply, spawn_in};
 use crate::store::{Remote, StoreError};
 
@@ -105,8 +105,8 @@ pub(super) struct Shop {
     pub homeward_told: Notify,
     /// The desk may have a turn that it had not.
     pub desk_told: Notify,
-    /// A connection waits for another message.
-    pub kept_told: Notify,
+    /// Outcomes that are on their way to the record while their slots are at work again.
+    pub settling: Semaphore,
 }
 
 /// What the queue of a shard is made of.
@@ -182,7 +182,9 @@ impl Queue {
                 idle: keys.idle.0,
                 under_way: parts.under_way,
                 gate: parts.gate,
+                idle_max: limits.slots_max + IDLE_MAX,
                 kept: RefCell::default(),
+                kept_told: Notify::new(),
             },
             schedule,
             teller,
@@ -193,7 +195,7 @@ impl Queue {
             homeward_told: Notify::new(),
             desk: RefCell::new(Desk::new(limits)),
             desk_told: Notify::new(),
-            kept_told: Notify::new(),
+            settling: Semaphore::new(limits.slots_max),
         });
         let gate = &shop.gate;
         spawn_in(gate, "queue-requests", serve(shop.clone(), parts.inbox));

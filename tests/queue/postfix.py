@@ -8,7 +8,6 @@ which needs root: without, all is skipped.
 Ends with `N passed, M failed`.
 """
 
-import hashlib
 import os
 import pwd
 import random
@@ -21,13 +20,13 @@ import sys
 import time
 from pathlib import Path
 
+from letters import LETTERS, bodies, compare, send_all
 from sink import certificate
 from way_out import SECONDS_MAX, Notice, Site, letter, name_of
 
 from stage.score import Score
 from stage.servers import Server, free_port, own
 
-LETTERS = 200
 DOMAIN = "pf.test"
 MAIN = """
 compatibility_level = 3.6
@@ -151,43 +150,13 @@ class Postfix(Server):
                 for file in self.mail.glob("*/new/*")]
 
 
-def bodies(dice):
-    """Letters of every size, with lines that begin with dots and words that are not ASCII."""
-    words = ["a line", ".", "..", ".dot", "", "From me", "Grüße", "x" * 900, "-- ", "señor €"]
-    for n in range(LETTERS):
-        lines = dice.choices(words, k=dice.choice((0, 1, 10, 100)))
-        if n % 50 == 7:
-            lines = dice.choices(words, k=20_000)
-        yield n, "".join(f"{line}\r\n" for line in lines)
-
-
-def digests(found, sent):
-    """What arrived, by name, cut to what was sent: its own header lines stand before."""
-    arrived = {}
-    for raw in found:
-        name = name_of(raw)
-        assert name not in arrived, f"{name} twice"
-        arrived[name] = hashlib.sha256(raw[-len(sent[name]):]).hexdigest()
-    return arrived
-
-
-def compare(what, arrived, sent):
-    wanted = {name: hashlib.sha256(raw).hexdigest() for name, raw in sent.items()}
-    differ = [name for name in wanted if arrived.get(name) != wanted[name]]
-    score.check(f"{what}: {len(arrived)} of {len(sent)} arrived, all the same",
-                not differ and len(arrived) == len(sent), differ[:5])
-
-
 def outwards(site, postfix, dice):
-    sent = {f"out{n}": letter(f"out{n}", body=body) for n, body in bodies(dice)}
     began = time.monotonic()
-    with site.submission() as smtp:
-        for n, raw in enumerate(sent.values()):
-            smtp.sendmail("ana@play.test", [f"u{n % 10}@{DOMAIN}"], raw, ["BODY=8BITMIME"])
+    sent = send_all(site, "out", DOMAIN, dice, LETTERS)
     site.until(lambda: len(postfix.delivered()) >= LETTERS, "all in Postfix's Maildirs")
     took = time.monotonic() - began
     found = postfix.delivered()
-    compare(f"to Postfix ({LETTERS / took:.0f}/s)", digests(found, sent), sent)
+    compare(score, f"to Postfix ({LETTERS / took:.0f}/s)", found, sent)
     secured = sum(bool(re.search(rb"using TLSv1\.[23]", raw)) for raw in found)
     score.check("all of them over TLS", secured == LETTERS, secured)
     connections = postfix.log().count(" connect from ")
@@ -203,7 +172,7 @@ def inwards(site, postfix, dice):
             smtp.sendmail(f"u1@{DOMAIN}", [to], raw, ["BODY=8BITMIME"])
     site.until(lambda: len(site.messages("bob")) >= LETTERS, "all in bob's mailbox", step=0.5)
     found = site.messages("bob")
-    compare("from Postfix", digests(found, sent), sent)
+    compare(score, "from Postfix", found, sent)
     secured = sum(bool(re.search(rb"with (UTF8)?ESMTPS", raw)) for raw in found)
     score.check("all of them over TLS, too", secured == LETTERS, (secured, found[0][:400]))
 

@@ -79,6 +79,12 @@ impl MessageContent {
         })
     }
 
+    /// Octets of all of it.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.message.size
+    }
+
     fn check_end(&self) -> Result<(), ContentFault> {
         if self.at != self.message.size {
             return Err(ContentFault::Size { bytes: self.at });

@@ -243,23 +243,29 @@ impl Client {
         }
     }
 
-    /// One piece of content, or its end. What the hop says meanwhile is looked at with the next
-    /// step.
+    /// One piece of content, or its end, or both: what is short leaves in one write. What the hop
+    /// says meanwhile is looked at with the next step.
     async fn content(
         &mut self,
         clock: &mut Clock,
         content: &mut impl Content,
         piece: &mut Vec<u8>,
     ) -> Result<(), Event> {
-        piece.clear();
-        if let Err(fault) = content.read(piece).await {
-            // Without what ends it: the hop must not take a part for the whole.
-            return Err(self.machine.end(Trouble::Content(fault)));
-        }
-        debug_assert!(piece.len() <= PIECE_BYTES, "a piece of {}", piece.len());
-        match piece.is_empty() {
-            true => self.machine.content_end(&mut self.out),
-            false => self.machine.content(piece, &mut self.out),
+        for _ in 0..2 {
+            piece.clear();
+            if let Err(fault) = content.read(piece).await {
+                // Without what ends it: the hop must not take a part for the whole.
+                return Err(self.machine.end(Trouble::Content(fault)));
+            }
+            debug_assert!(piece.len() <= PIECE_BYTES, "a piece of {}", piece.len());
+            if piece.is_empty() {
+                self.machine.content_end(&mut self.out);
+                break;
+            }
+            self.machine.content(piece, &mut self.out);
+            if piece.len() == PIECE_BYTES {
+                break;
+            }
         }
         self.flush(clock, Phase::Content).await?;
         runtime::yield_if_needed().await;

@@ -21,7 +21,7 @@ mod times;
 mod transaction;
 mod trouble;
 
-pub use content::{Content, ContentFault, MessageContent};
+pub use content::{Content, ContentFault, MessageContent, PIECE_BYTES};
 pub use drive::{Client, Facts, TlsState, Unopened};
 pub use fit::Need;
 pub use outcome::{Cause, Fate, Report};
