@@ -23,6 +23,8 @@ pub struct Rows {
     due: BTreeSet<(UnixMs, EntryKey, Destination)>,
     full: BTreeMap<Destination, BTreeSet<(UnixMs, EntryKey)>>,
     names: BTreeSet<Destination>,
+    /// Rows of a destination that are out.
+    out: BTreeMap<Destination, usize>,
 }
 
 /// Names that nobody uses any more are looked for when there are so many more.
@@ -91,6 +93,7 @@ impl Rows {
     pub fn declined(&mut self, entry: EntryKey, name: &Destination, due: UnixMs) {
         let key = (entry, name.clone());
         if self.standing.get(&key) == Some(&Standing::Out) {
+            self.not_out(name);
             self.standing.insert(key, Standing::Full(due));
             let full = self.full.entry(name.clone()).or_default();
             full.insert((due, entry));
@@ -115,6 +118,25 @@ impl Rows {
         }
     }
 
+    /// Where nothing of a destination is out, nobody there will say that there is room: who was
+    /// declined is due.
+    pub fn refill(&mut self, name: &Destination, max: usize) -> bool {
+        let is_stuck = self.full.contains_key(name) && !self.out.contains_key(name);
+        if is_stuck {
+            self.hungry(name, max);
+        }
+        is_stuck
+    }
+
+    fn not_out(&mut self, name: &Destination) {
+        if let Some(count) = self.out.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                self.out.remove(name);
+            }
+        }
+    }
+
     /// Takes up to `max` rows that are due: they are out from now on.
     pub fn take(&mut self, now: UnixMs, max: usize) -> Vec<(Destination, EntryKey)> {
         let mut taken = Vec::new();
@@ -123,6 +145,7 @@ impl Rows {
             && *at <= now
             && let Some((_, entry, name)) = self.due.pop_first()
         {
+            *self.out.entry(name.clone()).or_default() += 1;
             self.standing.insert((entry, name.clone()), Standing::Out);
             taken.push((name, entry));
         }
@@ -161,7 +184,8 @@ impl Rows {
                     }
                 }
             }
-            Some(Standing::Out) | None => {}
+            Some(Standing::Out) => self.not_out(name),
+            None => {}
         }
     }
 }
@@ -235,6 +259,23 @@ mod tests {
         assert_eq!(taken(&mut rows, 9, 9), [("a".into(), 1)]);
         rows.hungry(&a, 9);
         assert_eq!(taken(&mut rows, 9, 9), [("a".into(), 3)]);
+    }
+
+    #[test]
+    fn who_was_declined_is_due_when_nobody_else_is_out() {
+        let mut rows = Rows::default();
+        let a = rows.name("a");
+        for n in 1..=3 {
+            rows.set(entry(n), &[(a.clone(), UnixMs(n as i64))]);
+        }
+        assert_eq!(rows.take(UnixMs(9), 9).len(), 3);
+        rows.declined(entry(2), &a, UnixMs(2));
+        rows.declined(entry(3), &a, UnixMs(3));
+        assert!(!rows.refill(&a, 1), "one is out still");
+        rows.back(entry(1), &a, UnixMs(50));
+        assert!(rows.refill(&a, 1));
+        assert_eq!(taken(&mut rows, 9, 9), [("a".into(), 2)]);
+        assert!(!rows.refill(&a, 1));
     }
 
     #[test]
