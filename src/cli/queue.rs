@@ -17,6 +17,9 @@ use crate::config::Config;
 use crate::queue::{Answer, Ask, Change, Changed, EntryRow, Filter, Listed, RecipientRow};
 use crate::web::AdminRequest;
 
+/// Rows of a list that nobody wanted longer.
+const LIMIT: usize = 1000;
+
 #[derive(Debug, Subcommand)]
 pub enum Queue {
     /// Messages that wait, the oldest first
@@ -27,7 +30,7 @@ pub enum Queue {
         #[arg(long, value_parser = ["waiting", "held"])]
         state: Option<String>,
         /// At most so many
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, default_value_t = LIMIT)]
         limit: usize,
         /// Print JSON
         #[arg(long)]
@@ -63,7 +66,7 @@ pub enum Queue {
     Shape(shape::Shape),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Filtering {
     /// Part of the sender's address
     #[arg(long, value_name = "TEXT")]
@@ -108,6 +111,16 @@ impl Filtering {
 }
 
 impl Queue {
+    /// What other mail servers' `mailq` asks for.
+    pub fn everything() -> Queue {
+        Queue::List {
+            filter: Filtering::default(),
+            state: None,
+            limit: LIMIT,
+            json: false,
+        }
+    }
+
     pub fn run(self, site: &Site) -> Result<(), CliError> {
         let config = site.config()?;
         match self {

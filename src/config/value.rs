@@ -427,6 +427,7 @@ macro_rules! lists {
     )*};
 }
 lists! {
+    String: "a list of names such as [\"ana\"]";
     Domain: "a list of names such as [\"example.org\"]";
     SocketAddr: "a list of addresses such as [\"127.0.0.1:53\"]";
     Span: "a list of times such as [\"5m\", \"1h\"]";

@@ -41,6 +41,8 @@ pub struct Terms {
     /// A log-in is allowed without TLS.
     pub clear_log_in: bool,
     pub start_tls: StartTls,
+    /// For programs on this host: what a name without a domain is completed with.
+    pub local_domain: Option<String>,
 }
 
 /// What the client called itself, and how.
@@ -371,6 +373,10 @@ impl Machine {
         }
         if self.is_secure {
             reply = reply.line("REQUIRETLS");
+        }
+        // RFC 5321 4.1.1.1: a keyword that begins with X is nobody's but ours.
+        if let Some(domain) = &self.terms.local_domain {
+            reply = reply.line(&format!("XDOMAIN {domain}"));
         }
         Event::Say(
             reply
