@@ -5,7 +5,8 @@
 //! go to standard output, as a table or with `--json` for scripts; errors and progress to standard
 //! error, and an error says what to do next.
 //!
-//! Exit codes: 0 done; 1 refused or failed; 2 wrong arguments or configuration; 75 try again.
+//! Exit codes: 0 done; 1 refused or failed; 2 wrong arguments or configuration; 75 try again. Those
+//! of `sendmail` are other mail servers' (sysexits.h).
 //!
 //! Everything here blocks, on the main thread. Deliberately absent: anything a server does; `serve`
 //! and `demo` only call `server::serve`.
@@ -36,6 +37,7 @@ mod repair;
 mod scrub;
 mod restore;
 mod route;
+mod sendmail;
 mod serve;
 mod settle;
 #[cfg(test)]
@@ -100,6 +102,8 @@ enum Command {
     /// Mail that waits to leave
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// Send a message from a program of this host: what /usr/sbin/sendmail is a link to
+    Sendmail(sendmail::Sendmail),
     /// Where mail for an address would go: hosts, addresses, what is asked of TLS, and why
     Route(route::Route),
     /// List who is connected
@@ -156,8 +160,15 @@ impl Site {
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
+    if let Some(code) = sendmail::called() {
+        return code;
+    }
     let cli = Cli::parse();
-    match dispatch(cli) {
+    let site = Site { given: cli.config };
+    if let Command::Sendmail(sendmail) = cli.command {
+        return sendmail.run(&site);
+    }
+    match dispatch(cli.command, &site) {
         Ok(()) | Err(CliError::PipeClosed) => ExitCode::SUCCESS,
         Err(error) => {
             let text = error.render(io::stderr().is_terminal());
@@ -168,33 +179,34 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), CliError> {
-    let site = Site { given: cli.config };
-    match cli.command {
-        Command::Serve(serve) => serve.run(&site),
-        Command::Demo(demo) => demo.run(&site),
-        Command::Check(check) => check.run(&site),
-        Command::User(user) => user.run(&site),
-        Command::Domain(domain) => domain.run(&site),
-        Command::Alias(alias) => alias.run(&site),
-        Command::Import(import) => import.run(&site),
-        Command::Dkim(dkim) => dkim.run(&site),
-        Command::Dns(dns) => dns.run(&site),
-        Command::Who(who) => who.run(&site),
-        Command::Kick(kick) => kick.run(&site),
-        Command::Log(log) => log.run(&site),
-        Command::Config(config) => config.run(&site),
-        Command::Explain(explain) => explain.run(&site),
-        Command::Adopt(adopt) => adopt.run(&site),
-        Command::Settle(settle) => settle.run(&site),
-        Command::Queue(queue) => queue.run(&site),
-        Command::Route(route) => route.run(&site),
-        Command::Quota(quota) => quota.run(&site),
+fn dispatch(command: Command, site: &Site) -> Result<(), CliError> {
+    match command {
+        // It has exit codes of its own.
+        Command::Sendmail(_) => Ok(()),
+        Command::Serve(serve) => serve.run(site),
+        Command::Demo(demo) => demo.run(site),
+        Command::Check(check) => check.run(site),
+        Command::User(user) => user.run(site),
+        Command::Domain(domain) => domain.run(site),
+        Command::Alias(alias) => alias.run(site),
+        Command::Import(import) => import.run(site),
+        Command::Dkim(dkim) => dkim.run(site),
+        Command::Dns(dns) => dns.run(site),
+        Command::Who(who) => who.run(site),
+        Command::Kick(kick) => kick.run(site),
+        Command::Log(log) => log.run(site),
+        Command::Config(config) => config.run(site),
+        Command::Explain(explain) => explain.run(site),
+        Command::Adopt(adopt) => adopt.run(site),
+        Command::Settle(settle) => settle.run(site),
+        Command::Queue(queue) => queue.run(site),
+        Command::Route(route) => route.run(site),
+        Command::Quota(quota) => quota.run(site),
         Command::CheckInbox(check) => check.run(),
-        Command::Mailbox(mailbox) => mailbox.run(&site),
-        Command::Scrub(scrub) => scrub.run(&site),
-        Command::Repair(repair) => repair.run(&site),
-        Command::Restore(restore) => restore.run(&site),
-        Command::Journal(journal) => journal.run(&site),
+        Command::Mailbox(mailbox) => mailbox.run(site),
+        Command::Scrub(scrub) => scrub.run(site),
+        Command::Repair(repair) => repair.run(site),
+        Command::Restore(restore) => restore.run(site),
+        Command::Journal(journal) => journal.run(site),
     }
 }

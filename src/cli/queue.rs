@@ -1,5 +1,9 @@
 //! `palomar queue`: mail that waits to leave.
 
+mod cat;
+mod reroute;
+mod shape;
+
 use std::collections::BTreeSet;
 
 use clap::{Args, Subcommand};
@@ -13,6 +17,9 @@ use crate::config::Config;
 use crate::queue::{Answer, Ask, Change, Changed, EntryRow, Filter, Listed, RecipientRow};
 use crate::web::AdminRequest;
 
+/// Rows of a list that nobody wanted longer.
+const LIMIT: usize = 1000;
+
 #[derive(Debug, Subcommand)]
 pub enum Queue {
     /// Messages that wait, the oldest first
@@ -23,7 +30,7 @@ pub enum Queue {
         #[arg(long, value_parser = ["waiting", "held"])]
         state: Option<String>,
         /// At most so many
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, default_value_t = LIMIT)]
         limit: usize,
         /// Print JSON
         #[arg(long)]
@@ -37,7 +44,9 @@ pub enum Queue {
         #[arg(long)]
         json: bool,
     },
-    /// What waits for each domain, and what it said last
+    /// One message, octet for octet as it would leave
+    Cat(cat::Cat),
+    /// What waits for each domain, what it said last, and its limits
     Destinations {
         /// Print JSON
         #[arg(long)]
@@ -51,9 +60,13 @@ pub enum Queue {
     Release(Choice),
     /// Take messages out for good; their senders are not told
     Remove(Choice),
+    /// Send messages elsewhere, at once: not to the hosts of their recipients' domains
+    Reroute(reroute::Reroute),
+    /// Limits for one destination, from now on and after a restart, too
+    Shape(shape::Shape),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Filtering {
     /// Part of the sender's address
     #[arg(long, value_name = "TEXT")]
@@ -98,6 +111,16 @@ impl Filtering {
 }
 
 impl Queue {
+    /// What other mail servers' `mailq` asks for.
+    pub fn everything() -> Queue {
+        Queue::List {
+            filter: Filtering::default(),
+            state: None,
+            limit: LIMIT,
+            json: false,
+        }
+    }
+
     pub fn run(self, site: &Site) -> Result<(), CliError> {
         let config = site.config()?;
         match self {
@@ -113,6 +136,9 @@ impl Queue {
             Queue::Hold(choice) => change(&config, choice, Change::Hold),
             Queue::Release(choice) => change(&config, choice, Change::Release),
             Queue::Remove(choice) => change(&config, choice, Change::Remove),
+            Queue::Cat(cat) => cat.run(&config),
+            Queue::Reroute(reroute) => reroute.run(&config),
+            Queue::Shape(shape) => shape.run(&config),
         }
     }
 }
@@ -221,6 +247,7 @@ fn show(config: &Config, id: String, json: bool) -> Result<(), CliError> {
     let cells = |r: &RecipientRow| {
         vec![
             r.to.clone(),
+            r.destination.clone(),
             r.state.clone(),
             time(r.due),
             r.tries.to_string(),
@@ -229,7 +256,16 @@ fn show(config: &Config, id: String, json: bool) -> Result<(), CliError> {
             r.reply.clone().unwrap_or_default(),
         ]
     };
-    let header = ["TO", "STATE", "DUE", "TRIES", "TRIED", "HOST", "ANSWER"];
+    let header = [
+        "TO",
+        "DESTINATION",
+        "STATE",
+        "DUE",
+        "TRIES",
+        "TRIED",
+        "HOST",
+        "ANSWER",
+    ];
     out_table(&header, entry.recipients.iter().map(cells).collect())
 }
 
@@ -249,8 +285,9 @@ fn destinations(config: &Config, json: bool) -> Result<(), CliError> {
             row.destination,
             row.waiting.to_string(),
             row.held.to_string(),
-            when(row.oldest),
+            row.oldest.map(when).unwrap_or_default(),
             row.next.map(when).unwrap_or_default(),
+            row.limits.as_ref().map(shape::words).unwrap_or_default(),
             row.reply.unwrap_or_default(),
         ]
     });
@@ -260,6 +297,7 @@ fn destinations(config: &Config, json: bool) -> Result<(), CliError> {
         "HELD",
         "OLDEST",
         "NEXT TRY",
+        "LIMITS",
         "LAST ANSWER",
     ];
     out_table(&header, cells.collect())
@@ -272,16 +310,24 @@ fn change(config: &Config, choice: Choice, change: Change) -> Result<(), CliErro
             "say which messages: ids, --from, --to, --destination, or --all",
         ));
     }
-    let Answer::Changed(changed) = ask(config, Ask::Change { filter, change })? else {
-        return Err(not_an_answer(config));
-    };
-    if choice.json {
-        return out_json(&changed);
-    }
-    out(&format!("{}\n", told(&changed, change)))
+    carry_out(config, filter, change, choice.json)
 }
 
-fn told(changed: &Changed, change: Change) -> String {
+fn carry_out(config: &Config, filter: Filter, change: Change, json: bool) -> Result<(), CliError> {
+    let asked = Ask::Change {
+        filter,
+        change: change.clone(),
+    };
+    let Answer::Changed(changed) = ask(config, asked)? else {
+        return Err(not_an_answer(config));
+    };
+    if json {
+        return out_json(&changed);
+    }
+    out(&format!("{}\n", told(&changed, &change)))
+}
+
+fn told(changed: &Changed, change: &Change) -> String {
     let Changed {
         messages,
         recipients,
@@ -292,6 +338,7 @@ fn told(changed: &Changed, change: Change) -> String {
         Change::Hold => "held",
         Change::Release => "released",
         Change::Remove => "removed",
+        Change::Reroute(_) => "rerouted",
     };
     match messages {
         0 => format!("nothing that could be {what}"),

@@ -67,6 +67,8 @@ section! {
         class: Vec<ClassKeys>;
         /// The door for `palomar` commands.
         admin: Admin;
+        /// The door for mail of programs on this host.
+        sendmail: Sendmail;
     }
 }
 
@@ -365,6 +367,21 @@ section! {
         /// Unix socket. Whoever may open it administers the server.
         socket: Option<PathBuf> = absent
             "`admin.sock` in `data_dir`" "/run/palomar/admin.sock", Restart;
+    }
+}
+
+section! {
+    /// Mail of programs on this host, by `palomar sendmail` or a link to it as /usr/sbin/sendmail.
+    Sendmail "sendmail." "[sendmail]" since "0.3" {
+        /// Whether they can send.
+        enabled: bool = "true", Restart;
+        /// Unix socket. Every user of this host who can reach it may send, in his own name. Its
+        /// folder is made where it is missing.
+        socket: Option<PathBuf> = absent
+            "`sendmail.sock` beside the admin socket: in `data_dir` only for root and the server's user"
+            "/run/palomar/sendmail.sock", Restart;
+        /// Users of this host who may send in anybody's name, as root may.
+        trusted: Vec<String> = "[]", Live;
     }
 }
 

@@ -72,6 +72,26 @@ impl Config {
         self.admin.socket.clone().unwrap_or_else(own)
     }
 
+    /// The Unix socket for mail of programs on this host; `None` where there is none.
+    #[must_use]
+    pub fn sendmail_socket(&self) -> Option<PathBuf> {
+        let beside = || self.admin_socket().with_file_name("sendmail.sock");
+        let keys = &self.sendmail;
+        keys.enabled
+            .then(|| keys.socket.clone().unwrap_or_else(beside))
+    }
+
+    /// What is different there from a submission listener: nobody logs in.
+    #[must_use]
+    pub fn sendmail_listener(&self) -> Listener {
+        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let keys = ListenerKeys::default_of(Protocol::Submission, address.ip(), address.port());
+        Listener {
+            auth: AuthMode::Off,
+            ..self.effective(&keys)
+        }
+    }
+
     /// Where the log's files are.
     #[must_use]
     pub fn log_directory(&self) -> PathBuf {

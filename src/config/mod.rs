@@ -27,8 +27,8 @@ pub use cidr::{Cidr, CidrError, Networks};
 pub use declare::{Key, Need, Reload, Section};
 pub use error::{ConfigErrors, Fault};
 pub use keys::{
-    Admin, Auth, ClassKeys, Config, Dns, Limits, ListenerKeys, Log, Relay, RouteKeys, Smtp, Store,
-    Tls, TlsPairKeys,
+    Admin, Auth, ClassKeys, Config, Dns, Limits, ListenerKeys, Log, Relay, RouteKeys, Sendmail,
+    Smtp, Store, Tls, TlsPairKeys,
 };
 pub use listener::{Listener, TlsPair};
 pub use present::{Change, Changes};

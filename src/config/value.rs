@@ -483,6 +483,7 @@ macro_rules! lists {
     )*};
 }
 lists! {
+    String: "a list of names such as [\"ana\"]";
     Domain: "a list of names such as [\"example.org\"]";
     SocketAddr: "a list of addresses such as [\"127.0.0.1:53\"]";
     Hours: "a list of hours such as [\"20:00-06:00\"]";

@@ -1,8 +1,10 @@
 //! Where a message comes from.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::counters::Door;
+use super::local::LocalUser;
 use crate::base::TraceId;
 use crate::directory::Account;
 use crate::net::{Peer, TlsFacts};
@@ -32,6 +34,8 @@ pub struct Origin {
     pub tls: Option<TlsFacts>,
     /// Who logged in.
     pub account: Option<Arc<Account>>,
+    /// A program on this host, and whose.
+    pub local: Option<Rc<LocalUser>>,
 }
 
 impl Origin {
@@ -46,7 +50,9 @@ impl Origin {
             (Way::Lmtp, true) => "UTF8LMTP",
         };
         let secure = if self.tls.is_some() { "S" } else { "" };
-        let authenticated = if self.account.is_some() { "A" } else { "" };
+        // RFC 3848: by SMTP AUTH.
+        let has_authenticated = self.account.is_some() && self.local.is_none();
+        let authenticated = if has_authenticated { "A" } else { "" };
         format!("{base}{secure}{authenticated}")
     }
 

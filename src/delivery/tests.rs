@@ -149,6 +149,7 @@ fn origin() -> Origin {
         client_name: "client.test".to_owned(),
         tls: None,
         account: None,
+        local: None,
     }
 }
 

@@ -21,9 +21,16 @@ pub fn received(
     at: UnixMs,
 ) -> String {
     let name = client_name(&origin.client_name, is_utf8);
-    let mut out = match origin.peer.address() {
-        Some(address) => format!("Received: from {name} ({})\r\n", literal(address)),
-        None => format!("Received: from {name} (local socket)\r\n"),
+    let mut out = match (origin.peer.address(), &origin.local) {
+        (_, Some(user)) => {
+            let login = client_name(&user.login, is_utf8);
+            format!(
+                "Received: from {name} (local user {login}, uid {})\r\n",
+                user.uid
+            )
+        }
+        (Some(address), None) => format!("Received: from {name} ({})\r\n", literal(address)),
+        (None, None) => format!("Received: from {name} (local socket)\r\n"),
     };
     if let Some(tls) = &origin.tls {
         let _ = write!(

@@ -41,7 +41,7 @@ pub use handover::Parcel;
 pub use listen::{Address, AuthRole, Limits, ListenError, ListenerSpec, Opened, inherited, open};
 pub use networks::{Network, NetworkError, Networks, counted_as, normalised};
 pub use peer::Peer;
-pub use privileges::{PrivilegeError, become_owner, drop_privileges, hand_over};
+pub use privileges::{PrivilegeError, become_owner, drop_privileges, hand_over, user_names};
 pub use proxy::ProxyError;
 pub use stream::{Conn, Filled};
 pub use tls::{

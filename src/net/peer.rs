@@ -26,8 +26,8 @@ pub enum Peer {
         proxy: SocketAddr,
         local: SocketAddr,
     },
-    /// A process on this host, through a Unix socket.
-    Unix,
+    /// A process on this host, through a Unix socket; the user it ran as, where the kernel tells.
+    Unix { uid: Option<u32> },
 }
 
 impl Peer {
@@ -43,7 +43,7 @@ impl Peer {
         match self {
             Peer::Direct { remote, .. } | Peer::Proxied { remote, .. } => Some(*remote),
             Peer::Proxy { proxy, .. } => Some(*proxy),
-            Peer::Unix => None,
+            Peer::Unix { .. } => None,
         }
     }
 
@@ -54,7 +54,7 @@ impl Peer {
             Peer::Direct { local, .. }
             | Peer::Proxied { local, .. }
             | Peer::Proxy { local, .. } => Some(*local),
-            Peer::Unix => None,
+            Peer::Unix { .. } => None,
         }
     }
 
@@ -65,7 +65,7 @@ impl Peer {
             Peer::Direct { remote, .. } | Peer::Proxied { remote, .. } => {
                 networks.contains(remote.ip())
             }
-            Peer::Proxy { .. } | Peer::Unix => false,
+            Peer::Proxy { .. } | Peer::Unix { .. } => false,
         }
     }
 }
@@ -77,7 +77,7 @@ impl From<runtime::Peer> for Peer {
                 remote: socket_address(peer),
                 local: socket_address(local),
             },
-            runtime::Peer::Unix => Peer::Unix,
+            runtime::Peer::Unix { uid } => Peer::Unix { uid },
         }
     }
 }
@@ -88,7 +88,8 @@ impl fmt::Display for Peer {
             Peer::Direct { remote, .. } => write!(f, "{remote}"),
             Peer::Proxied { remote, proxy, .. } => write!(f, "{remote} via {proxy}"),
             Peer::Proxy { proxy, .. } => write!(f, "proxy {proxy}"),
-            Peer::Unix => f.write_str("unix"),
+            Peer::Unix { uid: Some(uid) } => write!(f, "unix uid {uid}"),
+            Peer::Unix { uid: None } => f.write_str("unix"),
         }
     }
 }

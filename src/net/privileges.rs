@@ -109,6 +109,23 @@ pub fn become_owner(directory: &Path) -> Result<(), PrivilegeError> {
     }))
 }
 
+/// What /etc/passwd says of a user: the name to log in with, and what he is called. Blocks.
+#[must_use]
+pub fn user_names(uid: u32) -> Option<(String, String)> {
+    names(uid, &read("/etc/passwd").ok()?)
+}
+
+fn names(uid: u32, passwd: &str) -> Option<(String, String)> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (login, number) = (fields.next()?, fields.nth(1)?);
+        // The rest of that field is rooms and telephones.
+        let name = fields.nth(1)?.split(',').next().unwrap_or_default();
+        let is_his = number.parse() == Ok(uid) && !login.is_empty();
+        is_his.then(|| (login.to_owned(), name.replace('&', login)))
+    })
+}
+
 fn failed_file(path: &Path) -> impl Fn(io::Error) -> PrivilegeError {
     let path = path.to_owned();
     move |error| PrivilegeError::File {
@@ -234,6 +251,23 @@ mod tests {
         assert_eq!(account("990", PASSWD, GROUP).as_ref(), Some(&palomar));
         assert_eq!(account("palo", PASSWD, GROUP), None);
         assert_eq!(account("broken", PASSWD, GROUP), None);
+    }
+
+    #[test]
+    fn names_of_users() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\n\
+                      ana:x:1001:1001:Ana Pérez,Room 3,,:/home/ana:/bin/sh\n\
+                      bob:x:1002:1002:&:/home/bob:\n:x:7:7:nobody::\n";
+        let check = |uid: u32, want: Option<(&str, &str)>| {
+            let got = names(uid, passwd);
+            let got = got.as_ref().map(|(login, name)| (&login[..], &name[..]));
+            assert_eq!(got, want, "{uid}");
+        };
+        check(0, Some(("root", "root")));
+        check(1001, Some(("ana", "Ana Pérez")));
+        check(1002, Some(("bob", "bob")));
+        check(7, None);
+        check(8, None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future::or;
 
 use super::attempt::{Mark, Work};
+use super::command::DestinationLimits;
 use super::desk::{After, Declined, Destination, EntryKey, Health, Offer, Turn};
 use super::schedule::Outcome;
 use super::service::{AGAIN_AFTER, Request, Shop, Unasked};
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) async fn give_turns(shop: Rc<Shop>) {
     while !shop.gate.is_closed() {
         let told = shop.desk_told.notified();
-        loop {
+        while shop.is_shaped.get() {
             let turn = shop.desk.borrow_mut().next(runtime::now());
             let Some(turn) = turn else { break };
             let slot = Slot {
@@ -191,6 +192,34 @@ impl Shop {
         let destination = Destination::from(destination);
         let now = runtime::now();
         self.desk.borrow_mut().retry_now(&destination, now);
+        self.desk_told.notify_all();
+    }
+
+    /// What persons have set for destinations of this shard.
+    pub(super) fn shape(self: &Rc<Self>, limits: Vec<DestinationLimits>) {
+        let (now, at) = (runtime::unix_now(), runtime::now());
+        for DestinationLimits {
+            destination,
+            limits,
+        } in limits
+        {
+            let to = Destination::from(destination.as_str());
+            let mut desk = self.desk.borrow_mut();
+            desk.set_shape(&to, limits.shape(self.shape), at);
+            let returned = desk.set_stop(&to, limits.stop(now, at), at);
+            drop(desk);
+            let (shop, after) = (
+                self.clone(),
+                After {
+                    returned,
+                    until: None,
+                },
+            );
+            spawn_in(&self.gate, "queue-stopped", async move {
+                shop.give_back_all(after, &destination).await;
+            });
+        }
+        self.is_shaped.set(true);
         self.desk_told.notify_all();
     }
 

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::cat::{self, CatPiece};
 use super::desk::EntryKey;
-use crate::base::UnixMs;
+use super::name::{DestinationName, destination_of_path};
+use super::shapes::{self, Limited, Shaped, Shaping};
+use crate::base::{PartitionId, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime::unix_now;
 use crate::store::{OutboundRecipient, QueueEntry, RecipientState, Remote, Steering, StoreError};
@@ -28,7 +31,7 @@ pub struct Filter {
 }
 
 /// What is done to recipients that have no end yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
     /// Try those that wait at once.
@@ -38,15 +41,38 @@ pub enum Change {
     Release,
     /// Take out, for good, and tell nobody.
     Remove,
+    /// To that destination from now on, at once; without one, back to the recipient's own.
+    Reroute(Option<DestinationName>),
 }
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    List { filter: Filter, entries_max: usize },
+    List {
+        filter: Filter,
+        entries_max: usize,
+    },
     Destinations,
-    Change { filter: Filter, change: Change },
+    Change {
+        filter: Filter,
+        change: Change,
+    },
+    /// The beginning of one message as it would leave: of the copy of the recipients who fit.
+    Cat {
+        filter: Filter,
+    },
+    /// More of its body.
+    CatMore {
+        partition: u16,
+        pseq: u64,
+        from: u64,
+    },
+    /// Limits for one destination.
+    Shape {
+        destination: DestinationName,
+        shaping: Shaping,
+    },
 }
 
 /// What one shard says.
@@ -56,6 +82,17 @@ pub enum Answer {
     List(Listed),
     Destinations(Vec<DestinationRow>),
     Changed(Changed),
+    Cat(Option<CatPiece>),
+    Shaped(Option<DestinationLimits>),
+    /// There are limits for so many destinations already.
+    TooManyShapes(usize),
+}
+
+/// What a person has set for one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationLimits {
+    pub destination: String,
+    pub limits: Limited,
 }
 
 /// Entries, the oldest first, and how many fit in all.
@@ -104,10 +141,14 @@ pub struct DestinationRow {
     /// Recipients.
     pub waiting: u64,
     pub held: u64,
-    pub oldest: UnixMs,
+    /// None where nothing waits.
+    pub oldest: Option<UnixMs>,
     pub next: Option<UnixMs>,
     /// What was said last.
     pub reply: Option<String>,
+    /// What a person has set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limited>,
 }
 
 /// What a change did.
@@ -125,14 +166,14 @@ impl Filter {
         *self == Filter::default()
     }
 
-    fn fits_entry(&self, entry: &QueueEntry<'_>) -> bool {
+    pub(super) fn fits_entry(&self, entry: &QueueEntry<'_>) -> bool {
         let id = entry.trace.map(|t| t.to_string()).unwrap_or_default();
         let from = entry.outbound.mail.path.to_string();
         (self.ids.is_empty() || self.ids.contains(&id))
             && self.from.as_ref().is_none_or(|part| has(&from, part))
     }
 
-    fn fits(&self, recipient: &OutboundRecipient) -> bool {
+    pub(super) fn fits(&self, recipient: &OutboundRecipient) -> bool {
         let is = |want: &String, found: &str| want.eq_ignore_ascii_case(found);
         let to = recipient.rcpt.path.to_string();
         let state = recipient.state.word();
@@ -160,6 +201,29 @@ pub async fn answer(remote: &Remote, ask: Ask) -> Result<Answer, StoreError> {
         Ask::Change { filter, change } => Ok(Answer::Changed(
             self::change(remote, &filter, change).await?,
         )),
+        Ask::Cat { filter } => Ok(Answer::Cat(cat::first(remote, &filter).await?)),
+        Ask::CatMore {
+            partition,
+            pseq,
+            from,
+        } => Ok(Answer::Cat(match remote.is_mine(PartitionId(partition)) {
+            true => cat::next(remote, partition, pseq, from).await?,
+            false => None,
+        })),
+        Ask::Shape {
+            destination,
+            shaping,
+        } => {
+            let shaped = shapes::shape(remote, &destination, &shaping).await?;
+            Ok(match shaped {
+                Some(Shaped::TooMany) => Answer::TooManyShapes(shapes::SHAPES_MAX),
+                Some(Shaped::Now(limits)) => Answer::Shaped(Some(DestinationLimits {
+                    destination: destination.into(),
+                    limits,
+                })),
+                None => Answer::Shaped(None),
+            })
+        }
     }
 }
 
@@ -183,6 +247,9 @@ pub fn join(answers: Vec<Answer>) -> Option<Answer> {
             one.destinations.extend(other.destinations);
             Answer::Changed(one)
         }
+        (Answer::Cat(one), Answer::Cat(other)) => Answer::Cat(one.or(other)),
+        (Answer::Shaped(one), Answer::Shaped(other)) => Answer::Shaped(one.or(other)),
+        (Answer::Shaped(_), too_many @ Answer::TooManyShapes(_)) => too_many,
         (one, _) => one,
     })
 }
@@ -256,16 +323,17 @@ async fn destinations(remote: &Remote) -> Vec<DestinationRow> {
                     destination: name.clone(),
                     waiting: 0,
                     held: 0,
-                    oldest: entry.saved,
+                    oldest: None,
                     next: None,
                     reply: None,
+                    limits: None,
                 };
                 (row, UnixMs(i64::MIN))
             });
             row.waiting += waiting;
             row.held += held;
-            row.oldest = row.oldest.min(entry.saved);
-            row.next = [row.next, next].into_iter().flatten().min();
+            row.oldest = earlier(row.oldest, Some(entry.saved));
+            row.next = earlier(row.next, next);
             if let Some(last) = recipient.last.as_ref().filter(|last| last.at > *said) {
                 row.reply = Some(last.reply.clone());
                 *said = last.at;
@@ -273,7 +341,18 @@ async fn destinations(remote: &Remote) -> Vec<DestinationRow> {
         }
     };
     remote.queue_entries(&mut see).await;
-    all.into_values().map(|(row, _)| row).collect()
+    let rows = all.into_values().map(|(row, _)| row);
+    let limited = shapes::all(remote).into_iter();
+    let limited = limited.map(|(destination, limits)| DestinationRow {
+        destination,
+        waiting: 0,
+        held: 0,
+        oldest: None,
+        next: None,
+        reply: None,
+        limits: Some(limits),
+    });
+    join_destinations(rows.chain(limited))
 }
 
 fn join_destinations(rows: impl Iterator<Item = DestinationRow>) -> Vec<DestinationRow> {
@@ -284,56 +363,92 @@ fn join_destinations(rows: impl Iterator<Item = DestinationRow>) -> Vec<Destinat
             Some(known) => {
                 known.waiting += row.waiting;
                 known.held += row.held;
-                known.oldest = known.oldest.min(row.oldest);
-                known.next = [known.next, row.next].into_iter().flatten().min();
+                known.oldest = earlier(known.oldest, row.oldest);
+                known.next = earlier(known.next, row.next);
                 known.reply = known.reply.take().or(row.reply);
+                known.limits = known.limits.take().or(row.limits);
             }
         }
     }
     all.into_values().collect()
 }
 
+fn earlier(one: Option<UnixMs>, other: Option<UnixMs>) -> Option<UnixMs> {
+    [one, other].into_iter().flatten().min()
+}
+
 async fn change(remote: &Remote, filter: &Filter, change: Change) -> Result<Changed, StoreError> {
     let mut chosen = Vec::new();
     let mut changed = Changed::default();
+    let now = unix_now();
     let mut see = |key: EntryKey, entry: QueueEntry<'_>| {
         if !filter.fits_entry(&entry) {
             return;
         }
-        let takes = |r: &OutboundRecipient| match (change, r.state) {
-            (Change::Retry | Change::Hold, RecipientState::Waiting { .. }) => true,
-            (Change::Release, RecipientState::Held { .. }) => true,
-            (Change::Remove, state) => !state.is_end(),
-            _ => false,
-        };
-        let mut ordinals = Vec::new();
+        let mut steps = Vec::<(Steering, Vec<u16>)>::new();
         for (ordinal, recipient) in entry.outbound.recipients.iter().enumerate() {
-            if takes(recipient) && filter.fits(recipient) {
-                ordinals.push(ordinal as u16);
-                changed.destinations.insert(recipient.destination.clone());
+            if !filter.fits(recipient) {
+                continue;
+            }
+            let Some(steering) = steering(&change, recipient, now) else {
+                continue;
+            };
+            changed.recipients += 1;
+            changed.destinations.insert(match &steering {
+                Steering::Reroute(to) => to.clone(),
+                _ => recipient.destination.clone(),
+            });
+            match steps.iter_mut().find(|(step, _)| *step == steering) {
+                Some((_, ordinals)) => ordinals.push(ordinal as u16),
+                None => steps.push((steering, vec![ordinal as u16])),
             }
         }
-        if !ordinals.is_empty() {
-            changed.recipients += ordinals.len();
-            chosen.push((key, entry.trace, ordinals));
+        if !steps.is_empty() {
+            chosen.push((key, entry.trace, steps));
         }
     };
     remote.queue_entries(&mut see).await;
     changed.messages = chosen.len();
-    for (key, trace, ordinals) in chosen {
-        let steering = match change {
-            Change::Retry | Change::Release => Steering::Due(unix_now()),
-            Change::Hold => Steering::Hold,
-            Change::Remove => Steering::Remove,
-        };
-        log_event!(
-            INFO,
-            event::MESSAGE_STEERED,
-            message = trace.map(|t| t.to_string()),
-            change = ?change,
-            recipients = ordinals.len() as u64
-        );
-        remote.queue_steer(key, ordinals, steering, None).await?;
+    for (key, trace, steps) in chosen {
+        for (steering, ordinals) in steps {
+            log_event!(
+                INFO,
+                event::MESSAGE_STEERED,
+                message = trace.map(|t| t.to_string()),
+                change = ?change,
+                recipients = ordinals.len() as u64
+            );
+            remote.queue_steer(key, ordinals, steering, None).await?;
+        }
     }
     Ok(changed)
+}
+
+/// What a change means for a recipient; nothing, where he is not one that it is for.
+fn steering(change: &Change, recipient: &OutboundRecipient, now: UnixMs) -> Option<Steering> {
+    let (steering, is_for_him) = match (change, recipient.state) {
+        (_, state) if state.is_end() => return None,
+        (Change::Retry, state) => (
+            Steering::Due(now),
+            matches!(state, RecipientState::Waiting { .. }),
+        ),
+        (Change::Hold, state) => (
+            Steering::Hold,
+            matches!(state, RecipientState::Waiting { .. }),
+        ),
+        (Change::Release, state) => (
+            Steering::Due(now),
+            matches!(state, RecipientState::Held { .. }),
+        ),
+        (Change::Remove, _) => (Steering::Remove, true),
+        (Change::Reroute(to), _) => {
+            let to = match to {
+                Some(to) => to.to_string(),
+                None => destination_of_path(&recipient.rcpt.path)?,
+            };
+            let is_elsewhere = to != recipient.destination;
+            (Steering::Reroute(to), is_elsewhere)
+        }
+    };
+    is_for_him.then_some(steering)
 }

@@ -11,7 +11,8 @@
 //!   is opened (greeting, EHLO, TLS, log-in) and carries one [`Letter`] after the other.
 //! - `home` brings what was held to owners here.
 //! - `schedule` says what an outcome means, `tell` and [`notice`] tell the sender.
-//! - `command` is what a person sees and does.
+//! - `command` is what a person sees and does; `cat` shows a message, `shapes` are limits that he
+//!   sets for a destination.
 //!
 //! Invariants:
 //! - What lasts is in the store, and on the shard that took the message in. What is here may be lost at
@@ -24,45 +25,40 @@
 
 mod attempt;
 mod bench;
+mod cat;
 mod client;
 mod command;
 mod counters;
 pub mod desk;
 mod home;
+mod name;
 pub mod notice;
 mod rows;
 mod schedule;
 mod service;
+mod shapes;
 mod source;
 mod tell;
 mod under_way;
 mod policies;
 pub mod route;
 
+pub use cat::CatPiece;
 pub use client::{
     Cause, Client, Content, ContentFault, Facts, Fate, Letter, MessageContent, Need, NoTls, Phase,
     Protocol, Report, Security, Terms, Times, TlsState, Trouble, Unopened,
 };
 
 pub use command::{
-    Answer, Ask, Change, Changed, DestinationRow, EntryRow, Filter, Listed, RecipientRow, answer,
-    join,
+    Answer, Ask, Change, Changed, DestinationLimits, DestinationRow, EntryRow, Filter, Listed,
+    RecipientRow, answer, join,
 };
 pub use counters::METRICS;
 pub use home::recipient_here;
+pub use name::{DestinationName, NotADestination, destination_of};
 pub use route::{Router, Settings as RouteSettings, SettingsError as RouteError};
 pub use schedule::Schedule;
 pub use service::{Parts, Queue, Request, mesh};
+pub use shapes::{Limited, Pause, Shaping};
 pub use tell::{Way, Ways};
 pub use under_way::UnderWay;
-
-use crate::wire::address::{Domain, Mailbox, domain_key};
-
-/// Where mail for an address goes: its domain as A-labels, or its literal as it is.
-#[must_use]
-pub fn destination_of(address: &Mailbox) -> String {
-    match &address.domain {
-        Domain::Name(name) => domain_key(name).unwrap_or_else(|| name.to_ascii_lowercase()),
-        literal => literal.to_string().to_ascii_lowercase(),
-    }
-}

@@ -200,7 +200,8 @@ impl Rows {
                     }
                 }
             }
-            Some(Standing::Out) | None => {}
+            Some(Standing::Out) => {}
+            None => {}
         }
     }
 }

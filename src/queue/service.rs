@@ -6,6 +6,7 @@
 //! twice is told in docs/QUEUE.md.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,17 +16,18 @@ use futures_lite::future::or;
 use super::attempt::{IDLE_MAX, Means, Work};
 use super::bench::{end_idle, give_turns};
 use super::client::Times;
-use super::command::{self, Answer, Ask, Change};
+use super::command::{self, Answer, Ask, Change, DestinationLimits};
 use super::desk::{self, Declined, Desk, EntryKey, Offer, Shape};
 use super::home::{Homeward, bring_home};
 use super::policies::Policies;
 use super::route::{self, Ours, Router};
 use super::rows::Rows;
 use super::schedule::{Outcome, Schedule};
+use super::shapes;
 use super::source::{Steady, heed_changes, offer_rows};
 use super::tell::{Teller, Ways};
 use super::under_way::UnderWay;
-use crate::base::{Deadline, ShardId, crc32c};
+use crate::base::{Deadline, PartitionId, ShardId, crc32c};
 use crate::config::Config;
 use crate::dns::Resolver;
 use crate::net::OutgoingTls;
@@ -78,6 +80,8 @@ pub enum Request {
     Hungry { destination: String },
     /// A person wants a destination tried now, whatever it did before.
     Retry { destination: String },
+    /// What persons have set for destinations of yours; at the start all of it.
+    Shape { limits: Vec<DestinationLimits> },
 }
 
 /// The queue of one shard. Clones are handles to the same.
@@ -103,6 +107,12 @@ pub(super) struct Shop {
     /// What is due for owners here.
     pub homeward: RefCell<Homeward>,
     pub homeward_told: Notify,
+    /// Recipients of a row that is being tried: nobody else has them, wherever they go meanwhile.
+    pub at_work: RefCell<BTreeMap<(EntryKey, String), Vec<u16>>>,
+    /// What every destination is allowed that has no limits of its own.
+    pub shape: Shape,
+    /// Limits of the site are known: before, nothing begins.
+    pub is_shaped: Cell<bool>,
     /// The desk may have a turn that it had not.
     pub desk_told: Notify,
     /// Outcomes that are on their way to the record while their slots are at work again.
@@ -136,14 +146,15 @@ impl Queue {
     pub fn start(id: ShardId, config: &Config, parts: Parts) -> Queue {
         let keys = &config.queue;
         let schedule = Schedule::of(config);
+        let shape = Shape {
+            connections_max: keys.connections_per_destination_max.min(1_000) as u16,
+            gap: Duration::ZERO,
+        };
         let limits = desk::Limits {
             slots_max: keys.connections_max as usize,
             waiting_max: WAITING_MAX,
             line_max: LINE_MAX,
-            shape: Shape {
-                connections_max: keys.connections_per_destination_max.min(1_000) as u16,
-                gap: Duration::ZERO,
-            },
+            shape,
             pause: keys.pause.0,
             pause_max: keys.pause_max.0,
         };
@@ -193,6 +204,9 @@ impl Queue {
             rows_told: Notify::new(),
             homeward: RefCell::default(),
             homeward_told: Notify::new(),
+            at_work: RefCell::default(),
+            shape,
+            is_shaped: Cell::new(false),
             desk: RefCell::new(Desk::new(limits)),
             desk_told: Notify::new(),
             settling: Semaphore::new(limits.slots_max),
@@ -204,6 +218,9 @@ impl Queue {
         spawn_in(gate, "queue-home", bring_home(shop.clone()));
         spawn_in(gate, "queue-desk", give_turns(shop.clone()));
         spawn_in(gate, "queue-idle", end_idle(shop.clone()));
+        if shop.remote.is_mine(PartitionId::SYSTEM) {
+            spawn_in(gate, "queue-shapes", tell_shapes(shop.clone()));
+        }
         Queue { shop }
     }
 
@@ -215,7 +232,7 @@ impl Queue {
         let is_retry = matches!(
             &ask,
             Ask::Change {
-                change: Change::Retry,
+                change: Change::Retry | Change::Reroute(_),
                 ..
             }
         );
@@ -224,6 +241,9 @@ impl Queue {
             for destination in &changed.destinations {
                 self.retry(destination).await;
             }
+        }
+        if let Answer::Shaped(Some(shaped)) = &answer {
+            self.shop.tell_shape(&shaped.destination).await;
         }
         Ok(answer)
     }
@@ -290,11 +310,43 @@ impl Shop {
         answer.await.map_err(|_| Unasked::NoAnswer)
     }
 
+    /// Tells the shard of a destination what is on record for it now.
+    async fn tell_shape(self: &Rc<Self>, destination: &str) {
+        let limits = shapes::all(&self.remote).remove(destination);
+        let limits = vec![DestinationLimits {
+            destination: destination.to_owned(),
+            limits: limits.unwrap_or_default(),
+        }];
+        match self.owner(destination) {
+            owner if owner == self.id => self.shape(limits),
+            owner => self.post(owner, Request::Shape { limits }).await,
+        }
+    }
+
     /// At a stop: what is under way on any shard has come to its end.
     async fn is_over(&self) {
         self.gate.closing().await;
         while self.under_way.is_any() {
             runtime::sleep(STOP_STEP).await;
+        }
+    }
+}
+
+/// At the start: every shard has what is on record for its destinations.
+async fn tell_shapes(shop: Rc<Shop>) {
+    let mut of_shards: BTreeMap<ShardId, Vec<DestinationLimits>> = BTreeMap::new();
+    for (destination, limits) in shapes::all(&shop.remote) {
+        let of = of_shards.entry(shop.owner(&destination)).or_default();
+        of.push(DestinationLimits {
+            destination,
+            limits,
+        });
+    }
+    for shard in (0..shop.mesh.shards()).map(ShardId) {
+        let limits = of_shards.remove(&shard).unwrap_or_default();
+        match shard == shop.id {
+            true => shop.shape(limits),
+            false => shop.post(shard, Request::Shape { limits }).await,
         }
     }
 }
@@ -349,6 +401,7 @@ async fn serve(shop: Rc<Shop>, mut inbox: Inbox<Request>) {
             } => shop.came_back(entry, &destination, until),
             Request::Hungry { destination } => shop.feed(&destination),
             Request::Retry { destination } => shop.retry(&destination),
+            Request::Shape { limits } => shop.shape(limits),
         }
     }
 }

@@ -19,6 +19,9 @@ use crate::observe::{event, log_event};
 use crate::runtime::{self, spawn_in};
 use crate::store::{QueueEntry, RecipientState, Steering, StoreError, Tried};
 
+/// Until a recipient who is being tried elsewhere is looked at again.
+const BUSY_MS: i64 = 1_000;
+
 pub(super) async fn heed_changes(shop: Rc<Shop>) {
     while !shop.gate.is_closed() {
         let changed = async { Some(shop.remote.queue_changes().await) };
@@ -144,9 +147,32 @@ impl Shop {
 
     /// A row that was out is not any more, and waits for what is on record.
     pub(super) fn take_back(&self, entry: EntryKey, destination: &str) {
-        let name = self.rows.borrow_mut().name(destination);
-        self.rows.borrow_mut().back(entry, &name, UnixMs(0));
+        self.back(entry, destination, UnixMs(0));
         self.refresh(entry);
+    }
+
+    /// The same, and it waits until then.
+    fn back(&self, entry: EntryKey, destination: &str, due: UnixMs) {
+        let row = (entry, destination.to_owned());
+        self.at_work.borrow_mut().remove(&row);
+        let mut rows = self.rows.borrow_mut();
+        let name = rows.name(destination);
+        rows.back(entry, &name, due);
+        drop(rows);
+        self.rows_told.notify_all();
+    }
+
+    /// Recipients of an entry that are being tried elsewhere: they were on their way to there when
+    /// a person sent them here.
+    fn tried_elsewhere(&self, entry: EntryKey, destination: &str) -> Vec<u16> {
+        let at_work = self.at_work.borrow();
+        let of_entry = at_work.range((entry, String::new())..);
+        let of_entry = of_entry.take_while(|((of, _), _)| *of == entry);
+        let elsewhere = of_entry.filter(|((_, at), _)| at != destination);
+        elsewhere
+            .flat_map(|(_, ordinals)| ordinals)
+            .copied()
+            .collect()
     }
 
     /// Offers rows that are out to the shards of their destinations.
@@ -247,11 +273,7 @@ impl Shop {
                 let ms = wait.as_millis() as u64;
                 let spread = u64::from(crc32c(&entry.pseq.0.to_le_bytes()).0) % (ms / 4 + 1);
                 let due = UnixMs(now.0.saturating_add((ms + spread) as i64));
-                let mut rows = self.rows.borrow_mut();
-                let name = rows.name(destination);
-                rows.back(entry, &name, due);
-                drop(rows);
-                self.rows_told.notify_all();
+                self.back(entry, destination, due);
             }
             Some(Some(due)) => {
                 let away = |ordinal| Verdicts {
@@ -278,26 +300,29 @@ impl Shop {
     /// The work of an entry at a destination. `None`: there is nothing to do any more.
     pub(super) async fn work(&self, entry: EntryKey, destination: &str) -> Option<Work> {
         let now = runtime::unix_now();
+        let elsewhere = self.tried_elsewhere(entry, destination);
         let found = self.remote.queue_entry(entry, |seen| {
-            let due = seen.due(destination, now);
+            let mut due = seen.due(destination, now);
+            due.retain(|ordinal| !elsewhere.contains(ordinal));
             let of = |n: &u16| &seen.outbound.recipients[usize::from(*n)];
             // Copies that differ go one after the other.
-            let redirect = due.first().and_then(|n| of(n).redirect.clone());
-            let alike = due.iter().filter(|n| of(n).redirect == redirect);
+            let redirect = due.first().and_then(|n| of(n).redirect.as_deref());
+            let alike = due.iter().filter(|n| of(n).redirect.as_deref() == redirect);
             let recipients: Vec<_> = alike.map(|n| (*n, of(n).rcpt.clone())).collect();
-            let (mut mail, mut head) = (seen.outbound.mail.clone(), Vec::new());
-            if let Some(redirect) = redirect {
-                mail.path = redirect.reverse;
-                head = redirect.head;
-            }
-            head.extend_from_slice(&seen.outbound.head);
+            let (mail, head) = seen.copy(redirect);
             (seen.trace, mail, head, recipients)
         });
         let found = found.filter(|(.., recipients)| !recipients.is_empty());
         let Some((trace, mail, head, recipients)) = found else {
-            self.take_back(entry, destination);
+            match elsewhere.is_empty() {
+                true => self.take_back(entry, destination),
+                false => self.back(entry, destination, UnixMs(now.0 + BUSY_MS)),
+            }
             return None;
         };
+        let ordinals = recipients.iter().map(|(n, _)| *n).collect();
+        let row = (entry, destination.to_owned());
+        self.at_work.borrow_mut().insert(row, ordinals);
         match self.remote.queue_body(entry).await {
             Ok(message) => Some(Work {
                 trace,
@@ -312,10 +337,7 @@ impl Shop {
             }
             Err(why) => {
                 tracing::warn!(?why, partition = %entry.partition, pseq = %entry.pseq, "body not read");
-                let name = self.rows.borrow_mut().name(destination);
-                let due = UnixMs(now.0 + 60_000);
-                self.rows.borrow_mut().back(entry, &name, due);
-                self.rows_told.notify_all();
+                self.back(entry, destination, UnixMs(now.0 + 60_000));
                 None
             }
         }
@@ -354,7 +376,7 @@ impl Shop {
         };
         // Broken off by a stop: nothing to say.
         while !outcome.verdicts.is_empty() {
-            match self.try_record(entry, &outcome).await {
+            match self.try_record(entry, destination, &outcome).await {
                 Ok(()) => break,
                 Err(StoreError::Poisoned) => return,
                 Err(why) => {
@@ -371,9 +393,26 @@ impl Shop {
         }
     }
 
-    async fn try_record(&self, entry: EntryKey, outcome: &Outcome) -> Result<(), StoreError> {
+    async fn try_record(
+        &self,
+        entry: EntryKey,
+        destination: &str,
+        outcome: &Outcome,
+    ) -> Result<(), StoreError> {
         let judge = |seen: QueueEntry<'_>| {
-            let judged = self.schedule.judge(entry, &seen, outcome);
+            let mut judged = self.schedule.judge(entry, &seen, outcome);
+            let is_elsewhere = |ordinal: u16| {
+                let recipient = seen.outbound.recipients.get(usize::from(ordinal));
+                recipient.is_some_and(|r| r.destination != destination)
+            };
+            for result in &mut judged.tried.results {
+                // Rerouted meanwhile: that one has done nothing yet that one would wait for.
+                if let RecipientState::Waiting { due } = &mut result.state
+                    && is_elsewhere(result.ordinal)
+                {
+                    *due = outcome.at;
+                }
+            }
             note(&seen, &judged.tried);
             judged
         };

@@ -33,8 +33,14 @@ pub struct Listener {
 /// Who connected, and to what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    Tcp { peer: SocketAddr, local: SocketAddr },
-    Unix,
+    Tcp {
+        peer: SocketAddr,
+        local: SocketAddr,
+    },
+    /// The user that the process ran as when it connected, where the kernel tells.
+    Unix {
+        uid: Option<u32>,
+    },
 }
 
 impl Listener {
@@ -85,7 +91,9 @@ impl Listener {
     /// `None` where the peer is gone already.
     fn bind(&self, fd: OwnedFd) -> Option<(Stream, Peer)> {
         if self.unix {
-            return Some((Stream::from_fd(fd), Peer::Unix));
+            let peer = rustix::net::sockopt::socket_peercred(&fd).ok();
+            let uid = peer.map(|peer| peer.uid.as_raw());
+            return Some((Stream::from_fd(fd), Peer::Unix { uid }));
         }
         let peer = rustix::net::getpeername(&fd).ok()??.try_into().ok()?;
         let local = rustix::net::getsockname(&fd).ok()?.try_into().ok()?;

@@ -34,6 +34,13 @@ pub const ADMIN: &str = "admin";
 /// Administrators' connections at one time.
 const ADMIN_CONNECTIONS_MAX: u32 = 64;
 
+/// The name of the socket for programs on this host.
+pub const SENDMAIL: &str = "sendmail";
+
+/// Who may open that: everybody who can reach it.
+const SENDMAIL_MODE: u32 = 0o666;
+const SENDMAIL_CONNECTIONS_MAX: u32 = 256;
+
 /// How many shards: `shards`, or one for every core this process may use.
 pub fn shard_count(config: &Config) -> u16 {
     match config.shards {
@@ -87,8 +94,8 @@ fn cert_pair(pair: &TlsPair) -> CertPair {
     }
 }
 
-/// Opens every port of the configuration and the admin socket; one list a shard, in the order of
-/// [`Config::listeners`], the admin socket last on shard 0.
+/// Opens every port of the configuration and the Unix sockets; one list a shard, in the order of
+/// [`Config::listeners`], the Unix sockets last on shard 0.
 pub fn open_ports(
     config: &Config,
     shards: u16,
@@ -99,13 +106,23 @@ pub fn open_ports(
         .iter()
         .map(|listener| spec(config, listener))
         .collect();
-    let path = config.admin_socket();
-    specs.push(ListenerSpec {
-        protocol: ADMIN,
-        address: Address::Unix {
-            path,
-            mode: ADMIN_MODE,
-        },
+    let admin = (ADMIN, ADMIN_MODE, ADMIN_CONNECTIONS_MAX);
+    specs.push(unix_spec(config, config.admin_socket(), admin));
+    if let Some(path) = config.sendmail_socket() {
+        let sendmail = (SENDMAIL, SENDMAIL_MODE, SENDMAIL_CONNECTIONS_MAX);
+        specs.push(unix_spec(config, path, sendmail));
+    }
+    Ok(crate::net::open(&specs, shards, inherited)?)
+}
+
+fn unix_spec(
+    config: &Config,
+    path: PathBuf,
+    (protocol, mode, connections_max): (&'static str, u32, u32),
+) -> ListenerSpec {
+    ListenerSpec {
+        protocol,
+        address: Address::Unix { path, mode },
         hostname: config.hostname.as_str().to_owned(),
         implicit_tls: false,
         auth: AuthRole::Off,
@@ -113,11 +130,10 @@ pub fn open_ports(
         proxy_protocol: false,
         proxy_networks: Networks::default(),
         limits: Limits {
-            connections_max: ADMIN_CONNECTIONS_MAX,
+            connections_max,
             connections_per_address_max: u16::MAX,
         },
-    });
-    Ok(crate::net::open(&specs, shards, inherited)?)
+    }
 }
 
 fn spec(config: &Config, listener: &Listener) -> ListenerSpec {
@@ -161,6 +177,12 @@ pub fn doors(config: &Arc<ArcSwap<Config>>, tls: &Tls) -> Vec<Door> {
         Door::new(number, listener, tls, config.clone())
     };
     now.listeners().into_iter().enumerate().map(door).collect()
+}
+
+/// What programs on this host come in by.
+pub fn local_door(config: &Arc<ArcSwap<Config>>) -> Door {
+    let listener = config.load().sendmail_listener();
+    Door::new(usize::MAX, listener, None, config.clone())
 }
 
 /// What the directory takes from the configuration.
@@ -245,7 +267,28 @@ pub fn make_data_dir(config: &Config) -> Result<Vec<PathBuf>, ServerError> {
             .create(&path);
         done.map_err(|error: io::Error| ServerError::DataDir { path, error })?;
     }
+    made.extend(make_socket_folder(config)?);
     Ok(made)
+}
+
+/// /run is empty after a boot. Everybody is to reach what will be there.
+fn make_socket_folder(config: &Config) -> Result<Option<PathBuf>, ServerError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let given = config.sendmail.socket.as_deref();
+    let folder = given
+        .filter(|_| config.sendmail.enabled)
+        .and_then(Path::parent);
+    let Some(folder) = folder.filter(|folder| !folder.exists()) else {
+        return Ok(None);
+    };
+    let open = std::fs::Permissions::from_mode(0o755);
+    let made = std::fs::create_dir(folder);
+    let done = made.and_then(|()| std::fs::set_permissions(folder, open));
+    let path = folder.to_owned();
+    match done {
+        Ok(()) => Ok(Some(path)),
+        Err(error) => Err(ServerError::DataDir { path, error }),
+    }
 }
 
 /// What mail leaves by, and the inbox of each shard. Reads files and looks at this machine.

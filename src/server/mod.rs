@@ -16,6 +16,7 @@ mod control;
 mod counters;
 mod error;
 mod inspect;
+mod local;
 mod mend;
 mod offline;
 mod progress;

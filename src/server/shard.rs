@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::control::{self, Control};
-use super::{ServerError, admin, build, counters};
+use super::{ServerError, admin, build, counters, local};
 use crate::base::{Deadline, ShardId};
 use crate::config::{Config, Protocol};
 use crate::delivery::{self, Intake};
@@ -319,6 +319,10 @@ fn listen(
     for one in opened {
         if one.spec.protocol == build::ADMIN {
             serve_admin(one, shared, gates, store);
+            continue;
+        }
+        if one.spec.protocol == build::SENDMAIL {
+            local::serve(one, shared, services.smtp.clone(), gates.sessions.clone());
             continue;
         }
         let Some(door) = doors.next() else { continue };

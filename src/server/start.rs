@@ -65,7 +65,8 @@ pub fn serve(
     if let Some(user) = &config.user {
         // Before the first thread (the log's), and before anything else is made or read: what
         // `user` may not read shows now and not at the next reload.
-        made.extend(Some(config.admin_socket()).filter(|_| opened.is_ok()));
+        let sockets = [Some(config.admin_socket()), config.sendmail_socket()];
+        made.extend(sockets.into_iter().flatten().filter(|_| opened.is_ok()));
         net::hand_over(user, &config.data_dir, &made)?;
         net::drop_privileges(user)?;
     }

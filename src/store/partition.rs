@@ -298,7 +298,7 @@ impl Partition {
                 at,
                 ordinals,
                 steering,
-            } => self.apply_steered(pseq, *entry, (*at, ordinals, *steering), owned),
+            } => self.apply_steered(pseq, *entry, (*at, ordinals, steering), owned),
             Op::HandedOver {
                 pseq: entry,
                 ordinal,

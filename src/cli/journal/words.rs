@@ -326,6 +326,7 @@ fn leaving(op: &Op) -> Told {
                 Steering::Due(due) => format!("due {}", when(*due)),
                 Steering::Remove => "removed".to_owned(),
                 Steering::DelayTold => "delay told".to_owned(),
+                Steering::Reroute(to) => format!("rerouted to {to}"),
             };
             let fields = vec![
                 ("accepted", json!(entry.0)),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::senders::Senders;
-use super::{CLASSES, EntryKey, Health, Limits, Offer, Shape, WEIGHTS};
+use super::{CLASSES, EntryKey, Health, Limits, Offer, Shape, Stop, WEIGHTS};
 
 /// Turns at a time that a destination begins with.
 const WINDOW_FIRST: f32 = 2.0;
@@ -16,6 +16,8 @@ pub(super) struct Line {
     credit: [i32; CLASSES],
     shape: Shape,
     is_shaped: bool,
+    /// A person wants nothing tried.
+    stop: Option<Stop>,
     /// Turns at a time: rises by one for each window of good ones, halves at a bad one.
     window: f32,
     busy: usize,
@@ -39,6 +41,7 @@ impl Line {
             credit: [0; CLASSES],
             shape,
             is_shaped: false,
+            stop: None,
             window: WINDOW_FIRST,
             busy: 0,
             away: 0,
@@ -119,14 +122,19 @@ impl Line {
     pub fn may_begin(&self, now: Instant) -> bool {
         let is_paused = self.paused_until.is_some_and(|until| until > now);
         let in_gap = self.next_begin.is_some_and(|at| at > now);
-        !is_paused && !in_gap && self.busy < self.turns_max()
+        !is_paused && !in_gap && !self.is_stopped(now) && self.busy < self.turns_max()
     }
 
     /// Where only time is missing: when one more may begin.
     pub fn free_at(&self) -> Option<Instant> {
-        let waits = self.waiting() > 0 && self.busy < self.turns_max();
+        let is_open = self.stop == Some(Stop::Open);
+        let waits = self.waiting() > 0 && self.busy < self.turns_max() && !is_open;
+        let stop = match self.stop {
+            Some(Stop::Until(until)) => Some(until),
+            _ => None,
+        };
         waits
-            .then(|| self.paused_until.max(self.next_begin))
+            .then(|| self.paused_until.max(self.next_begin).max(stop))
             .flatten()
     }
 
@@ -213,6 +221,29 @@ impl Line {
         self.window = self.window.min(self.shape.connections_max.into());
     }
 
+    /// Whether it was stopped before.
+    pub fn set_stop(&mut self, stop: Option<Stop>) -> bool {
+        self.declined &= stop.is_some();
+        std::mem::replace(&mut self.stop, stop).is_some()
+    }
+
+    pub fn is_stopped(&self, now: Instant) -> bool {
+        match self.stop {
+            None => false,
+            Some(Stop::Open) => true,
+            Some(Stop::Until(until)) => until > now,
+        }
+    }
+
+    pub fn has_stop(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// True once, when its time is over.
+    pub fn stop_is_over(&mut self, now: Instant) -> bool {
+        self.stop.is_some() && !self.is_stopped(now) && self.set_stop(None)
+    }
+
     pub fn remembered_until(&self) -> Option<Instant> {
         self.remembered_until
     }
@@ -220,7 +251,8 @@ impl Line {
     /// Nothing here that a new line would not have.
     pub fn is_plain(&self, now: Instant) -> bool {
         let is_idle = self.busy == 0 && self.waiting() == 0 && !self.declined;
+        let is_usual = !self.is_shaped && self.stop.is_none();
         let is_over = |at: Option<Instant>| at.is_none_or(|at| at <= now);
-        is_idle && !self.is_shaped && is_over(self.next_begin) && is_over(self.remembered_until)
+        is_idle && is_usual && is_over(self.next_begin) && is_over(self.remembered_until)
     }
 }

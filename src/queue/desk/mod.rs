@@ -81,6 +81,14 @@ pub struct Shape {
     pub gap: Duration,
 }
 
+/// A person wants nothing tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Until the person says otherwise.
+    Open,
+    Until(Instant),
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Turns at a time, of all destinations.
@@ -179,6 +187,10 @@ impl Desk {
             .lines
             .entry(destination.clone())
             .or_insert_with(|| Line::new(shape));
+        if line.is_stopped(now) {
+            line.declined = true;
+            return Err(Declined::Full);
+        }
         if let Some(until) = line.paused_until().filter(|until| *until > now) {
             return Err(Declined::Away(until));
         }
@@ -315,6 +327,34 @@ impl Desk {
         self.forget(destination, now);
     }
 
+    /// Stops a destination, or lets it go on. Answers what must wait elsewhere meanwhile.
+    pub fn set_stop(
+        &mut self,
+        destination: &Destination,
+        stop: Option<Stop>,
+        now: Instant,
+    ) -> Vec<Offer> {
+        let default = self.limits.shape;
+        let line = self
+            .lines
+            .entry(destination.clone())
+            .or_insert_with(|| Line::new(default));
+        let was_stopped = line.set_stop(stop);
+        let mut returned = Vec::new();
+        if stop.is_some() {
+            returned = line.drain();
+            self.waiting -= returned.len();
+        } else if was_stopped {
+            self.hungry.insert(destination.clone());
+        }
+        if let Some(Stop::Until(until)) = stop {
+            self.clock.insert((until, destination.clone()));
+        }
+        self.enter(destination, now);
+        self.forget(destination, now);
+        returned
+    }
+
     /// Ends a pause at once.
     pub fn retry_now(&mut self, destination: &Destination, now: Instant) {
         if let Some(line) = self.lines.get_mut(destination) {
@@ -398,7 +438,7 @@ impl Desk {
             let (_, destination) = self.clock.pop_first().expect("it was looked at");
             if let Some(line) = self.lines.get_mut(&destination) {
                 // Its source may bring offers again; the first is the probe.
-                if line.pause_is_over(now) {
+                if line.pause_is_over(now) | line.stop_is_over(now) {
                     self.hungry.insert(destination.clone());
                 }
             }
@@ -411,6 +451,7 @@ impl Desk {
         let limits = self.limits;
         if let Some(line) = self.lines.get_mut(destination)
             && line.declined
+            && !line.has_stop()
             && line.waiting() <= limits.line_max / 2
         {
             line.declined = false;

@@ -330,6 +330,41 @@ fn a_shape_is_kept() {
 }
 
 #[test]
+fn what_a_person_stops_waits_elsewhere() {
+    let check = |stop: Stop, ends: fn(&mut Table, &Destination)| {
+        let mut table = Table::new(LIMITS);
+        let to: Destination = "a.example".into();
+        table.offers(5, "a.example", Class::Normal, 1);
+        let turn = table.next().expect("one");
+        let returned = table.desk.set_stop(&to, Some(stop), table.now);
+        assert_eq!(returned.len(), 4, "{stop:?}");
+        assert!(table.next().is_none() && table.desk.next_at(&to, table.now).is_none());
+        table.end(turn, Health::Well);
+        let declined = table.offer("a.example", Class::Normal, 1, 1);
+        assert_eq!(declined, Err(Declined::Full), "{stop:?}");
+        assert_eq!(table.desk.hungry(), None, "{stop:?}");
+        // Who wants it tried now does not end it.
+        table.desk.retry_now(&to, table.now);
+        assert!(table.offer("a.example", Class::Normal, 1, 1).is_err());
+        ends(&mut table, &to);
+        assert!(table.next().is_none());
+        assert_eq!(table.desk.hungry(), Some(to), "{stop:?}");
+        table.offers(1, "a.example", Class::Normal, 1);
+        let turn = table.next().expect("goes on");
+        table.end(turn, Health::Well);
+        assert_eq!(table.desk.waiting(), 0);
+    };
+    check(Stop::Open, |table, to| {
+        table.desk.set_stop(to, None, table.now);
+    });
+    let until = Instant::now() + Duration::from_secs(60);
+    check(Stop::Until(until), |table, _| {
+        assert!(table.desk.wakes_at().is_some());
+        table.now += Duration::from_secs(61);
+    });
+}
+
+#[test]
 fn what_is_withdrawn_is_not_tried() {
     let mut table = Table::new(LIMITS);
     let n = table.offer("a.example", Class::Normal, 1, 1).expect("room");

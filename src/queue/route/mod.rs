@@ -92,6 +92,8 @@ pub enum Way {
     Implicit,
     /// The recipient has an address in brackets.
     Literal,
+    /// A host with its port, which a person sent mail to.
+    Hop,
 }
 
 impl Router {
@@ -183,6 +185,7 @@ impl fmt::Display for Way {
             Way::Mx => f.write_str("the MX of the domain"),
             Way::Implicit => f.write_str("the domain itself, which has no MX"),
             Way::Literal => f.write_str("the address of the recipient"),
+            Way::Hop => f.write_str("the host and port that are named"),
         }
     }
 }

@@ -20,7 +20,7 @@ use super::site::{Site, Target};
 use super::sts::{Keeper, Kept};
 use super::{Plan, Way};
 use crate::base::Deadline;
-use crate::config::HopTls;
+use crate::config::{HopTls, HostPort};
 use crate::dns::{Kind, Outcome, Resolver, Security};
 use crate::runtime;
 use crate::wire::address::{Domain, domain_key};
@@ -93,6 +93,9 @@ impl Planner {
     }
 
     async fn find(&self, destination: &str, until: Deadline) -> Result<Found, NoRoute> {
+        if let Ok(hop) = destination.parse::<HostPort>() {
+            return self.find_hop(&hop, until).await;
+        }
         let bad = || NoRoute::BadDomain(destination.to_owned());
         let domain = match Domain::parse(destination).map_err(|_| bad())? {
             Domain::Name(name) => domain_key(&name).ok_or_else(bad)?,
@@ -101,9 +104,17 @@ impl Planner {
         };
         let site = self.settings.site(&domain);
         match site.and_then(|site| site.target.as_ref().map(|target| (site, target))) {
-            Some((site, target)) => self.find_site(site, target, until).await,
+            Some((site, target)) => self.find_site(site, target, site.way(), until).await,
             None => self.find_public(&domain, site, until).await,
         }
+    }
+
+    /// To a host and port that a person named; as the site says, where it names the same.
+    async fn find_hop(&self, hop: &HostPort, until: Deadline) -> Result<Found, NoRoute> {
+        let plain = Site::to(hop);
+        let site = self.settings.site_at(hop).unwrap_or(&plain);
+        let target = Target::from(hop);
+        self.find_site(site, &target, Way::Hop, until).await
     }
 
     /// To a host that this site names.
@@ -111,6 +122,7 @@ impl Planner {
         &self,
         site: &Site,
         target: &Target,
+        way: Way,
         until: Deadline,
     ) -> Result<Found, NoRoute> {
         let found = match target.address {
@@ -135,8 +147,7 @@ impl Planner {
             until,
         };
         let manner = site.manner(target);
-        let (way, notes) = (site.way(), Vec::new());
-        self.with_demands(way, vec![host], manner, destination, notes)
+        self.with_demands(way, vec![host], manner, destination, Vec::new())
             .await
     }
 

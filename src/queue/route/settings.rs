@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::order::Family;
 use super::site::{Site, Target};
-use crate::config::{Config, HopProtocol};
+use crate::config::{Config, HopProtocol, HostPort};
 use crate::wire::sasl::{Login, Secret};
 
 /// RFC 5321 4.5.4.2.
@@ -105,6 +105,15 @@ impl Settings {
         let fitting = self.sites.iter();
         let fitting = fitting.filter_map(|site| Some((site.fits(domain)?, site)));
         fitting.max_by_key(|(fit, _)| *fit).map(|(_, site)| site)
+    }
+
+    /// The way of the site's that leads to this host and port, if there is one.
+    pub(super) fn site_at(&self, hop: &HostPort) -> Option<&Site> {
+        let wanted = Target::from(hop);
+        self.sites.iter().find(|site| {
+            let target = site.target.as_ref();
+            target.is_some_and(|t| t.host == wanted.host && t.port == wanted.port)
+        })
     }
 
     pub(super) fn is_own_name(&self, host: &str) -> bool {

@@ -35,6 +35,18 @@ pub struct Target {
 }
 
 impl Site {
+    /// One that the site says nothing of.
+    #[must_use]
+    pub fn to(hop: &HostPort) -> Self {
+        Site {
+            domain: None,
+            target: Some(Target::from(hop)),
+            protocol: HopProtocol::Smtp,
+            tls: None,
+            login: None,
+        }
+    }
+
     /// How well this is for `domain`; the largest counts.
     #[must_use]
     pub fn fits(&self, domain: &str) -> Option<usize> {

@@ -43,6 +43,8 @@ pub struct Terms {
     pub start_tls: StartTls,
     /// FUTURERELEASE; `None`: not offered.
     pub holds: Option<Holds>,
+    /// For programs on this host: what a name without a domain is completed with.
+    pub local_domain: Option<String>,
 }
 
 /// How long a message may be held (RFC 4865 3).
@@ -387,6 +389,10 @@ impl Machine {
         if let Some(holds) = &self.terms.holds {
             let (seconds, until) = (holds.seconds_max, date_time(holds.until_max));
             reply = reply.line(&format!("FUTURERELEASE {seconds} {until}"));
+        }
+        // RFC 5321 4.1.1.1: a keyword that begins with X is nobody's but ours.
+        if let Some(domain) = &self.terms.local_domain {
+            reply = reply.line(&format!("XDOMAIN {domain}"));
         }
         Event::Say(
             reply

@@ -14,7 +14,7 @@ use super::machine::{Event, Holds, Machine, StartTls, Terms, too_many_errors};
 use super::{Service, reply};
 use crate::base::{Deadline, Span, UnixMs};
 use crate::config::Protocol;
-use crate::delivery::{Body, Transaction};
+use crate::delivery::{Body, LocalUser, Transaction};
 use crate::directory::Account;
 use crate::net::{Conn, Filled, NetError, Peer, Refusal};
 use crate::observe::{event, log_event};
@@ -38,6 +38,8 @@ pub(super) struct Session {
     pub machine: Machine,
     pub mail: Mail,
     pub account: Option<Arc<Account>>,
+    /// A program on this host, and whose.
+    pub local: Option<Rc<LocalUser>>,
     /// Replies that were not sent yet.
     pub out: Vec<u8>,
     bytes_in: u64,
@@ -126,6 +128,27 @@ impl End {
 impl Service {
     /// Serves a fresh connection of a smtp, submission, submissions or lmtp listener.
     pub async fn serve(self: Rc<Self>, conn: Conn, door: Door, refusal: Option<Refusal>) {
+        self.serve_user(conn, door, refusal, None).await;
+    }
+
+    /// Serves a program on this host, which need not log in.
+    pub async fn serve_local(
+        self: Rc<Self>,
+        conn: Conn,
+        door: Door,
+        refusal: Option<Refusal>,
+        user: LocalUser,
+    ) {
+        self.serve_user(conn, door, refusal, Some(user)).await;
+    }
+
+    async fn serve_user(
+        self: Rc<Self>,
+        conn: Conn,
+        door: Door,
+        refusal: Option<Refusal>,
+        user: Option<LocalUser>,
+    ) {
         let reply = match &refusal {
             Some(refusal) => reply::refused(refusal),
             None => self.refused_here(&door),
@@ -133,7 +156,7 @@ impl Service {
         if refusal.is_some() || reply.is_some() {
             return refuse(conn, &door, refusal, reply).await;
         }
-        let mut session = Box::new(self.open(conn, door));
+        let mut session = Box::new(self.open(conn, door, user));
         let end = match session.run().await {
             Err(end) => end,
             Ok(never) => match never {},
@@ -147,14 +170,16 @@ impl Service {
         is_full.then(|| Reply::new(421, "4.3.2", "Too many sessions"))
     }
 
-    fn open(self: Rc<Self>, conn: Conn, door: Door) -> Session {
+    fn open(self: Rc<Self>, conn: Conn, door: Door, user: Option<LocalUser>) -> Session {
         let id = runtime::trace_id();
         let protocol = door.listener().protocol;
         let row = Row {
             session: id.to_string(),
             protocol: protocol.to_string(),
             peer: conn.peer().to_string(),
-            user: String::new(),
+            user: user
+                .as_ref()
+                .map_or(String::new(), |user| user.login.clone()),
             tls: String::new(),
             since: runtime::unix_now(),
             shard: runtime::shard().0,
@@ -168,7 +193,10 @@ impl Service {
             peer = %conn.peer(),
             listener = %door.listener().address
         );
-        let terms = self.terms(&conn, &door);
+        let terms = Terms {
+            local_domain: user.as_ref().and_then(|_| first_domain(&door)),
+            ..self.terms(&conn, &door)
+        };
         if terms.start_tls == StartTls::Withheld {
             counters::TLS_WITHHELD.increment();
             log_event!(INFO, event::TLS_WITHHELD, session = %id, peer = %conn.peer());
@@ -177,12 +205,15 @@ impl Service {
             counted: Counted::new(terms.role),
             machine: Machine::new(terms, false),
             log_in_until: door.until(|config| config.limits.login.0),
+            account: user
+                .as_ref()
+                .and_then(|user| self.intake.local_account(user)),
+            local: user.map(Rc::new),
             service: self,
             door,
             conn,
             presence,
             mail: Mail::None,
-            account: None,
             out: Vec::new(),
             bytes_in: 0,
             bytes_out: 0,
@@ -209,6 +240,7 @@ impl Service {
             },
             auth: listener.auth,
             clear_log_in: door.may_log_in(false),
+            local_domain: None,
             start_tls: match (door.tls(), address) {
                 (None, _) => StartTls::Absent,
                 // Only other servers: a user who cannot do TLS is not to send a password.
@@ -243,13 +275,22 @@ fn holds(span: Span) -> Option<Holds> {
     })
 }
 
+/// What programs on this host complete names with.
+fn first_domain(door: &Door) -> Option<String> {
+    let config = door.config();
+    config
+        .domains
+        .first()
+        .map(|domain| domain.as_str().to_owned())
+}
+
 /// Whether the peer is in the listener's trusted networks.
 pub(super) fn is_trusted(peer: &Peer, door: &Door) -> bool {
     match peer {
         Peer::Direct { remote, .. } | Peer::Proxied { remote, .. } => {
             door.listener().trusts(remote.ip())
         }
-        Peer::Unix => true,
+        Peer::Unix { .. } => true,
         Peer::Proxy { .. } => false,
     }
 }
@@ -285,7 +326,9 @@ impl Session {
     pub(super) fn may_relay(&self) -> bool {
         let is_lmtp = self.door.listener().protocol == Protocol::Lmtp;
         let relays = self.door.config().smtp.relay.relay_trusted && !is_lmtp;
-        self.account.is_some() || (relays && is_trusted(self.conn.peer(), &self.door))
+        self.account.is_some()
+            || self.local.is_some()
+            || (relays && is_trusted(self.conn.peer(), &self.door))
     }
 }
 

@@ -20,6 +20,7 @@ struct Fake {
 
 fn terms(role: Role) -> Terms {
     Terms {
+        local_domain: None,
         role,
         hostname: "mx.test".to_owned(),
         message_bytes_max: 1_000,

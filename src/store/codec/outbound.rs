@@ -91,7 +91,15 @@ pub(super) fn put_tried(out: &mut Vec<u8>, tried: &Tried) {
     }
 }
 
-pub(super) fn put_steering(out: &mut Vec<u8>, steering: Steering) {
+/// The lowest version that has it: an older Palomar reads all that it knows of.
+pub(super) fn steering_version(steering: &Steering) -> u8 {
+    match steering {
+        Steering::Hold | Steering::Due(_) | Steering::Remove | Steering::DelayTold => 1,
+        Steering::Reroute(_) => 2,
+    }
+}
+
+pub(super) fn put_steering(out: &mut Vec<u8>, steering: &Steering) {
     match steering {
         Steering::Hold => out.push(0),
         Steering::Due(due) => {
@@ -100,6 +108,10 @@ pub(super) fn put_steering(out: &mut Vec<u8>, steering: Steering) {
         }
         Steering::Remove => out.push(2),
         Steering::DelayTold => out.push(3),
+        Steering::Reroute(destination) => {
+            out.push(4);
+            put_text(out, destination);
+        }
     }
 }
 
@@ -224,12 +236,13 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn steering(&mut self) -> Read<Steering> {
+    pub(super) fn steering(&mut self, version: u8) -> Read<Steering> {
         Ok(match self.octet()? {
             0 => Steering::Hold,
             1 => Steering::Due(UnixMs(self.zigzag()?)),
             2 => Steering::Remove,
             3 => Steering::DelayTold,
+            4 if version >= 2 => Steering::Reroute(self.text()?),
             _ => return Err(CodecError::Field("steering")),
         })
     }

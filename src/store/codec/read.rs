@@ -42,7 +42,11 @@ impl<'a> Reader<'a> {
         let [kind, version] = self.array()?;
         // What the highest version of each kind is that this Palomar writes.
         let known = match kind {
-            kind::MAILBOX_DELETED | kind::PLACED | kind::EXPUNGED | kind::ACCEPTED => 2,
+            kind::MAILBOX_DELETED
+            | kind::PLACED
+            | kind::EXPUNGED
+            | kind::ACCEPTED
+            | kind::STEERED => 2,
             _ => 1,
         };
         if !(1..=known).contains(&version) {
@@ -112,7 +116,7 @@ impl<'a> Reader<'a> {
                 entry: PSeq(self.varint()?),
                 at: UnixMs(self.zigzag()?),
                 ordinals: self.list(|r| r.narrow("ordinal"))?,
-                steering: self.steering()?,
+                steering: self.steering(version)?,
             },
             kind::HANDED_OVER => Op::HandedOver {
                 pseq: PSeq(self.varint()?),

@@ -355,6 +355,7 @@ fn steering() -> impl Strategy<Value = Steering> {
         any::<i64>().prop_map(|due| Steering::Due(UnixMs(due))),
         Just(Steering::Remove),
         Just(Steering::DelayTold),
+        "[a-z.:0-9]{1,40}".prop_map(Steering::Reroute),
     ]
 }
 

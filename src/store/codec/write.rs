@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::outbound::{put_outbound, put_steering, put_tried};
+use super::outbound::{put_outbound, put_steering, put_tried, steering_version};
 use super::{BodyRanges, CodecError, Packer, RECORD_VERSION, UIDS_PER_RECORD_MAX, USES, kind};
 use crate::base::{AccountId, MailboxId, TraceId, Uid};
 use crate::store::{
@@ -198,12 +198,12 @@ fn put_op(out: &mut Vec<u8>, op: &Op) {
             ordinals,
             steering,
         } => {
-            begin(kind::STEERED, 1);
+            begin(kind::STEERED, steering_version(steering));
             put_varint(out, entry.0);
             put_zigzag(out, at.0);
             put_varint(out, ordinals.len() as u64);
             ordinals.iter().for_each(|n| put_varint(out, (*n).into()));
-            put_steering(out, *steering);
+            put_steering(out, steering);
         }
         Op::HandedOver { pseq, ordinal } => {
             begin(kind::HANDED_OVER, 1);

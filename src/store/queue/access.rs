@@ -2,17 +2,18 @@
 //! leaves the shard that took it in.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use super::{EntryKey, MailClass, Outbound, RecipientState, Steering, Tried};
-use crate::base::{Deadline, PSeq, PartitionId, TraceId, UnixMs};
+use super::{EntryKey, MailClass, Outbound, RecipientState, Redirect, Steering, Tried};
+use crate::base::{Crc32c, Deadline, PSeq, PartitionId, TraceId, UnixMs};
 use crate::runtime::{deadline, trace_id, unix_now, yield_if_needed};
 use crate::store::journal::Class;
 use crate::store::outbox::body_of;
 use crate::store::partition::Partition;
 use crate::store::remote::is_better_shared;
 use crate::store::{Body, BodyRef, Message, Op, Remote, StoreError, Target, ValueChange};
+use crate::wire::smtp::MailFrom;
 
 /// Entries that are looked at in one go.
 const SLICE: usize = 256;
@@ -171,6 +172,24 @@ impl Remote {
         }
     }
 
+    /// Part of the body of an entry as it lies there, and the sum that all of it must have.
+    pub async fn queue_piece(
+        &self,
+        key: EntryKey,
+        range: Range<u64>,
+    ) -> Result<(Vec<u8>, Crc32c), StoreError> {
+        let shard = self.shard();
+        let partition = shard.partition(key.partition)?;
+        let (source, memory, sum) = {
+            let state = partition.state.borrow();
+            let accepted = state.accepted.get(&key.pseq).ok_or(StoreError::Expunged)?;
+            let (source, memory) = (accepted.source.clone(), accepted.memory.clone());
+            (source, memory, accepted.crc32c)
+        };
+        let read = shard.bodies.read(&source, memory.as_ref(), range);
+        Ok((read.await?, sum))
+    }
+
     /// A value that the queue of this shard keeps for itself.
     #[must_use]
     pub fn queue_value(&self, namespace: &str, key: &[u8]) -> Option<Arc<[u8]>> {
@@ -299,6 +318,18 @@ impl QueueEntry<'_> {
             .filter(|(_, r)| matches!(r.state, RecipientState::Waiting { due } if due <= now))
             .map(|(ordinal, _)| ordinal as u16)
             .collect()
+    }
+
+    /// What MAIL says of a copy, and what stands before the shared body in it.
+    #[must_use]
+    pub fn copy(&self, redirect: Option<&Redirect>) -> (MailFrom, Vec<u8>) {
+        let (mut mail, mut head) = (self.outbound.mail.clone(), Vec::new());
+        if let Some(redirect) = redirect {
+            mail.path = redirect.reverse.clone();
+            head.extend_from_slice(&redirect.head);
+        }
+        head.extend_from_slice(&self.outbound.head);
+        (mail, head)
     }
 
     /// What class of mail it is.

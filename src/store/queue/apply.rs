@@ -35,7 +35,7 @@ impl Outbound {
         }
     }
 
-    fn steered(&mut self, at: UnixMs, ordinals: &[u16], steering: Steering) {
+    fn steered(&mut self, at: UnixMs, ordinals: &[u16], steering: &Steering) {
         for ordinal in ordinals {
             let Some(recipient) = self.recipients.get_mut(usize::from(*ordinal)) else {
                 continue;
@@ -45,9 +45,15 @@ impl Outbound {
             }
             match steering {
                 Steering::Hold => recipient.state = RecipientState::Held { since: at },
-                Steering::Due(due) => recipient.state = RecipientState::Waiting { due },
+                Steering::Due(due) => recipient.state = RecipientState::Waiting { due: *due },
                 Steering::Remove => recipient.state = RecipientState::Removed,
                 Steering::DelayTold => recipient.is_delay_told = true,
+                Steering::Reroute(destination) => {
+                    recipient.destination.clone_from(destination);
+                    if let RecipientState::Waiting { due } = &mut recipient.state {
+                        *due = at;
+                    }
+                }
             }
         }
     }
@@ -135,7 +141,7 @@ impl Partition {
         &self,
         pseq: PSeq,
         entry: PSeq,
-        (at, ordinals, steering): (UnixMs, &[u16], Steering),
+        (at, ordinals, steering): (UnixMs, &[u16], &Steering),
         owned: &Owned,
     ) {
         let change = |outbound: &mut Outbound| outbound.steered(at, ordinals, steering);

@@ -124,7 +124,7 @@ pub struct TriedRecipient {
 }
 
 /// What a person, or the clock, does with recipients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Steering {
     Hold,
     /// To be tried at this time; a held one is released by it.
@@ -132,6 +132,8 @@ pub enum Steering {
     Remove,
     /// The sender is told, by the notice in the same record, that it takes longer.
     DelayTold,
+    /// To another destination, and, where it waits, at once.
+    Reroute(String),
 }
 
 /// Longest reply that is kept.

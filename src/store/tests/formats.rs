@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::samples::{leaving, outbound};
+use super::samples::{leaving, outbound, rerouted};
 use super::{ROOT, config, soon};
 use crate::base::{
     AccountId, BlobId, ByteSize, Epoch, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid,
@@ -43,7 +43,7 @@ const P1: PartitionId = PartitionId(1);
 /// What today's Palomar writes, as the number at the end of each file's name.
 const TODAY: u32 = 2;
 /// The same of the journal and of catalogues.
-const JOURNAL_TODAY: u32 = 4;
+const JOURNAL_TODAY: u32 = 5;
 const CATALOGUE_TODAY: u32 = 4;
 
 /// The file as it was kept. One of today's version is written first where the environment asks
@@ -185,6 +185,9 @@ fn ops(version: u32) -> Vec<Vec<Op>> {
     }
     if version >= 4 {
         ops.push(leaving());
+    }
+    if version >= 5 {
+        ops.push(vec![rerouted()]);
     }
     ops
 }
@@ -375,6 +378,7 @@ fn a_journal_slot_of_each_version() {
     check_slot(2);
     check_slot(3);
     check_slot(4);
+    check_slot(5);
 }
 
 fn check_slot(version: u32) {

@@ -8,6 +8,16 @@ use crate::store::{
 use crate::wire::address::{Mailbox, Path};
 use crate::wire::smtp::{BodyKind, DsnReturn, MailFrom, Notify, OriginalRecipient, RcptTo};
 
+/// What version 5 has beside that.
+pub fn rerouted() -> Op {
+    Op::Steered {
+        entry: PSeq(5),
+        at: UnixMs(1_772_438_700_000),
+        ordinals: vec![1],
+        steering: Steering::Reroute("relay.example.net:587".into()),
+    }
+}
+
 /// What version 4 has for mail that leaves.
 pub fn leaving() -> Vec<Op> {
     let result = |ordinal, state, status: &str, reply: &str| TriedRecipient {

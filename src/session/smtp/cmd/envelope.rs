@@ -10,8 +10,12 @@ use crate::wire::smtp::{MailFrom, RcptTo, Reply};
 
 impl Session {
     /// RFC 5321 4.1.1.2.
-    pub(super) fn mail(&mut self, mail: MailFrom) {
+    pub(super) fn mail(&mut self, mut mail: MailFrom) {
         let is_utf8 = mail.smtputf8;
+        if let Some(user) = &self.local {
+            let intake = &self.service.intake;
+            mail.path = intake.local_sender(user, self.account.as_deref(), mail.path);
+        }
         let terms = self.machine.terms();
         let bounds = Bounds {
             message_bytes_max: terms.message_bytes_max,
@@ -52,6 +56,7 @@ impl Session {
             client_name,
             tls: self.conn.tls(),
             account: self.account.clone(),
+            local: self.local.clone(),
         }
     }
 
