@@ -33,6 +33,8 @@ mod schedule;
 mod service;
 mod source;
 mod tell;
+#[cfg(test)]
+mod tests;
 mod under_way;
 mod policies;
 pub mod route;

@@ -82,7 +82,7 @@ pub enum Request {
 /// The queue of one shard. Clones are handles to the same.
 #[derive(Clone)]
 pub struct Queue {
-    shop: Rc<Shop>,
+    pub(super) shop: Rc<Shop>,
 }
 
 pub(super) struct Shop {

@@ -11,12 +11,13 @@ use super::attempt::Work;
 use super::counters;
 use super::desk::{Declined, Destination, EntryKey, Offer};
 use super::notice::Action;
-use super::schedule::{Outcome, Verdict, Verdicts};
+use super::schedule::{Judged, Outcome, Verdict, Verdicts};
 use super::service::{AGAIN_AFTER, LINE_MAX, OFFERS_MAX, Request, Shop, Unasked};
-use crate::base::{ShardId, UnixMs, crc32c};
+use crate::base::{ShardId, TraceId, UnixMs, crc32c};
 use crate::observe::{event, log_event};
 use crate::runtime::{self, spawn_in};
-use crate::store::{QueueEntry, RecipientState, Steering, StoreError, Tried};
+use crate::store::{QueueEntry, RecipientState, Steering, StoreError, Tried, TriedRecipient};
+use crate::wire::address::Path;
 
 pub(super) async fn heed_changes(shop: Rc<Shop>) {
     while !shop.gate.is_closed() {
@@ -281,66 +282,108 @@ impl Shop {
         self.take_back(entry, destination);
     }
 
-    /// Puts an outcome on record, with the notices about it; tried until it is.
+    /// Puts an outcome on record, with the notices about it. Each step is repeated until it is
+    /// done, and no step that is.
     pub(super) async fn record(&self, entry: EntryKey, destination: &str, outcome: Outcome) {
+        let tried = self.until_done(async || self.record_tried(entry, &outcome).await);
+        let Some(delays) = tried.await else { return };
+        let told = self.until_done(async || self.record_delays(entry, &delays).await);
+        if told.await.is_some() {
+            self.take_back(entry, destination);
+        }
+    }
+
+    /// `None`: a stop, or a store that can keep nothing any more.
+    async fn until_done<T>(&self, step: impl AsyncFn() -> Result<T, StoreError>) -> Option<T> {
         loop {
-            match self.try_record(entry, &outcome).await {
-                Ok(()) => break,
-                Err(StoreError::Poisoned) => return,
+            match step().await {
+                Ok(done) => return Some(done),
+                Err(StoreError::Poisoned) => return None,
                 Err(why) => {
                     tracing::warn!(?why, "an outcome is not on record yet");
                     or(runtime::sleep(AGAIN_AFTER), self.gate.closing()).await;
                     if self.gate.is_closed() {
-                        return;
+                        return None;
                     }
                 }
             }
         }
-        self.take_back(entry, destination);
     }
 
-    async fn try_record(&self, entry: EntryKey, outcome: &Outcome) -> Result<(), StoreError> {
+    /// The attempt, and in the same record the notice about what has an end. Answers whose delay is
+    /// to be told.
+    async fn record_tried(
+        &self,
+        entry: EntryKey,
+        outcome: &Outcome,
+    ) -> Result<Vec<u16>, StoreError> {
         let judge = |seen: QueueEntry<'_>| {
             let judged = self.schedule.judge(entry, &seen, outcome);
-            note(&seen, &judged.tried);
-            judged
+            let noted = Noted::of(&seen, &judged.tried);
+            (judged, noted)
         };
-        let Some(judged) = self.remote.queue_entry(entry, judge) else {
+        let Some((judged, noted)) = self.remote.queue_entry(entry, judge) else {
+            return Ok(Vec::new());
+        };
+        let Judged {
+            tried,
+            ends,
+            delays,
+        } = judged;
+        let mut telling = self.teller.notice(entry, &ends, Some(&tried)).await?;
+        let notice = telling.notice.take();
+        let hop = tried.hop.clone();
+        self.remote.queue_tried(entry, tried, notice).await?;
+        noted.iter().for_each(|noted| noted.tell(&hop));
+        telling.tell();
+        Ok(delays)
+    }
+
+    async fn record_delays(&self, entry: EntryKey, delays: &[u16]) -> Result<(), StoreError> {
+        if delays.is_empty() {
             return Ok(());
-        };
-        let teller = &self.teller;
-        let notice = teller
-            .notice(entry, &judged.ends, Some(&judged.tried))
-            .await?;
-        self.remote.queue_tried(entry, judged.tried, notice).await?;
-        if !judged.delays.is_empty() {
-            let about: Vec<_> = judged
-                .delays
-                .iter()
-                .map(|n| (*n, Action::Delayed))
-                .collect();
-            let notice = teller.notice(entry, &about, None).await?;
-            let told = self
-                .remote
-                .queue_steer(entry, judged.delays, Steering::DelayTold, notice);
-            told.await?;
         }
+        let about: Vec<_> = delays.iter().map(|n| (*n, Action::Delayed)).collect();
+        let mut telling = self.teller.notice(entry, &about, None).await?;
+        let (told, notice) = (Steering::DelayTold, telling.notice.take());
+        self.remote
+            .queue_steer(entry, delays.to_vec(), told, notice)
+            .await?;
+        telling.tell();
         Ok(())
     }
 }
 
-/// Log lines and counters of what was tried.
-fn note(seen: &QueueEntry<'_>, tried: &Tried) {
-    for result in &tried.results {
-        let Some(recipient) = seen.outbound.recipients.get(usize::from(result.ordinal)) else {
-            continue;
+/// What is counted and logged of one recipient of an attempt, once it is on record.
+struct Noted {
+    trace: Option<TraceId>,
+    rcpt: Path,
+    result: TriedRecipient,
+    tries: u32,
+}
+
+impl Noted {
+    fn of(seen: &QueueEntry<'_>, tried: &Tried) -> Vec<Noted> {
+        let noted = |result: &TriedRecipient| {
+            let recipients = &seen.outbound.recipients;
+            let recipient = recipients.get(usize::from(result.ordinal))?;
+            Some(Noted {
+                trace: seen.trace,
+                rcpt: recipient.rcpt.path.clone(),
+                result: result.clone(),
+                tries: recipient.tries.saturating_add(1),
+            })
         };
-        let trace = seen.trace.map(|t| t.to_string());
+        tried.results.iter().filter_map(noted).collect()
+    }
+
+    fn tell(&self, hop: &str) {
+        let result = &self.result;
         let (fate, name) = match result.state {
             RecipientState::Delivered => {
                 counters::RECIPIENTS.increment(counters::Fate::Delivered);
                 // The attempt has told it, with more.
-                continue;
+                return;
             }
             RecipientState::Failed => (counters::Fate::Failed, event::MESSAGE_FAILED),
             RecipientState::Expired => (counters::Fate::Expired, event::MESSAGE_FAILED),
@@ -350,13 +393,13 @@ fn note(seen: &QueueEntry<'_>, tried: &Tried) {
         log_event!(
             INFO,
             name,
-            message = trace,
-            rcpt = %recipient.rcpt.path,
+            message = self.trace.map(|t| t.to_string()),
+            rcpt = %self.rcpt,
             state = result.state.word(),
-            host = tried.hop.as_str(),
+            host = hop,
             status = result.status.as_str(),
             reply = result.reply.as_str(),
-            tries = u64::from(recipient.tries) + 1
+            tries = u64::from(self.tries)
         );
     }
 }

@@ -46,6 +46,29 @@ pub(super) struct Teller {
     pub schedule: Schedule,
 }
 
+/// A notice that is to be put on record, and what is counted and logged of it once it is.
+#[derive(Default)]
+pub(super) struct Telling {
+    pub notice: Option<NewNotice>,
+    said: Option<Said>,
+}
+
+/// What was done to tell a sender.
+enum Said {
+    Made {
+        kind: counters::Told,
+        trace: TraceId,
+        about: Option<TraceId>,
+        to: String,
+        recipients: usize,
+    },
+    Dropped {
+        about: Option<TraceId>,
+        to: Option<String>,
+        why: &'static str,
+    },
+}
+
 /// What an entry's notice is about.
 struct Subject {
     sender: Mailbox,
@@ -73,31 +96,29 @@ impl Teller {
         }
     }
 
-    /// The notice to the sender of an entry about those of its recipients; `None` where nobody is
+    /// The notice to the sender of an entry about those of its recipients; empty where nobody is
     /// to be told. `tried` is what is not on record yet.
     pub async fn notice(
         &self,
         key: EntryKey,
         about: &[(u16, Action)],
         tried: Option<&Tried>,
-    ) -> Result<Option<NewNotice>, StoreError> {
+    ) -> Result<Telling, StoreError> {
         if about.is_empty() {
-            return Ok(None);
+            return Ok(Telling::default());
         }
-        let Some(subject) = self.subject(key) else {
-            return Ok(None);
+        let subject = match self.subject(key) {
+            Some(Ok(subject)) => subject,
+            Some(Err(dropped)) => return Ok(Telling::dropped(dropped)),
+            None => return Ok(Telling::default()),
         };
         let way = (self.ways)(&subject.sender);
         if way.targets.is_empty() && !way.is_elsewhere {
-            counters::NOTICES.increment(counters::Told::Dropped);
-            log_event!(
-                WARN,
-                event::NOTICE_DROPPED,
-                message = subject.trace.map(|t| t.to_string()),
-                to = %subject.sender,
-                why = "the sender is unknown here"
-            );
-            return Ok(None);
+            return Ok(Telling::dropped(Said::Dropped {
+                about: subject.trace,
+                to: Some(subject.sender.to_string()),
+                why: "the sender is unknown here",
+            }));
         }
         let trace = runtime::trace_id();
         let text = self
@@ -111,50 +132,48 @@ impl Teller {
             Some((_, Action::Delayed)) => counters::Told::Delayed,
             _ => counters::Told::Relayed,
         };
-        counters::NOTICES.increment(kind);
-        log_event!(
-            INFO,
-            event::NOTICE_MADE,
-            message = %trace,
-            about = subject.trace.map(|t| t.to_string()),
-            to = %subject.sender,
-            recipients = about.len() as u64
-        );
+        let said = Said::Made {
+            kind,
+            trace,
+            about: subject.trace,
+            to: subject.sender.to_string(),
+            recipients: about.len(),
+        };
         let outbound = way
             .is_elsewhere
             .then(|| Box::new(self.outbound(&subject.sender)));
-        Ok(Some(NewNotice {
+        let notice = NewNotice {
             message,
             trace,
             targets: way.targets,
             outbound,
-        }))
+        };
+        Ok(Telling {
+            notice: Some(notice),
+            said: Some(said),
+        })
     }
 
-    /// `None`: there is no entry any more, or it has nobody to be told (RFC 5321 4.5.5).
-    fn subject(&self, key: EntryKey) -> Option<Subject> {
-        let subject = self.remote.queue_entry(key, |entry| {
+    /// `None`: there is no entry any more. It may have nobody to be told (RFC 5321 4.5.5).
+    fn subject(&self, key: EntryKey) -> Option<Result<Subject, Said>> {
+        self.remote.queue_entry(key, |entry| {
             let sender = match &entry.outbound.mail.path {
                 Path::Mailbox(mailbox) => mailbox.clone(),
                 Path::Null | Path::Postmaster => {
-                    counters::NOTICES.increment(counters::Told::Dropped);
-                    log_event!(
-                        WARN,
-                        event::NOTICE_DROPPED,
-                        message = entry.trace.map(|t| t.to_string()),
-                        why = "it is about a message that has no sender itself"
-                    );
-                    return None;
+                    return Err(Said::Dropped {
+                        about: entry.trace,
+                        to: None,
+                        why: "it is about a message that has no sender itself",
+                    });
                 }
             };
-            Some(Subject {
+            Ok(Subject {
                 sender,
                 trace: entry.trace,
                 saved: entry.saved,
                 outbound: entry.outbound.clone(),
             })
-        });
-        subject.flatten()
+        })
     }
 
     async fn compose(
@@ -278,6 +297,49 @@ impl Teller {
             head: Vec::new(),
             expires: self.schedule.expires(now, MailClass::Notice),
             recipients: vec![recipient],
+        }
+    }
+}
+
+impl Telling {
+    fn dropped(said: Said) -> Self {
+        Telling {
+            notice: None,
+            said: Some(said),
+        }
+    }
+
+    /// It is on record.
+    pub fn tell(self) {
+        match self.said {
+            Some(Said::Made {
+                kind,
+                trace,
+                about,
+                to,
+                recipients,
+            }) => {
+                counters::NOTICES.increment(kind);
+                log_event!(
+                    INFO,
+                    event::NOTICE_MADE,
+                    message = %trace,
+                    about = about.map(|t| t.to_string()),
+                    to,
+                    recipients = recipients as u64
+                );
+            }
+            Some(Said::Dropped { about, to, why }) => {
+                counters::NOTICES.increment(counters::Told::Dropped);
+                log_event!(
+                    WARN,
+                    event::NOTICE_DROPPED,
+                    message = about.map(|t| t.to_string()),
+                    to,
+                    why
+                );
+            }
+            None => {}
         }
     }
 }

@@ -1,0 +1,163 @@
+//! The room as a whole on a simulated disk, with a store, and a DNS that says what it is told to.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::desk::EntryKey;
+use super::schedule::{Outcome, Verdict, Verdicts};
+use super::{Parts, Queue, RouteSettings, UnderWay, Way, destination_of, mesh};
+use crate::base::{Deadline, ShardId, UnixMs};
+use crate::config::Config;
+use crate::dns::{Resolver, Script};
+use crate::net::OutgoingTls;
+use crate::runtime::{self, Disk, DiskOp, Gate, SimDisk, simulate};
+use crate::store::{
+    MailClass, Message, Outbound, OutboundRecipient, RecipientState, Remote, Store, StoreConfig,
+};
+use crate::wire::address::{Mailbox, Path};
+use crate::wire::smtp::{BodyKind, MailFrom, RcptTo};
+
+const BEGIN: UnixMs = UnixMs(1_790_000_000_000);
+const HOUR_MS: i64 = 3_600_000;
+const ENOSPC: i32 = 28;
+
+/// One shard with a queue.
+struct World {
+    sim: SimDisk,
+    remote: Remote,
+    queue: Queue,
+}
+
+impl World {
+    /// Bodies go to spool files, so that the disk may refuse them.
+    async fn start(sim: &SimDisk, config: &str, dns: &str) -> World {
+        let disk = Disk::sim(sim.clone());
+        let mut cfg = StoreConfig::new(PathBuf::from("/data"), 1);
+        cfg.partitions = 4;
+        cfg.lock = false;
+        cfg.body_memory_bytes_max = 0;
+        let recovered = Store::recover_all(cfg, &disk).await.expect("recovers");
+        let store = Store::open(ShardId(0), &recovered, disk.clone()).await;
+        let remote = store.expect("opens").remote();
+        let text = format!("hostname = \"me.test\"\ndomains = [\"me.test\"]\n{config}");
+        let config = Config::parse(&text, "test").unwrap_or_else(|errors| panic!("{errors}"));
+        let (mesh, mut inboxes) = mesh(1);
+        let to_elsewhere = |_: &Mailbox| Way {
+            is_elsewhere: true,
+            ..Way::default()
+        };
+        let parts = Parts {
+            remote: remote.clone(),
+            disk,
+            routes: Arc::new(RouteSettings::load(&config, &[]).expect("no passwords")),
+            resolver: Resolver::scripted(Script::new(dns)),
+            tls: OutgoingTls::load(None).expect("no file is named"),
+            ways: Rc::new(to_elsewhere),
+            mesh,
+            inbox: inboxes.pop().expect("one shard"),
+            under_way: UnderWay::default(),
+            gate: Gate::new(),
+        };
+        World {
+            sim: sim.clone(),
+            remote,
+            queue: Queue::start(ShardId(0), &config, parts),
+        }
+    }
+
+    async fn message(&self, text: &str) -> Arc<Message> {
+        let mut incoming = self.remote.incoming();
+        incoming.write(text.as_bytes()).await.expect("room");
+        incoming.finish().await.expect("room")
+    }
+
+    /// A letter that is due tomorrow.
+    async fn letter(&self, to: &str) -> EntryKey {
+        let message = self.message("Subject: one\r\n\r\nText.\r\n").await;
+        let outbound = Some(Box::new(outbound(to)));
+        let until = Deadline::after(runtime::now(), Duration::from_secs(20));
+        let trace = runtime::trace_id();
+        let sent = self
+            .remote
+            .send(message, Vec::new(), outbound, trace, until);
+        sent.await.expect("durable")
+    }
+
+    fn recipient(&self, entry: EntryKey) -> OutboundRecipient {
+        let first = |seen: crate::store::QueueEntry<'_>| seen.outbound.recipients[0].clone();
+        self.remote.queue_entry(entry, first).expect("it waits")
+    }
+}
+
+fn outbound(to: &str) -> Outbound {
+    let mailbox = |text: &str| Mailbox::parse(text).expect("an address");
+    Outbound {
+        mail: MailFrom {
+            path: Path::Mailbox(mailbox("ana@there.test")),
+            size: None,
+            body: BodyKind::EightBit,
+            smtputf8: false,
+            require_tls: false,
+            ret: None,
+            envelope_id: None,
+            auth: None,
+        },
+        class: MailClass::Normal,
+        submitter: None,
+        head: Vec::new(),
+        expires: UnixMs(BEGIN.0 + 120 * HOUR_MS),
+        recipients: vec![OutboundRecipient {
+            rcpt: RcptTo {
+                path: Path::Mailbox(mailbox(to)),
+                notify: None,
+                original: None,
+            },
+            destination: destination_of(&mailbox(to)),
+            redirect: None,
+            state: RecipientState::Waiting {
+                due: UnixMs(BEGIN.0 + 24 * HOUR_MS),
+            },
+            tries: 0,
+            last: None,
+            is_delay_told: false,
+        }],
+    }
+}
+
+/// The disk had no room for the notice that a letter is late, and the attempt, which was on record
+/// by then, was put there again and again until there was: each time one more try was counted, and
+/// logged.
+#[test]
+fn an_attempt_is_on_record_once_whatever_becomes_of_its_notice() {
+    let sim = SimDisk::new(1);
+    simulate(1, BEGIN, async move {
+        let world = World::start(&sim, "", "").await;
+        let entry = world.letter("bea@far.test").await;
+        let outcome = Outcome {
+            at: UnixMs(BEGIN.0 + 5 * HOUR_MS),
+            hop: "mx.far.test".into(),
+            verdicts: vec![Verdicts {
+                ordinal: 0,
+                verdict: Verdict::Deferred,
+                status: "4.2.1".into(),
+                reply: "450 4.2.1 later".into(),
+            }],
+            not_before: None,
+        };
+        for nth in 1..=3 {
+            world.sim.fail(DiskOp::Open, "spool", nth, ENOSPC);
+        }
+        let began = runtime::now();
+        world.queue.shop.record(entry, "far.test", outcome).await;
+        let waited = runtime::now().saturating_duration_since(began);
+        assert!(
+            waited >= Duration::from_secs(3),
+            "three times no room: {waited:?}"
+        );
+        let recipient = world.recipient(entry);
+        assert!(recipient.is_delay_told, "{recipient:?}");
+        assert_eq!(recipient.tries, 1);
+    });
+}
