@@ -10,7 +10,7 @@ use super::client::{
     Cause, Client, Content, ContentFault, Fate, Letter, MessageContent, Need, Phase, Report,
     TlsState, Trouble,
 };
-use super::counters;
+use super::counters::{self, Reason};
 use super::desk::Health;
 use super::route::{Hop, Misfit, NoRoute, Ours, Plan, Router, SessionEnd};
 use super::schedule::{Outcome, Verdict, Verdicts};
@@ -65,11 +65,18 @@ struct Walk<'m> {
     left: Vec<usize>,
     verdicts: Vec<Verdicts>,
     /// What is said of those that are left when the hops run out.
-    last: Option<(String, String)>,
+    last: Option<Said>,
     hop: String,
     health: Health,
     /// Some have an answer, and it is put on record before the others are offered.
     is_continued: bool,
+}
+
+/// What is told of a recipient that has no answer of its own.
+struct Said {
+    status: String,
+    reply: String,
+    reason: Reason,
 }
 
 impl Means {
@@ -318,15 +325,20 @@ impl Walk<'_> {
                     self.settle(*at, Verdict::Failed, "5.1.3".into(), cause.to_string());
                 }
                 Fate::Deferred(Cause::Reply { phase, reply }) => {
-                    let said = (status(reply, 4), reply.to_string());
+                    let (status, reply) = (status(reply, 4), reply.to_string());
+                    let reason = Reason::from(*phase);
                     match phase {
                         // Of this recipient, or of this message: no other host knows better.
                         Phase::Rcpt | Phase::Data | Phase::Content | Phase::End => {
-                            self.settle(*at, Verdict::Deferred, said.0, said.1);
+                            self.settle(*at, Verdict::Deferred(reason), status, reply);
                         }
                         _ => {
                             self.health = Health::Pressed;
-                            self.last = Some(said);
+                            self.last = Some(Said {
+                                status,
+                                reply,
+                                reason,
+                            });
                             goes_on = false;
                         }
                     }
@@ -336,10 +348,15 @@ impl Walk<'_> {
                     counters::UNSURE.increment();
                     let words = "the message was sent, and the connection ended before the \
                                  answer: it may arrive twice";
-                    self.settle(*at, Verdict::Deferred, "4.4.2".into(), words.into());
+                    let verdict = Verdict::Deferred(Reason::Dropped);
+                    self.settle(*at, verdict, "4.4.2".into(), words.into());
                 }
                 Fate::Unfit(need @ Need::RequireTls) => {
-                    self.last = Some((need.enhanced().to_string(), need.to_string()));
+                    self.last = Some(Said {
+                        status: need.enhanced().to_string(),
+                        reply: need.to_string(),
+                        reason: Reason::Tls,
+                    });
                     goes_on = false;
                 }
                 Fate::Unfit(need) => {
@@ -375,7 +392,11 @@ impl Walk<'_> {
         if self.health == Health::Away && !is_absence(trouble) {
             self.health = Health::Pressed;
         }
-        self.last = Some((trouble.enhanced().to_string(), trouble.to_string()));
+        self.last = Some(Said {
+            status: trouble.enhanced().to_string(),
+            reply: trouble.to_string(),
+            reason: trouble.into(),
+        });
     }
 
     /// Somebody is there, and not who should be.
@@ -383,7 +404,11 @@ impl Walk<'_> {
         self.hop = format!("{} [{}]", hop.host, hop.address);
         self.means.router.failed(hop.address.ip());
         self.health = Health::Pressed;
-        self.last = Some((misfit.enhanced().to_string(), misfit.to_string()));
+        self.last = Some(Said {
+            status: misfit.enhanced().to_string(),
+            reply: misfit.to_string(),
+            reason: Reason::Tls,
+        });
     }
 
     /// A fault of ours: no hop is asked further.
@@ -391,7 +416,8 @@ impl Walk<'_> {
         self.health = Health::Well;
         let (status, reply) = (trouble.enhanced().to_string(), trouble.to_string());
         for at in std::mem::take(&mut self.left) {
-            self.settle(at, Verdict::Deferred, status.clone(), reply.clone());
+            let verdict = Verdict::Deferred(trouble.into());
+            self.settle(at, verdict, status.clone(), reply.clone());
         }
     }
 
@@ -399,7 +425,7 @@ impl Walk<'_> {
         self.health = Health::Well;
         let verdict = match why.is_final() {
             true => Verdict::Failed,
-            false => Verdict::Deferred,
+            false => Verdict::Deferred((&why).into()),
         };
         for at in std::mem::take(&mut self.left) {
             self.settle(at, verdict, why.enhanced().to_string(), why.to_string());
@@ -407,12 +433,20 @@ impl Walk<'_> {
     }
 
     fn end(mut self) -> (Outcome, Health) {
-        let nothing = || ("4.4.1".to_owned(), "no host could be asked".to_owned());
-        let (status, reply) = self.last.take().unwrap_or_else(nothing);
+        let nothing = || Said {
+            status: "4.4.1".to_owned(),
+            reply: "no host could be asked".to_owned(),
+            reason: Reason::Route,
+        };
+        let Said {
+            status,
+            reply,
+            reason,
+        } = self.last.take().unwrap_or_else(nothing);
         // Nobody took what must not go without TLS: another time it will be no better.
         let verdict = match status.starts_with('5') {
             true => Verdict::Failed,
-            false => Verdict::Deferred,
+            false => Verdict::Deferred(reason),
         };
         let left = match self.is_continued {
             true => Vec::new(),

@@ -1,6 +1,7 @@
 //! What the queue counts.
 
 use crate::observe::{label, metrics};
+use crate::store::MailClass;
 
 label! {
     /// What became of a recipient in an attempt.
@@ -22,10 +23,66 @@ label! {
     }
 }
 
+label! {
+    /// What kind of mail it is (docs/QUEUE.md, "Words").
+    pub enum Class: "class" {
+        Notice = "notice",
+        Normal = "normal",
+        Bulk = "bulk",
+    }
+}
+
+label! {
+    /// What a message waits for.
+    pub enum State: "state" {
+        Waiting = "waiting",
+        Held = "held",
+    }
+}
+
+label! {
+    /// Why a recipient is put off.
+    pub enum Reason: "reason" {
+        /// No way: the site's own host is not to be found, or none could be asked.
+        Route = "route",
+        Dns = "dns",
+        Connect = "connect",
+        /// TLS, or a proof of who is there, that somebody asks for.
+        Tls = "tls",
+        Timeout = "timeout",
+        Dropped = "dropped",
+        /// Before MAIL: greeting, EHLO, log-in.
+        Greeting = "greeting",
+        Mail = "mail",
+        Rcpt = "rcpt",
+        Data = "data",
+        /// No SMTP.
+        Protocol = "protocol",
+        /// The message could not be read here.
+        Ours = "ours",
+    }
+}
+
+impl From<MailClass> for Class {
+    fn from(class: MailClass) -> Self {
+        match class {
+            MailClass::Notice => Class::Notice,
+            MailClass::Normal => Class::Normal,
+            MailClass::Bulk => Class::Bulk,
+        }
+    }
+}
+
 metrics! {
     "queue";
-    /// Recipients of attempts, by what became of them.
-    counter RECIPIENTS by Fate = "palomar_queue_recipients_total";
+    /// Recipients of attempts, by what became of them and the class of their mail.
+    counter RECIPIENTS by (Fate, Class) = "palomar_queue_recipients_total";
+    /// Recipients that were put off, by why.
+    counter DEFERRED by Reason = "palomar_queue_deferred_total";
+    /// Messages that wait, and those that are held altogether, by class. Counted every few seconds.
+    gauge MESSAGES by (State, Class) = "palomar_queue_messages";
+    /// For how long the oldest message of this shard has been waiting; 0 where none waits.
+    shard_gauge OLDEST = "palomar_queue_oldest_seconds";
     /// Notices to senders; dropped are those about notices.
     counter NOTICES by Told = "palomar_queue_notices_total";
     /// Messages that were sent whole without an answer: they may arrive twice.

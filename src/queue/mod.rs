@@ -23,11 +23,13 @@
 
 mod attempt;
 mod bench;
+mod census;
 mod client;
 mod command;
 mod counters;
 pub mod desk;
 pub mod notice;
+mod reason;
 mod rows;
 mod schedule;
 mod service;

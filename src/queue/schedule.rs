@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::counters::Reason;
 use super::desk::EntryKey;
 use super::notice::Action;
 use crate::base::UnixMs;
@@ -26,7 +27,7 @@ pub enum Verdict {
         is_dsn_passed: bool,
     },
     Failed,
-    Deferred,
+    Deferred(Reason),
 }
 
 /// One recipient's part of an [`Outcome`].
@@ -147,13 +148,13 @@ impl Schedule {
                     }
                     RecipientState::Failed
                 }
-                Verdict::Deferred if now >= entry.outbound.expires => {
+                Verdict::Deferred(_) if now >= entry.outbound.expires => {
                     if wants(|n| n.failure) {
                         judged.ends.push((one.ordinal, Action::Failed));
                     }
                     RecipientState::Expired
                 }
-                Verdict::Deferred => {
+                Verdict::Deferred(_) => {
                     if is_late && !recipient.is_delay_told && wants(|n| n.delay) {
                         judged.delays.push(one.ordinal);
                     }
@@ -296,7 +297,7 @@ mod tests {
         };
         let plain = || recipient(None, 0);
         let passed = |is_dsn_passed| Verdict::Delivered { is_dsn_passed };
-        let (failed, deferred) = (Verdict::Failed, Verdict::Deferred);
+        let (failed, deferred) = (Verdict::Failed, Verdict::Deferred(Reason::Rcpt));
         let failure = Some(Action::Failed);
         check(1, passed(false), plain(), ("delivered", None, false));
         check(
@@ -351,7 +352,7 @@ mod tests {
             hop: String::new(),
             verdicts: vec![Verdicts {
                 ordinal: 0,
-                verdict: Verdict::Deferred,
+                verdict: Verdict::Deferred(Reason::Rcpt),
                 status: String::new(),
                 reply: String::new(),
             }],

@@ -14,6 +14,7 @@ use futures_lite::future::or;
 
 use super::attempt::{Means, Work};
 use super::bench::{end_idle, give_turns};
+use super::census::count_entries;
 use super::client::Times;
 use super::command::{self, Answer, Ask, Change};
 use super::desk::{self, Declined, Desk, EntryKey, Offer, Shape};
@@ -191,6 +192,7 @@ impl Queue {
         spawn_in(gate, "queue-offers", offer_rows(shop.clone()));
         spawn_in(gate, "queue-desk", give_turns(shop.clone()));
         spawn_in(gate, "queue-idle", end_idle(shop.clone()));
+        spawn_in(gate, "queue-census", count_entries(shop.clone()));
         Queue { shop }
     }
 

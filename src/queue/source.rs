@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future::or;
 
 use super::attempt::Work;
-use super::counters;
+use super::counters::{self, Reason};
 use super::desk::{Declined, Destination, EntryKey, Offer};
 use super::notice::Action;
 use super::schedule::{Judged, Outcome, Verdict, Verdicts};
@@ -194,7 +194,7 @@ impl Shop {
             Some(Some(due)) => {
                 let away = |ordinal| Verdicts {
                     ordinal,
-                    verdict: Verdict::Deferred,
+                    verdict: Verdict::Deferred(Reason::Connect),
                     status: "4.4.1".into(),
                     reply: format!("no host of {destination} answers"),
                 };
@@ -319,7 +319,7 @@ impl Shop {
     ) -> Result<Vec<u16>, StoreError> {
         let judge = |seen: QueueEntry<'_>| {
             let judged = self.schedule.judge(entry, &seen, outcome);
-            let noted = Noted::of(&seen, &judged.tried);
+            let noted = Noted::of(&seen, &judged.tried, outcome);
             (judged, noted)
         };
         let Some((judged, noted)) = self.remote.queue_entry(entry, judge) else {
@@ -358,16 +358,25 @@ impl Shop {
 struct Noted {
     trace: Option<TraceId>,
     rcpt: Path,
+    class: counters::Class,
+    reason: Option<Reason>,
     result: TriedRecipient,
     tries: u32,
 }
 
 impl Noted {
-    fn of(seen: &QueueEntry<'_>, tried: &Tried) -> Vec<Noted> {
+    fn of(seen: &QueueEntry<'_>, tried: &Tried, outcome: &Outcome) -> Vec<Noted> {
         let noted = |result: &TriedRecipient| {
             let recipients = &seen.outbound.recipients;
             let recipient = recipients.get(usize::from(result.ordinal))?;
+            let mut verdicts = outcome.verdicts.iter();
+            let reason = verdicts.find_map(|one| match one.verdict {
+                Verdict::Deferred(reason) if one.ordinal == result.ordinal => Some(reason),
+                _ => None,
+            });
             Some(Noted {
+                class: seen.class().into(),
+                reason,
                 trace: seen.trace,
                 rcpt: recipient.rcpt.path.clone(),
                 result: result.clone(),
@@ -381,7 +390,7 @@ impl Noted {
         let result = &self.result;
         let (fate, name) = match result.state {
             RecipientState::Delivered => {
-                counters::RECIPIENTS.increment(counters::Fate::Delivered);
+                counters::RECIPIENTS.increment((counters::Fate::Delivered, self.class));
                 // The attempt has told it, with more.
                 return;
             }
@@ -389,7 +398,10 @@ impl Noted {
             RecipientState::Expired => (counters::Fate::Expired, event::MESSAGE_FAILED),
             _ => (counters::Fate::Deferred, event::MESSAGE_DEFERRED),
         };
-        counters::RECIPIENTS.increment(fate);
+        counters::RECIPIENTS.increment((fate, self.class));
+        if let Some(reason) = self.reason {
+            counters::DEFERRED.increment(reason);
+        }
         log_event!(
             INFO,
             name,

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::counters::Reason;
 use super::desk::EntryKey;
 use super::schedule::{Outcome, Verdict, Verdicts};
 use super::{Parts, Queue, RouteSettings, UnderWay, Way, destination_of, mesh};
@@ -140,7 +141,7 @@ fn an_attempt_is_on_record_once_whatever_becomes_of_its_notice() {
             hop: "mx.far.test".into(),
             verdicts: vec![Verdicts {
                 ordinal: 0,
-                verdict: Verdict::Deferred,
+                verdict: Verdict::Deferred(Reason::Rcpt),
                 status: "4.2.1".into(),
                 reply: "450 4.2.1 later".into(),
             }],
