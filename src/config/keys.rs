@@ -249,6 +249,11 @@ section! {
         /// Give mail to loopback and private addresses that the DNS of a domain names. Off, so that
         /// nobody's DNS makes this machine talk to those behind it.
         local_addresses: bool = "false", Restart;
+        /// Once a day, domains that ask for it are told what TLS on the way to them came to (RFC 8460).
+        tls_reports: bool = "true", Restart;
+        /// Who those reports are from. By mail they go where its domain has a DKIM key.
+        tls_reports_from: Option<MailAddress> = absent
+            "postmaster@ the first of `domains`" "tls-reports@example.org", Restart;
     }
 }
 

@@ -2,11 +2,34 @@
 
 use std::rc::Rc;
 
+use super::seal::Seal;
 use super::trace;
 use crate::directory::{Directory, Resolution, Why};
-use crate::queue::{Way, Ways};
+use crate::policy::dkim;
+use crate::queue::{Signer, Way, Ways};
+use crate::runtime;
 use crate::store::{Flags, Quota, Target};
 use crate::wire::address::{Mailbox, Path};
+
+/// Signs what this site says itself, with the keys of who it is from.
+#[must_use]
+pub fn report_signer(directory: Directory) -> Signer {
+    Rc::new(move |message| {
+        let mut seal = Seal::default();
+        seal.feed(message);
+        let Some((head, digest)) = seal.finish() else {
+            return Vec::new();
+        };
+        let Some(domain) = dkim::from_domain(&head) else {
+            return Vec::new();
+        };
+        let times = dkim::Times {
+            now: runtime::unix_now(),
+            lifetime: None,
+        };
+        directory.snapshot().sign(&domain, &head, &digest, times)
+    })
+}
 
 /// Finds senders in the directory.
 #[must_use]

@@ -46,6 +46,8 @@ pub struct Work {
     pub head: Vec<u8>,
     pub message: Arc<Message>,
     pub recipients: Vec<(u16, RcptTo)>,
+    /// It goes whatever the destination asks of TLS (RFC 8689 5).
+    pub is_tls_waived: bool,
 }
 
 /// An open connection that waits for another message.
@@ -101,7 +103,11 @@ impl Means {
             is_continued: false,
         };
         let until = Deadline::after(runtime::now(), PLAN_SPAN);
-        let planned = self.router.plan(destination, until).await;
+        // RFC 8689 4.1: who asks for both asks for TLS.
+        let planned = match work.is_tls_waived && !work.mail.require_tls {
+            true => self.router.plan_waived(destination, until).await,
+            false => self.router.plan(destination, until).await,
+        };
         let hops = planned.and_then(|plan: Plan| match work.mail.require_tls {
             true => plan.with_required_tls(),
             false => Ok(plan.hops),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::desk::EntryKey;
+use super::reports::{self, ReportRow};
 use crate::base::UnixMs;
 use crate::observe::{event, log_event};
 use crate::runtime::unix_now;
@@ -44,9 +45,19 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    List { filter: Filter, entries_max: usize },
+    List {
+        filter: Filter,
+        entries_max: usize,
+    },
     Destinations,
-    Change { filter: Filter, change: Change },
+    Change {
+        filter: Filter,
+        change: Change,
+    },
+    /// What TLS came to, as far as no domain was told.
+    Reports,
+    /// Tell them now.
+    SendReports,
 }
 
 /// What one shard says.
@@ -56,6 +67,7 @@ pub enum Answer {
     List(Listed),
     Destinations(Vec<DestinationRow>),
     Changed(Changed),
+    Reports(Vec<ReportRow>),
 }
 
 /// Entries, the oldest first, and how many fit in all.
@@ -160,6 +172,8 @@ pub async fn answer(remote: &Remote, ask: Ask) -> Result<Answer, StoreError> {
         Ask::Change { filter, change } => Ok(Answer::Changed(
             self::change(remote, &filter, change).await?,
         )),
+        // Reports are sent by a running server alone.
+        Ask::Reports | Ask::SendReports => Ok(Answer::Reports(reports::kept_rows(remote))),
     }
 }
 
@@ -182,6 +196,9 @@ pub fn join(answers: Vec<Answer>) -> Option<Answer> {
             one.recipients += other.recipients;
             one.destinations.extend(other.destinations);
             Answer::Changed(one)
+        }
+        (Answer::Reports(one), Answer::Reports(other)) => {
+            Answer::Reports(reports::join_rows(one.into_iter().chain(other)))
         }
         (one, _) => one,
     })

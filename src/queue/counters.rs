@@ -63,6 +63,17 @@ label! {
     }
 }
 
+label! {
+    /// What became of a TLS report.
+    pub enum ReportFate: "fate" {
+        /// It is in the queue.
+        Mailed = "mailed",
+        Posted = "posted",
+        /// Nobody could sign it, or a web server did not take it for a day.
+        Unsent = "unsent",
+    }
+}
+
 impl From<MailClass> for Class {
     fn from(class: MailClass) -> Self {
         match class {
@@ -85,6 +96,8 @@ metrics! {
     shard_gauge OLDEST = "palomar_queue_oldest_seconds";
     /// Notices to senders; dropped are those about notices.
     counter NOTICES by Told = "palomar_queue_notices_total";
+    /// Reports about TLS to those who want them.
+    counter REPORTS by ReportFate = "palomar_queue_tls_reports_total";
     /// Messages that were sent whole without an answer: they may arrive twice.
     counter UNSURE = "palomar_queue_unsure_total";
     /// Rows: a message for one destination, due or not.

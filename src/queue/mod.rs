@@ -30,6 +30,7 @@ mod counters;
 pub mod desk;
 pub mod notice;
 mod reason;
+mod reports;
 mod rows;
 mod schedule;
 mod service;
@@ -51,6 +52,7 @@ pub use command::{
     join,
 };
 pub use counters::METRICS;
+pub use reports::{ReportRow, Signer};
 pub use route::{Router, Settings as RouteSettings, SettingsError as RouteError};
 pub use schedule::Schedule;
 pub use service::{Parts, Queue, Request, mesh};
@@ -58,6 +60,10 @@ pub use tell::{Way, Ways};
 pub use under_way::UnderWay;
 
 use crate::wire::address::{Domain, Mailbox, domain_key};
+
+/// A header line of mail that goes whatever its destination asks of TLS (RFC 8689 5), where the
+/// queue is to heed it: before the message, in [`Outbound::head`](crate::store::Outbound::head).
+const TLS_WAIVED: &[u8] = b"TLS-Required: No\r\n";
 
 /// Where mail for an address goes: its domain as A-labels, or its literal as it is.
 #[must_use]

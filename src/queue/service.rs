@@ -19,6 +19,8 @@ use super::client::Times;
 use super::command::{self, Answer, Ask, Change};
 use super::desk::{self, Declined, Desk, EntryKey, Offer, Shape};
 use super::policies::Policies;
+use super::reports::{self, ReportRow, Reporter, Signer, keep_and_send};
+use super::route::report::{Day, Days, PolicyTally};
 use super::route::{self, Ours, Router};
 use super::rows::Rows;
 use super::schedule::{Outcome, Schedule};
@@ -78,6 +80,14 @@ pub enum Request {
     Hungry { destination: String },
     /// A person wants a destination tried now, whatever it did before.
     Retry { destination: String },
+    /// What TLS came to before that day.
+    Tallies { end: Day, reply: Reply<Days> },
+    /// A domain was told this; answered when that is on record.
+    Reported {
+        day: Day,
+        tallies: Vec<PolicyTally>,
+        reply: Reply<()>,
+    },
 }
 
 /// The queue of one shard. Clones are handles to the same.
@@ -95,6 +105,7 @@ pub(super) struct Shop {
     pub means: Means,
     pub schedule: Schedule,
     pub teller: Teller,
+    pub reporter: Reporter,
     pub rows: RefCell<Rows>,
     /// Rows are due that were not.
     pub rows_told: Notify,
@@ -113,6 +124,7 @@ pub struct Parts {
     pub resolver: Resolver,
     pub tls: OutgoingTls,
     pub ways: Ways,
+    pub sign: Signer,
     pub mesh: Mesh<Request>,
     pub inbox: Inbox<Request>,
     /// The same for all shards.
@@ -180,18 +192,21 @@ impl Queue {
             },
             schedule,
             teller,
+            reporter: Reporter::new(config, parts.sign),
             rows: RefCell::default(),
             rows_told: Notify::new(),
             desk: RefCell::new(Desk::new(limits)),
             desk_told: Notify::new(),
             kept_told: Notify::new(),
         });
+        reports::take_up(&shop);
         let gate = &shop.gate;
         spawn_in(gate, "queue-requests", serve(shop.clone(), parts.inbox));
         spawn_in(gate, "queue-changes", heed_changes(shop.clone()));
         spawn_in(gate, "queue-offers", offer_rows(shop.clone()));
         spawn_in(gate, "queue-desk", give_turns(shop.clone()));
         spawn_in(gate, "queue-idle", end_idle(shop.clone()));
+        spawn_in(gate, "queue-tallies", keep_and_send(shop.clone()));
         spawn_in(gate, "queue-census", count_entries(shop.clone()));
         Queue { shop }
     }
@@ -208,6 +223,18 @@ impl Queue {
                 ..
             }
         );
+        match ask {
+            // What is kept is a little older.
+            Ask::Reports => return Ok(Answer::Reports(self.counted_reports())),
+            Ask::SendReports => {
+                if self.shop.id == ShardId(0) {
+                    let today = Day::of(runtime::unix_now());
+                    self.shop.begin_reports(today.next());
+                }
+                return Ok(Answer::Reports(self.counted_reports()));
+            }
+            _ => {}
+        }
         let answer = command::answer(&self.shop.remote, ask).await?;
         if let (true, Answer::Changed(changed)) = (is_retry, &answer) {
             for destination in &changed.destinations {
@@ -215,6 +242,11 @@ impl Queue {
             }
         }
         Ok(answer)
+    }
+
+    fn counted_reports(&self) -> Vec<ReportRow> {
+        let today = Day::of(runtime::unix_now());
+        reports::rows(self.shop.tallies(today.next()))
     }
 
     /// A person wants a destination tried now, whatever it did before.
@@ -280,7 +312,7 @@ impl Shop {
     }
 
     /// At a stop: what is under way on any shard has come to its end.
-    async fn is_over(&self) {
+    pub(super) async fn is_over(&self) {
         self.gate.closing().await;
         while self.under_way.is_any() {
             runtime::sleep(STOP_STEP).await;
@@ -338,6 +370,17 @@ async fn serve(shop: Rc<Shop>, mut inbox: Inbox<Request>) {
             } => shop.came_back(entry, &destination, until),
             Request::Hungry { destination } => shop.feed(&destination),
             Request::Retry { destination } => shop.retry(&destination),
+            Request::Tallies { end, reply } => reply.send(shop.tallies(end)),
+            Request::Reported {
+                day,
+                tallies,
+                reply,
+            } => {
+                spawn_in(&shop.gate, "queue-reported", async move {
+                    at.reported(day, &tallies).await;
+                    reply.send(());
+                });
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
+use super::TLS_WAIVED;
 use super::attempt::Work;
 use super::counters::{self, Reason};
 use super::desk::{Declined, Destination, EntryKey, Offer};
@@ -227,11 +228,13 @@ impl Shop {
                 mail.path = redirect.reverse;
                 head = redirect.head;
             }
-            head.extend_from_slice(&seen.outbound.head);
-            (seen.trace, mail, head, recipients)
+            let outbound = &seen.outbound.head;
+            head.extend_from_slice(outbound);
+            let is_tls_waived = memchr::memmem::find(outbound, TLS_WAIVED).is_some();
+            (seen.trace, mail, head, is_tls_waived, recipients)
         });
         let found = found.filter(|(.., recipients)| !recipients.is_empty());
-        let Some((trace, mail, head, recipients)) = found else {
+        let Some((trace, mail, head, is_tls_waived, recipients)) = found else {
             self.take_back(entry, destination);
             return None;
         };
@@ -242,6 +245,7 @@ impl Shop {
                 head,
                 message,
                 recipients,
+                is_tls_waived,
             }),
             Err(StoreError::Damaged { .. }) => {
                 self.hold_damaged(entry, destination).await;

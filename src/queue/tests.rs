@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::counters::Reason;
 use super::desk::EntryKey;
+use super::reports;
+use super::route::report::{Day, PolicyKey};
 use super::schedule::{Outcome, Verdict, Verdicts};
 use super::{Parts, Queue, RouteSettings, UnderWay, Way, destination_of, mesh};
 use crate::base::{Deadline, ShardId, UnixMs};
@@ -15,7 +17,8 @@ use crate::dns::{Resolver, Script};
 use crate::net::OutgoingTls;
 use crate::runtime::{self, Disk, DiskOp, Gate, SimDisk, simulate};
 use crate::store::{
-    MailClass, Message, Outbound, OutboundRecipient, RecipientState, Remote, Store, StoreConfig,
+    Body, MailClass, Message, Outbound, OutboundRecipient, RecipientState, Remote, Store,
+    StoreConfig,
 };
 use crate::wire::address::{Mailbox, Path};
 use crate::wire::smtp::{BodyKind, MailFrom, RcptTo};
@@ -56,6 +59,7 @@ impl World {
             resolver: Resolver::scripted(Script::new(dns)),
             tls: OutgoingTls::load(None).expect("no file is named"),
             ways: Rc::new(to_elsewhere),
+            sign: Rc::new(|_| b"DKIM-Signature: v=1\r\n".to_vec()),
             mesh,
             inbox: inboxes.pop().expect("one shard"),
             under_way: UnderWay::default(),
@@ -84,6 +88,39 @@ impl World {
             .remote
             .send(message, Vec::new(), outbound, trace, until);
         sent.await.expect("durable")
+    }
+
+    /// Every entry: its envelope and its text.
+    async fn entries(&self) -> Vec<(Outbound, String)> {
+        let mut found = Vec::new();
+        let mut see = |key: EntryKey, seen: crate::store::QueueEntry<'_>| {
+            found.push((key, seen.outbound.clone()));
+        };
+        self.remote.queue_entries(&mut see).await;
+        let mut entries = Vec::new();
+        for (key, outbound) in found {
+            let message = self.remote.queue_body(key).await.expect("a body");
+            let Body::Spool(path) = &message.body else {
+                panic!("no memory is given to bodies");
+            };
+            let bytes = self.queue.shop.means.disk.read(path).await.expect("reads");
+            entries.push((outbound, String::from_utf8(bytes).expect("text")));
+        }
+        entries
+    }
+
+    /// A connection for `domain`, whose TLS was good.
+    fn count(&self, domain: &str) {
+        let (today, policy) = (Day::of(runtime::unix_now()), PolicyKey::none(domain));
+        let router = &self.queue.shop.means.router;
+        router.with_tally(|tally| tally.count(today, policy, Ok(())));
+    }
+
+    fn counted(&self) -> Vec<String> {
+        let tomorrow = Day::of(runtime::unix_now()).next();
+        let rows = reports::rows(self.queue.shop.tallies(tomorrow)).into_iter();
+        rows.map(|row| format!("{} {} {}", row.day, row.domain, row.successes))
+            .collect()
     }
 
     fn recipient(&self, entry: EntryKey) -> OutboundRecipient {
@@ -147,7 +184,8 @@ fn an_attempt_is_on_record_once_whatever_becomes_of_its_notice() {
             }],
             not_before: None,
         };
-        for nth in 1..=3 {
+        // Of each two the first reads the letter, which a notice can do without.
+        for nth in 1..=6 {
             world.sim.fail(DiskOp::Open, "spool", nth, ENOSPC);
         }
         let began = runtime::now();
@@ -161,4 +199,65 @@ fn an_attempt_is_on_record_once_whatever_becomes_of_its_notice() {
         assert!(recipient.is_delay_told, "{recipient:?}");
         assert_eq!(recipient.tries, 1);
     });
+}
+
+const REPORTED: &str = "_smtp._tls.far.test TXT v=TLSRPTv1; rua=mailto:tls@reports.test\n\
+                        reports.test MX timeout";
+
+/// One life of the process, with a DNS that says this.
+fn life(sim: &SimDisk, at: i64, dns: &'static str, body: impl AsyncFnOnce(World) + 'static) {
+    let sim = sim.clone();
+    simulate(1, UnixMs(at), async move {
+        body(World::start(&sim, "", dns).await).await;
+    });
+}
+
+/// What was counted outlives a power cut, is told at some moment of the next morning those who
+/// asked for it, once, and then goes.
+#[test]
+fn tls_is_reported_after_the_day_whatever_happens_in_it() {
+    let sim = SimDisk::new(1);
+    life(&sim, BEGIN.0, REPORTED, async |world: World| {
+        world.count("far.test");
+        world.count("far.test");
+        world.count("silent.test");
+        runtime::sleep(Duration::from_secs(400)).await;
+        // Nobody has time for this one.
+        world.count("far.test");
+    });
+    let sim = sim.power_cut(2);
+    life(&sim, BEGIN.0 + HOUR_MS, REPORTED, async |world: World| {
+        let kept = ["2026-09-21 far.test 2", "2026-09-21 silent.test 1"];
+        assert_eq!(world.counted(), kept);
+        world.count("far.test");
+        // It is 15:13; at 4:05 it is done.
+        runtime::sleep(Duration::from_secs(8 * 3600)).await;
+        assert_eq!(world.entries().await.len(), 0);
+        runtime::sleep(Duration::from_secs(5 * 3600)).await;
+        assert_eq!(world.counted(), [""; 0]);
+        let entries = world.entries().await;
+        let [(outbound, text)] = &entries[..] else {
+            panic!("{entries:?}");
+        };
+        let head = String::from_utf8_lossy(&outbound.head);
+        assert_eq!(head, "DKIM-Signature: v=1\r\nTLS-Required: No\r\n");
+        assert_eq!(outbound.mail.path.to_string(), "<postmaster@me.test>");
+        let to = &outbound.recipients[0].rcpt;
+        assert_eq!(to.path.to_string(), "<tls@reports.test>");
+        assert_eq!(to.notify, Some(crate::wire::smtp::Notify::default()));
+        for want in ["TLS-Report-Domain: far.test\r\n", "!far.test!1789948800!"] {
+            assert!(text.contains(want), "{want}: {text}");
+        }
+    });
+    let sim = sim.power_cut(3);
+    life(
+        &sim,
+        BEGIN.0 + 15 * HOUR_MS,
+        REPORTED,
+        async |world: World| {
+            assert_eq!(world.counted(), [""; 0]);
+            assert_eq!(reports::kept_rows(&world.remote), []);
+            assert_eq!(world.entries().await.len(), 1);
+        },
+    );
 }

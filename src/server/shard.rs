@@ -252,6 +252,7 @@ fn send(
         resolver,
         tls: outward.tls.clone(),
         ways: delivery::sender_ways(shared.directory.clone()),
+        sign: delivery::report_signer(shared.directory.clone()),
         mesh: outward.mesh.clone(),
         under_way: outward.under_way.clone(),
         inbox,
