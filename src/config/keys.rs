@@ -211,6 +211,8 @@ section! {
         pause: Span = "1m", Restart, "1s" to "1h";
         /// The longest of those pauses.
         pause_max: Span = "30m", Restart, "1s" to "1d";
+        /// The postmaster is told once a day which notices could not be delivered.
+        double_bounce_digest: bool = "true", Restart;
     }
 }
 
@@ -220,6 +222,10 @@ section! {
         /// Addresses of this machine that it leaves from: the first of each family. What is not
         /// named is for the machine to choose.
         source_addresses: Vec<IpAddr> = "[]", Restart;
+        /// Clients outside the trusted networks, without a log-in, may ask to be told when mail has
+        /// arrived in a mailbox here (RFC 3461). Off, so that nobody makes this machine write to
+        /// whomever he claims to be; their own host tells them that it has left.
+        success_notices_to_strangers: bool = "false", Live;
     }
     tables {
         /// Where it goes.

@@ -56,10 +56,13 @@ fn way(directory: &Directory, sender: &Mailbox) -> Way {
             prefix: trace::prefix(&Path::Null, &recipient.original),
         }
     };
+    let language = local
+        .first()
+        .and_then(|recipient| recipient.account.language.clone());
     Way {
         targets: local.into_iter().map(target).collect(),
         // An address here that only leads elsewhere gets them where it leads.
         is_elsewhere: is_stranger && outside.is_empty(),
-        language: None,
+        language,
     }
 }

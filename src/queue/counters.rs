@@ -19,6 +19,8 @@ label! {
         Failed = "failure",
         Delayed = "delay",
         Relayed = "success",
+        /// Success, in a mailbox here.
+        Arrived = "arrival",
         Dropped = "dropped",
     }
 }
@@ -96,6 +98,8 @@ metrics! {
     shard_gauge OLDEST = "palomar_queue_oldest_seconds";
     /// Notices to senders; dropped are those about notices.
     counter NOTICES by Told = "palomar_queue_notices_total";
+    /// Notices, and other mail from nobody, that could not be delivered.
+    counter DOUBLES = "palomar_queue_double_bounces_total";
     /// Reports about TLS to those who want them.
     counter REPORTS by ReportFate = "palomar_queue_tls_reports_total";
     /// Messages that were sent whole without an answer: they may arrive twice.

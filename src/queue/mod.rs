@@ -28,6 +28,7 @@ mod client;
 mod command;
 mod counters;
 pub mod desk;
+mod doubles;
 pub mod notice;
 mod reason;
 mod reports;
@@ -56,7 +57,7 @@ pub use reports::{ReportRow, Signer};
 pub use route::{Router, Settings as RouteSettings, SettingsError as RouteError};
 pub use schedule::Schedule;
 pub use service::{Parts, Queue, Request, mesh};
-pub use tell::{Way, Ways};
+pub use tell::{Arrival, Teller, Way, Ways};
 pub use under_way::UnderWay;
 
 use crate::wire::address::{Domain, Mailbox, domain_key};

@@ -18,6 +18,7 @@ use super::census::count_entries;
 use super::client::Times;
 use super::command::{self, Answer, Ask, Change};
 use super::desk::{self, Declined, Desk, EntryKey, Offer, Shape};
+use super::doubles::{Collector, Digest, collect_doubles};
 use super::policies::Policies;
 use super::reports::{self, ReportRow, Reporter, Signer, keep_and_send};
 use super::route::report::{Day, Days, PolicyTally};
@@ -88,6 +89,10 @@ pub enum Request {
         tallies: Vec<PolicyTally>,
         reply: Reply<()>,
     },
+    /// Which notices of yours could not be delivered.
+    Doubles { reply: Reply<Digest> },
+    /// The postmaster was told of them.
+    DoublesTold,
 }
 
 /// The queue of one shard. Clones are handles to the same.
@@ -106,6 +111,7 @@ pub(super) struct Shop {
     pub schedule: Schedule,
     pub teller: Teller,
     pub reporter: Reporter,
+    pub doubles: Collector,
     pub rows: RefCell<Rows>,
     /// Rows are due that were not.
     pub rows_told: Notify,
@@ -170,6 +176,7 @@ impl Queue {
             Rc::new(Policies(parts.remote.clone())),
             seed,
         );
+        let doubles = Collector::take_up(&parts.remote, keys.double_bounce_digest);
         let shop = Rc::new(Shop {
             id,
             mesh: parts.mesh,
@@ -193,6 +200,7 @@ impl Queue {
             schedule,
             teller,
             reporter: Reporter::new(config, parts.sign),
+            doubles,
             rows: RefCell::default(),
             rows_told: Notify::new(),
             desk: RefCell::new(Desk::new(limits)),
@@ -206,6 +214,7 @@ impl Queue {
         spawn_in(gate, "queue-offers", offer_rows(shop.clone()));
         spawn_in(gate, "queue-desk", give_turns(shop.clone()));
         spawn_in(gate, "queue-idle", end_idle(shop.clone()));
+        spawn_in(gate, "queue-doubles", collect_doubles(shop.clone()));
         spawn_in(gate, "queue-tallies", keep_and_send(shop.clone()));
         spawn_in(gate, "queue-census", count_entries(shop.clone()));
         Queue { shop }
@@ -370,6 +379,13 @@ async fn serve(shop: Rc<Shop>, mut inbox: Inbox<Request>) {
             } => shop.came_back(entry, &destination, until),
             Request::Hungry { destination } => shop.feed(&destination),
             Request::Retry { destination } => shop.retry(&destination),
+            Request::Doubles { reply } => reply.send(shop.doubles.hand()),
+            Request::DoublesTold => {
+                shop.doubles.told();
+                spawn_in(&shop.gate, "queue-doubles-told", async move {
+                    at.keep_doubles().await;
+                });
+            }
             Request::Tallies { end, reply } => reply.send(shop.tallies(end)),
             Request::Reported {
                 day,

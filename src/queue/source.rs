@@ -14,6 +14,7 @@ use super::desk::{Declined, Destination, EntryKey, Offer};
 use super::notice::Action;
 use super::schedule::{Judged, Outcome, Verdict, Verdicts};
 use super::service::{AGAIN_AFTER, LINE_MAX, OFFERS_MAX, Request, Shop, Unasked};
+use super::tell::address;
 use crate::base::{ShardId, TraceId, UnixMs, crc32c};
 use crate::observe::{event, log_event};
 use crate::runtime::{self, spawn_in};
@@ -336,9 +337,22 @@ impl Shop {
         } = judged;
         let mut telling = self.teller.notice(entry, &ends, Some(&tried)).await?;
         let notice = telling.notice.take();
-        let hop = tried.hop.clone();
+        let lost: Vec<_> = noted.iter().filter(|noted| noted.is_lost()).collect();
+        let is_sampled = !lost.is_empty() && self.doubles.wants_sample();
+        let header = match is_sampled {
+            true => self.teller.header(entry).await,
+            false => Vec::new(),
+        };
+        let (hop, at) = (tried.hop.clone(), tried.at);
         self.remote.queue_tried(entry, tried, notice).await?;
         noted.iter().for_each(|noted| noted.tell(&hop));
+        for noted in lost {
+            let why = noted.result.reply.as_str();
+            self.doubles.add(&address(&noted.rcpt), why, at, &header);
+        }
+        if let Some((sender, why)) = telling.unreached() {
+            self.doubles.add(sender, why, at, &[]);
+        }
         telling.tell();
         Ok(delays)
     }
@@ -363,6 +377,8 @@ struct Noted {
     trace: Option<TraceId>,
     rcpt: Path,
     class: counters::Class,
+    /// Nobody gets the message back.
+    is_from_nobody: bool,
     reason: Option<Reason>,
     result: TriedRecipient,
     tries: u32,
@@ -380,6 +396,7 @@ impl Noted {
             });
             Some(Noted {
                 class: seen.class().into(),
+                is_from_nobody: seen.outbound.mail.path == Path::Null,
                 reason,
                 trace: seen.trace,
                 rcpt: recipient.rcpt.path.clone(),
@@ -388,6 +405,12 @@ impl Noted {
             })
         };
         tried.results.iter().filter_map(noted).collect()
+    }
+
+    /// It is given up, and nobody is told.
+    fn is_lost(&self) -> bool {
+        let state = self.result.state;
+        self.is_from_nobody && matches!(state, RecipientState::Failed | RecipientState::Expired)
     }
 
     fn tell(&self, hop: &str) {

@@ -1,12 +1,13 @@
 //! Notices to senders as new messages: read, composed and addressed.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::desk::EntryKey;
 use super::notice::{Action, Notice, Told};
 use super::schedule::Schedule;
 use super::{counters, destination_of};
-use crate::base::{TraceId, UnixMs};
+use crate::base::{Deadline, TraceId, UnixMs};
 use crate::config::Config;
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Disk, Open};
@@ -37,14 +38,29 @@ pub struct Way {
 pub type Ways = Rc<dyn Fn(&Mailbox) -> Way>;
 
 /// Who tells senders.
-pub(super) struct Teller {
-    pub remote: Remote,
-    pub disk: Disk,
-    pub ways: Ways,
-    pub hostname: String,
-    pub domain: String,
-    pub schedule: Schedule,
+pub struct Teller {
+    pub(super) remote: Remote,
+    disk: Disk,
+    pub(super) ways: Ways,
+    pub(super) hostname: String,
+    /// Of the postmaster who signs.
+    pub(super) domain: String,
+    schedule: Schedule,
 }
+
+/// A message that is in mailboxes here, and whose sender asked to be told (RFC 3461 5.2.2).
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    pub mail: &'a MailFrom,
+    pub trace: TraceId,
+    pub came: UnixMs,
+    pub header: &'a [u8],
+    /// Who it was for, and what became of it.
+    pub recipients: &'a [(&'a RcptTo, Action)],
+}
+
+/// How long a notice may take to become durable.
+const PLACE_SPAN: Duration = Duration::from_secs(60);
 
 /// A notice that is to be put on record, and what is counted and logged of it once it is.
 #[derive(Default)]
@@ -78,6 +94,7 @@ struct Subject {
 }
 
 impl Teller {
+    #[must_use]
     pub fn new(
         config: &Config,
         remote: Remote,
@@ -98,7 +115,7 @@ impl Teller {
 
     /// The notice to the sender of an entry about those of its recipients; empty where nobody is
     /// to be told. `tried` is what is not on record yet.
-    pub async fn notice(
+    pub(super) async fn notice(
         &self,
         key: EntryKey,
         about: &[(u16, Action)],
@@ -154,6 +171,90 @@ impl Teller {
         })
     }
 
+    /// Tells who sent something that it arrived.
+    ///
+    /// # Errors
+    /// Where the notice could not be kept.
+    pub async fn arrived(&self, arrival: Arrival<'_>) -> Result<(), StoreError> {
+        let (Path::Mailbox(sender), false) = (&arrival.mail.path, arrival.recipients.is_empty())
+        else {
+            return Ok(());
+        };
+        let way = (self.ways)(sender);
+        let about = Some(arrival.trace);
+        if way.targets.is_empty() && !way.is_elsewhere {
+            let (to, why) = (Some(sender.to_string()), "the sender is unknown here");
+            Telling::dropped(Said::Dropped { about, to, why }).tell();
+            return Ok(());
+        }
+        let names: Vec<String> = arrival
+            .recipients
+            .iter()
+            .map(|(rcpt, _)| address(&rcpt.path))
+            .collect();
+        let (now, trace) = (runtime::unix_now(), runtime::trace_id());
+        let each = arrival.recipients.iter().zip(&names);
+        let told = each.map(|((rcpt, action), name)| Told {
+            recipient: name,
+            original: rcpt.original.as_ref(),
+            action: *action,
+            status: "2.1.5",
+            host: None,
+            reply: None,
+            tried: Some(now),
+            retried_until: None,
+        });
+        let (told, to): (Vec<Told<'_>>, String) = (told.collect(), sender.to_string());
+        let notice = Notice {
+            id: trace,
+            hostname: &self.hostname,
+            domain: &self.domain,
+            sender: &to,
+            language: way.language.as_deref(),
+            now,
+            arrived: arrival.came,
+            envelope_id: arrival.mail.envelope_id.as_deref(),
+            ret: arrival.mail.ret,
+            told: &told,
+            header: &arrival.header[..arrival.header.len().min(HEADER_BYTES_MAX)],
+            whole: None,
+        };
+        let (kind, recipients) = (counters::Told::Arrived, told.len());
+        self.send(&notice.compose(), sender, way, trace).await?;
+        let said = Said::Made {
+            kind,
+            trace,
+            about,
+            to,
+            recipients,
+        };
+        Telling {
+            notice: None,
+            said: Some(said),
+        }
+        .tell();
+        Ok(())
+    }
+
+    /// A message of ours to one address, from nobody, as a record of its own.
+    pub(super) async fn send(
+        &self,
+        text: &[u8],
+        to: &Mailbox,
+        way: Way,
+        trace: TraceId,
+    ) -> Result<(), StoreError> {
+        let mut incoming = self.remote.incoming();
+        incoming.write(text).await?;
+        let message = incoming.finish().await?;
+        let outbound = way.is_elsewhere.then(|| Box::new(self.outbound(to)));
+        let until = Deadline::after(runtime::now(), PLACE_SPAN);
+        let sent = self
+            .remote
+            .send(message, way.targets, outbound, trace, until);
+        sent.await.map(|_| ())
+    }
+
     /// `None`: there is no entry any more. It may have nobody to be told (RFC 5321 4.5.5).
     fn subject(&self, key: EntryKey) -> Option<Result<Subject, Said>> {
         self.remote.queue_entry(key, |entry| {
@@ -191,14 +292,8 @@ impl Teller {
             Err(_) => (Vec::new(), None),
         };
         let outbound = &subject.outbound;
-        let names: Vec<String> = outbound
-            .recipients
-            .iter()
-            .map(|r| match &r.rcpt.path {
-                Path::Mailbox(mailbox) => mailbox.to_string(),
-                other => other.to_string(),
-            })
-            .collect();
+        let recipients = outbound.recipients.iter();
+        let names: Vec<String> = recipients.map(|r| address(&r.rcpt.path)).collect();
         let told = about.iter().filter_map(|(ordinal, action)| {
             let at = usize::from(*ordinal);
             let recipient = outbound.recipients.get(at)?;
@@ -240,6 +335,14 @@ impl Teller {
             whole: whole.as_deref(),
         };
         Ok(notice.compose())
+    }
+
+    /// The header of an entry's message, where it can be read.
+    pub(super) async fn header(&self, key: EntryKey) -> Vec<u8> {
+        match self.remote.queue_body(key).await {
+            Ok(message) => self.read(&message).await.0,
+            Err(_) => Vec::new(),
+        }
     }
 
     /// The header of a message, and all of it where it is short.
@@ -309,6 +412,14 @@ impl Telling {
         }
     }
 
+    /// Who would have been told, if there were anybody of that name, and why he is not.
+    pub fn unreached(&self) -> Option<(&str, &'static str)> {
+        match &self.said {
+            Some(Said::Dropped { to, why, .. }) => Some((to.as_deref()?, why)),
+            _ => None,
+        }
+    }
+
     /// It is on record.
     pub fn tell(self) {
         match self.said {
@@ -341,6 +452,14 @@ impl Telling {
             }
             None => {}
         }
+    }
+}
+
+/// Without its brackets.
+pub(super) fn address(path: &Path) -> String {
+    match path {
+        Path::Mailbox(mailbox) => mailbox.to_string(),
+        other => other.to_string(),
     }
 }
 

@@ -261,3 +261,78 @@ fn tls_is_reported_after_the_day_whatever_happens_in_it() {
         },
     );
 }
+
+/// Notices that nobody takes are told the postmaster: all that came within an hour in one message,
+/// and the next one a day later, over a power cut.
+#[test]
+fn double_bounces_are_told_once_a_day() {
+    let fail = async |world: &World, to: &str| {
+        let message = world.message("Subject: notice\r\n\r\nText.\r\n").await;
+        let mut outbound = outbound(to);
+        outbound.mail.path = Path::Null;
+        outbound.recipients[0].rcpt.notify = Some(crate::wire::smtp::Notify::default());
+        let until = Deadline::after(runtime::now(), Duration::from_secs(20));
+        let outbound = Some(Box::new(outbound));
+        let trace = runtime::trace_id();
+        let sent = world
+            .remote
+            .send(message, Vec::new(), outbound, trace, until);
+        let entry = sent.await.expect("durable");
+        let outcome = Outcome {
+            at: runtime::unix_now(),
+            hop: "mx.far.test".into(),
+            verdicts: vec![Verdicts {
+                ordinal: 0,
+                verdict: Verdict::Failed,
+                status: "5.1.1".into(),
+                reply: "550 5.1.1 nobody".into(),
+            }],
+            not_before: None,
+        };
+        world.queue.shop.record(entry, "far.test", outcome).await;
+    };
+    let digests = async |world: &World| {
+        let entries = world.entries().await.into_iter();
+        let texts = entries.map(|(_, text)| text);
+        texts
+            .filter(|text| text.contains("Subject: Notices that could not be delivered"))
+            .collect::<Vec<_>>()
+    };
+    // The postmaster is elsewhere, where nobody answers today.
+    let dns = "me.test MX timeout";
+    let sim = SimDisk::new(1);
+    life(&sim, BEGIN.0, dns, async move |world: World| {
+        fail(&world, "bea@far.test").await;
+        fail(&world, "bea@far.test").await;
+        runtime::sleep(Duration::from_secs(1800)).await;
+        assert_eq!(digests(&world).await.len(), 0);
+    });
+    let sim = sim.power_cut(2);
+    life(
+        &sim,
+        BEGIN.0 + HOUR_MS / 2,
+        dns,
+        async move |world: World| {
+            fail(&world, "eva@far.test").await;
+            runtime::sleep(Duration::from_secs(3600)).await;
+            let [digest] = &digests(&world).await[..] else {
+                panic!("one digest");
+            };
+            let rows = [
+                "     2  <bea@far.test>",
+                "     1  <eva@far.test>",
+                "  Subject: notice\r\n",
+            ];
+            for want in rows {
+                assert!(digest.contains(want), "{want}: {digest}");
+            }
+            fail(&world, "late@far.test").await;
+            runtime::sleep(Duration::from_secs(22 * 3600)).await;
+            assert_eq!(digests(&world).await.len(), 1);
+            runtime::sleep(Duration::from_secs(2 * 3600)).await;
+            let found = digests(&world).await;
+            let late = found.last().expect("another one");
+            assert!(late.contains("<late@far.test>") && !late.contains("<bea@far.test>"));
+        },
+    );
+}
