@@ -6,6 +6,7 @@
 //! twice is told in docs/QUEUE.md.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -110,6 +111,9 @@ pub(super) struct Shop {
     pub means: Means,
     pub schedule: Schedule,
     pub teller: Teller,
+    /// Entries of which a delay is being told.
+    pub telling: RefCell<BTreeSet<EntryKey>>,
+    pub telling_told: Notify,
     pub reporter: Reporter,
     pub doubles: Collector,
     pub rows: RefCell<Rows>,
@@ -199,6 +203,8 @@ impl Queue {
             },
             schedule,
             teller,
+            telling: RefCell::default(),
+            telling_told: Notify::new(),
             reporter: Reporter::new(config, parts.sign),
             doubles,
             rows: RefCell::default(),

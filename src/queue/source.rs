@@ -357,18 +357,59 @@ impl Shop {
         Ok(delays)
     }
 
+    /// A sender is told once of all that is late, whichever destination found it out first.
     async fn record_delays(&self, entry: EntryKey, delays: &[u16]) -> Result<(), StoreError> {
         if delays.is_empty() {
             return Ok(());
         }
-        let about: Vec<_> = delays.iter().map(|n| (*n, Action::Delayed)).collect();
+        while self.telling.borrow().contains(&entry) {
+            self.telling_told.notified().await;
+        }
+        let _alone = Alone::begin(self, entry);
+        let late = self.remote.queue_entry(entry, |seen| late(&seen, delays));
+        let late = late.unwrap_or_default();
+        let about: Vec<_> = late.iter().map(|n| (*n, Action::Delayed)).collect();
+        if about.is_empty() {
+            return Ok(());
+        }
         let mut telling = self.teller.notice(entry, &about, None).await?;
         let (told, notice) = (Steering::DelayTold, telling.notice.take());
-        self.remote
-            .queue_steer(entry, delays.to_vec(), told, notice)
-            .await?;
+        self.remote.queue_steer(entry, late, told, notice).await?;
         telling.tell();
         Ok(())
+    }
+}
+
+/// Recipients whose delay is to be told: those, and whoever else was tried and waits.
+fn late(seen: &QueueEntry<'_>, delays: &[u16]) -> Vec<u16> {
+    let of = seen.outbound.recipients.iter().zip(0..);
+    of.filter(|(recipient, ordinal)| {
+        let is_waiting = matches!(recipient.state, RecipientState::Waiting { .. });
+        let is_tried = recipient.last.is_some() || delays.contains(ordinal);
+        let wants = recipient.rcpt.notify.is_none_or(|notify| notify.delay);
+        is_waiting && is_tried && wants && !recipient.is_delay_told
+    })
+    .map(|(_, ordinal)| ordinal)
+    .collect()
+}
+
+/// Nobody else tells of delays of this entry meanwhile.
+struct Alone<'s> {
+    shop: &'s Shop,
+    entry: EntryKey,
+}
+
+impl<'s> Alone<'s> {
+    fn begin(shop: &'s Shop, entry: EntryKey) -> Self {
+        shop.telling.borrow_mut().insert(entry);
+        Alone { shop, entry }
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.shop.telling.borrow_mut().remove(&self.entry);
+        self.shop.telling_told.notify_all();
     }
 }
 

@@ -201,6 +201,64 @@ fn an_attempt_is_on_record_once_whatever_becomes_of_its_notice() {
     });
 }
 
+/// A letter that is late at two destinations was told of twice, once for each.
+#[test]
+fn a_delay_is_told_once_for_all_who_wait() {
+    let sim = SimDisk::new(1);
+    life(
+        &sim,
+        BEGIN.0,
+        "there.test MX timeout",
+        async |world: World| {
+            let message = world.message("Subject: one\r\n\r\nText.\r\n").await;
+            let mut outbound = outbound("a@one.test");
+            for to in ["b@two.test", "c@three.test"] {
+                outbound.recipients.extend(self::outbound(to).recipients);
+            }
+            let until = Deadline::after(runtime::now(), Duration::from_secs(20));
+            let (outbound, trace) = (Some(Box::new(outbound)), runtime::trace_id());
+            let sent = world
+                .remote
+                .send(message, Vec::new(), outbound, trace, until);
+            let entry = sent.await.expect("durable");
+            let deferred = |ordinal, hours| Outcome {
+                at: UnixMs(BEGIN.0 + hours * HOUR_MS),
+                hop: "mx.test".into(),
+                verdicts: vec![Verdicts {
+                    ordinal,
+                    verdict: Verdict::Deferred(Reason::Rcpt),
+                    status: "4.2.1".into(),
+                    reply: "450 4.2.1 later".into(),
+                }],
+                not_before: None,
+            };
+            let shop = &world.queue.shop;
+            shop.record(entry, "one.test", deferred(0, 1)).await;
+            shop.record(entry, "two.test", deferred(1, 1)).await;
+            let told = || {
+                let all = |seen: crate::store::QueueEntry<'_>| {
+                    let each = seen.outbound.recipients.iter();
+                    each.map(|recipient| recipient.is_delay_told).collect()
+                };
+                world.remote.queue_entry(entry, all).unwrap_or_default()
+            };
+            assert_eq!(told(), vec![false; 3]);
+            // Two find it out at once; the third was not tried yet.
+            futures_lite::future::zip(
+                shop.record(entry, "one.test", deferred(0, 5)),
+                shop.record(entry, "two.test", deferred(1, 5)),
+            )
+            .await;
+            assert_eq!(told(), [true, true, false]);
+            let entries = world.entries().await;
+            let notices = entries
+                .iter()
+                .filter(|(_, text)| text.contains("Action: delayed"));
+            assert_eq!(notices.count(), 1, "{entries:?}");
+        },
+    );
+}
+
 const REPORTED: &str = "_smtp._tls.far.test TXT v=TLSRPTv1; rua=mailto:tls@reports.test\n\
                         reports.test MX timeout";
 
@@ -327,9 +385,18 @@ fn double_bounces_are_told_once_a_day() {
                 assert!(digest.contains(want), "{want}: {digest}");
             }
             fail(&world, "late@far.test").await;
-            runtime::sleep(Duration::from_secs(22 * 3600)).await;
-            assert_eq!(digests(&world).await.len(), 1);
+            runtime::sleep(Duration::from_secs(400)).await;
+        },
+    );
+    let sim = sim.power_cut(3);
+    life(
+        &sim,
+        BEGIN.0 + 20 * HOUR_MS,
+        dns,
+        async move |world: World| {
             runtime::sleep(Duration::from_secs(2 * 3600)).await;
+            assert_eq!(digests(&world).await.len(), 1);
+            runtime::sleep(Duration::from_secs(5 * 3600)).await;
             let found = digests(&world).await;
             let late = found.last().expect("another one");
             assert!(late.contains("<late@far.test>") && !late.contains("<bea@far.test>"));
