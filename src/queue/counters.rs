@@ -58,6 +58,8 @@ label! {
         Mail = "mail",
         Rcpt = "rcpt",
         Data = "data",
+        /// The host cannot take what the message needs.
+        Unfit = "unfit",
         /// No SMTP.
         Protocol = "protocol",
         /// The message could not be read here.

@@ -19,7 +19,7 @@ use crate::base::{Deadline, PartitionId, ShardId, TraceId, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime;
 use crate::store::{Remote, StoreError, ValueChange};
-use crate::wire::address::Mailbox;
+use crate::wire::address::Path;
 use crate::wire::dates::{DateTime, format_date};
 
 const NAMESPACE: &str = "double-bounce";
@@ -281,17 +281,17 @@ impl Shop {
         let value = serde_json::to_vec(&now).expect("a number");
         self.put_double(home, TOLD, Some(value)).await?;
         let (trace, domain) = (runtime::trace_id(), &self.teller.domain);
-        let Ok(to) = Mailbox::parse(&format!("postmaster@{domain}")) else {
+        let Some(to) = self.teller.postmaster() else {
             return Ok(());
         };
-        let way = (self.teller.ways)(&to);
-        if way.targets.is_empty() && !way.is_elsewhere {
+        let way = (self.teller.ways)(&to, &Path::Null);
+        if way.is_nowhere() {
             let why = "nobody reads the postmaster's mail: set postmaster";
             log_event!(WARN, event::NOTICE_DROPPED, message = %trace, %to, why);
             return Ok(());
         }
         let text = digest.compose(trace, &self.teller.hostname, domain, now);
-        self.teller.send(text.as_bytes(), &to, way, trace).await?;
+        self.teller.send(text.as_bytes(), way, trace).await?;
         let about = format!("{} double bounces", digest.total);
         log_event!(INFO, event::NOTICE_MADE, message = %trace, about, %to, recipients = 1);
         Ok(())

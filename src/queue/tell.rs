@@ -4,38 +4,45 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::desk::EntryKey;
-use super::notice::{Action, Notice, Told};
+use super::notice::{Action, Notice, RETURNED_BYTES_MAX, Told};
 use super::schedule::Schedule;
 use super::{counters, destination_of};
-use crate::base::{Deadline, TraceId, UnixMs};
+use crate::base::{Deadline, TraceId, UnixMs, crc32c};
 use crate::config::Config;
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Disk, Open};
 use crate::store::{
-    Body, MailClass, Message, NewNotice, Outbound, OutboundRecipient, RecipientState, Remote,
+    Body, MailClass, Message, NewEntry, Outbound, OutboundRecipient, RecipientState, Remote,
     StoreError, Target, Tried,
 };
 use crate::wire::address::{Mailbox, Path};
-use crate::wire::smtp::{BodyKind, MailFrom, Notify, RcptTo};
+use crate::wire::smtp::{BodyKind, DsnReturn, MailFrom, Notify, RcptTo};
 
-/// Octets of a message that may come back: beyond, the header alone does.
-const RETURNED_BYTES_MAX: u64 = 200 << 10;
 /// Octets of a header that comes back.
 const HEADER_BYTES_MAX: usize = 32 << 10;
 
-/// How a sender is reached.
+/// How an address is reached.
 #[derive(Clone, Debug, Default)]
 pub struct Way {
     /// Mailboxes here.
     pub targets: Vec<Target>,
-    /// He is elsewhere. Neither: there is nobody of that name.
-    pub is_elsewhere: bool,
+    /// Addresses elsewhere: itself, or where an address here leads. Neither: there is nobody of
+    /// that name.
+    pub elsewhere: Vec<Mailbox>,
     /// The language he reads.
     pub language: Option<String>,
 }
 
-/// Finds senders; the room that knows users gives it.
-pub type Ways = Rc<dyn Fn(&Mailbox) -> Way>;
+impl Way {
+    /// There is nobody of that name.
+    #[must_use]
+    pub fn is_nowhere(&self) -> bool {
+        self.targets.is_empty() && self.elsewhere.is_empty()
+    }
+}
+
+/// Finds addresses; the room that knows users gives it. Copies have this reverse path.
+pub type Ways = Rc<dyn Fn(&Mailbox, &Path) -> Way>;
 
 /// Who tells senders.
 pub struct Teller {
@@ -65,7 +72,7 @@ const PLACE_SPAN: Duration = Duration::from_secs(60);
 /// A notice that is to be put on record, and what is counted and logged of it once it is.
 #[derive(Default)]
 pub(super) struct Telling {
-    pub notice: Option<NewNotice>,
+    pub notice: Option<NewEntry>,
     said: Option<Said>,
 }
 
@@ -113,6 +120,12 @@ impl Teller {
         }
     }
 
+    /// Who gets the mail for a postmaster without a domain.
+    #[must_use]
+    pub fn postmaster(&self) -> Option<Mailbox> {
+        Mailbox::parse(&format!("postmaster@{}", self.domain)).ok()
+    }
+
     /// The notice to the sender of an entry about those of its recipients; empty where nobody is
     /// to be told. `tried` is what is not on record yet.
     pub(super) async fn notice(
@@ -129,8 +142,8 @@ impl Teller {
             Some(Err(dropped)) => return Ok(Telling::dropped(dropped)),
             None => return Ok(Telling::default()),
         };
-        let way = (self.ways)(&subject.sender);
-        if way.targets.is_empty() && !way.is_elsewhere {
+        let way = (self.ways)(&subject.sender, &Path::Null);
+        if way.is_nowhere() {
             return Ok(Telling::dropped(Said::Dropped {
                 about: subject.trace,
                 to: Some(subject.sender.to_string()),
@@ -156,10 +169,9 @@ impl Teller {
             to: subject.sender.to_string(),
             recipients: about.len(),
         };
-        let outbound = way
-            .is_elsewhere
-            .then(|| Box::new(self.outbound(&subject.sender)));
-        let notice = NewNotice {
+        let is_leaving = !way.elsewhere.is_empty();
+        let outbound = is_leaving.then(|| Box::new(self.outbound(&way.elsewhere)));
+        let notice = NewEntry {
             message,
             trace,
             targets: way.targets,
@@ -180,9 +192,9 @@ impl Teller {
         else {
             return Ok(());
         };
-        let way = (self.ways)(sender);
+        let way = (self.ways)(sender, &Path::Null);
         let about = Some(arrival.trace);
-        if way.targets.is_empty() && !way.is_elsewhere {
+        if way.is_nowhere() {
             let (to, why) = (Some(sender.to_string()), "the sender is unknown here");
             Telling::dropped(Said::Dropped { about, to, why }).tell();
             return Ok(());
@@ -220,7 +232,7 @@ impl Teller {
             whole: None,
         };
         let (kind, recipients) = (counters::Told::Arrived, told.len());
-        self.send(&notice.compose(), sender, way, trace).await?;
+        self.send(&notice.compose(), way, trace).await?;
         let said = Said::Made {
             kind,
             trace,
@@ -236,18 +248,18 @@ impl Teller {
         Ok(())
     }
 
-    /// A message of ours to one address, from nobody, as a record of its own.
+    /// A message of ours on its way to an address, from nobody, as a record of its own.
     pub(super) async fn send(
         &self,
         text: &[u8],
-        to: &Mailbox,
         way: Way,
         trace: TraceId,
     ) -> Result<(), StoreError> {
         let mut incoming = self.remote.incoming();
         incoming.write(text).await?;
         let message = incoming.finish().await?;
-        let outbound = way.is_elsewhere.then(|| Box::new(self.outbound(to)));
+        let is_leaving = !way.elsewhere.is_empty();
+        let outbound = is_leaving.then(|| Box::new(self.outbound(&way.elsewhere)));
         let until = Deadline::after(runtime::now(), PLACE_SPAN);
         let sent = self
             .remote
@@ -329,7 +341,11 @@ impl Teller {
             now: runtime::unix_now(),
             arrived: subject.saved,
             envelope_id: outbound.mail.envelope_id.as_deref(),
-            ret: outbound.mail.ret,
+            // RFC 8689 5: the content must not go back less protected than it went.
+            ret: match outbound.mail.require_tls {
+                true => Some(DsnReturn::Headers),
+                false => outbound.mail.ret,
+            },
             told: &told,
             header: &header,
             whole: whole.as_deref(),
@@ -356,22 +372,25 @@ impl Teller {
                 };
                 let read = async {
                     let file = self.disk.open(path, how).await?;
-                    file.read_at(RETURNED_BYTES_MAX as usize, 0).await
+                    file.read_at(RETURNED_BYTES_MAX, 0).await
                 };
                 read.await.unwrap_or_default()
             }
             Body::InJournal => Vec::new(),
         };
-        let is_whole = begin.len() as u64 == message.size && message.size <= RETURNED_BYTES_MAX;
+        // Only as it was taken in.
+        let is_whole = begin.len() as u64 == message.size
+            && begin.len() <= RETURNED_BYTES_MAX
+            && crc32c(&begin) == message.crc32c;
         let end = header_end(&begin).min(HEADER_BYTES_MAX);
         let header = begin[..end].to_vec();
         (header, is_whole.then_some(begin))
     }
 
     /// A notice for somebody elsewhere: from nobody, and about it nobody is told.
-    fn outbound(&self, to: &Mailbox) -> Outbound {
+    fn outbound(&self, to: &[Mailbox]) -> Outbound {
         let now = runtime::unix_now();
-        let recipient = OutboundRecipient {
+        let recipient = |to: &Mailbox| OutboundRecipient {
             rcpt: RcptTo {
                 path: Path::Mailbox(to.clone()),
                 notify: Some(Notify::default()),
@@ -389,17 +408,18 @@ impl Teller {
                 path: Path::Null,
                 size: None,
                 body: BodyKind::EightBit,
-                smtputf8: !to.is_ascii(),
+                smtputf8: !to.iter().all(Mailbox::is_ascii),
                 require_tls: false,
                 ret: None,
                 envelope_id: None,
                 auth: None,
+                hold: None,
             },
             class: MailClass::Notice,
             submitter: None,
             head: Vec::new(),
             expires: self.schedule.expires(now, MailClass::Notice),
-            recipients: vec![recipient],
+            recipients: to.iter().map(recipient).collect(),
         }
     }
 }

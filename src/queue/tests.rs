@@ -48,8 +48,8 @@ impl World {
         let text = format!("hostname = \"me.test\"\ndomains = [\"me.test\"]\n{config}");
         let config = Config::parse(&text, "test").unwrap_or_else(|errors| panic!("{errors}"));
         let (mesh, mut inboxes) = mesh(1);
-        let to_elsewhere = |_: &Mailbox| Way {
-            is_elsewhere: true,
+        let to_elsewhere = |address: &Mailbox, _: &Path| Way {
+            elsewhere: vec![address.clone()],
             ..Way::default()
         };
         let parts = Parts {
@@ -141,6 +141,7 @@ fn outbound(to: &str) -> Outbound {
             ret: None,
             envelope_id: None,
             auth: None,
+            hold: None,
         },
         class: MailClass::Normal,
         submitter: None,
@@ -183,6 +184,7 @@ fn an_attempt_is_on_record_once_whatever_becomes_of_its_notice() {
                 reply: "450 4.2.1 later".into(),
             }],
             not_before: None,
+            is_damaged: false,
         };
         // Of each two the first reads the letter, which a notice can do without.
         for nth in 1..=6 {
@@ -231,6 +233,7 @@ fn a_delay_is_told_once_for_all_who_wait() {
                     reply: "450 4.2.1 later".into(),
                 }],
                 not_before: None,
+                is_damaged: false,
             };
             let shop = &world.queue.shop;
             shop.record(entry, "one.test", deferred(0, 1)).await;
@@ -238,7 +241,8 @@ fn a_delay_is_told_once_for_all_who_wait() {
             let told = || {
                 let all = |seen: crate::store::QueueEntry<'_>| {
                     let each = seen.outbound.recipients.iter();
-                    each.map(|recipient| recipient.is_delay_told).collect()
+                    each.map(|recipient| recipient.is_delay_told)
+                        .collect::<Vec<_>>()
                 };
                 world.remote.queue_entry(entry, all).unwrap_or_default()
             };
@@ -346,6 +350,7 @@ fn double_bounces_are_told_once_a_day() {
                 reply: "550 5.1.1 nobody".into(),
             }],
             not_before: None,
+            is_damaged: false,
         };
         world.queue.shop.record(entry, "far.test", outcome).await;
     };

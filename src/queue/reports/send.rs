@@ -168,17 +168,17 @@ impl Shop {
             return Ok(());
         };
         let signatures = (self.reporter.sign)(&[TLS_WAIVED, &text].concat());
-        let way = (self.teller.ways)(&mailbox);
+        let way = (self.teller.ways)(&mailbox, &Path::Mailbox(from.clone()));
         let unsent = |why: &'static str| {
             counters::REPORTS.increment(counters::ReportFate::Unsent);
-            log_event!(WARN, event::REPORT_FAILED, domain, to, why);
+            log_event!(INFO, event::REPORT_FAILED, domain, to, why);
         };
         // RFC 8460 3: without a signature it would be ignored.
         if signatures.is_empty() {
             unsent("its sender's domain has no DKIM key: palomar dkim");
             return Ok(());
         }
-        if way.targets.is_empty() && !way.is_elsewhere {
+        if way.is_nowhere() {
             unsent("there is nobody of that name here");
             return Ok(());
         }
@@ -186,9 +186,8 @@ impl Shop {
         incoming.write(&text).await?;
         let message = incoming.finish().await?;
         let head = [&signatures, TLS_WAIVED].concat();
-        let outbound = way
-            .is_elsewhere
-            .then(|| Box::new(outbound(from, &mailbox, head, now)));
+        let is_leaving = !way.elsewhere.is_empty();
+        let outbound = is_leaving.then(|| Box::new(outbound(from, &way.elsewhere, head, now)));
         let trace = runtime::trace_id();
         let until = Deadline::after(runtime::now(), PLACE_SPAN);
         let sent = self
@@ -261,35 +260,37 @@ fn merged(parts: &Parts) -> Vec<PolicyTally> {
     all.into_values().collect()
 }
 
-fn outbound(from: &Mailbox, to: &Mailbox, head: Vec<u8>, now: UnixMs) -> Outbound {
+fn outbound(from: &Mailbox, to: &[Mailbox], head: Vec<u8>, now: UnixMs) -> Outbound {
+    let recipient = |to: &Mailbox| OutboundRecipient {
+        rcpt: RcptTo {
+            path: Path::Mailbox(to.clone()),
+            // About a report nobody is told.
+            notify: Some(Notify::default()),
+            original: None,
+        },
+        destination: destination_of(to),
+        redirect: None,
+        state: RecipientState::Waiting { due: now },
+        tries: 0,
+        last: None,
+        is_delay_told: false,
+    };
     Outbound {
         mail: MailFrom {
             path: Path::Mailbox(from.clone()),
             size: None,
             body: BodyKind::SevenBit,
-            smtputf8: !to.is_ascii() || !from.is_ascii(),
+            smtputf8: !from.is_ascii() || !to.iter().all(Mailbox::is_ascii),
             require_tls: false,
             ret: None,
             envelope_id: None,
             auth: None,
+            hold: None,
         },
         class: MailClass::Bulk,
         submitter: None,
         head,
         expires: UnixMs(now.0.saturating_add(EXPIRE_MS)),
-        recipients: vec![OutboundRecipient {
-            rcpt: RcptTo {
-                path: Path::Mailbox(to.clone()),
-                // About a report nobody is told.
-                notify: Some(Notify::default()),
-                original: None,
-            },
-            destination: destination_of(to),
-            redirect: None,
-            state: RecipientState::Waiting { due: now },
-            tries: 0,
-            last: None,
-            is_delay_told: false,
-        }],
+        recipients: to.iter().map(recipient).collect(),
     }
 }

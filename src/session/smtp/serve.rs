@@ -10,9 +10,9 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::counters::{self, Role};
-use super::machine::{Event, Machine, StartTls, Terms, too_many_errors};
+use super::machine::{Event, Holds, Machine, StartTls, Terms, too_many_errors};
 use super::{Service, reply};
-use crate::base::Deadline;
+use crate::base::{Deadline, Span, UnixMs};
 use crate::config::{AuthMode, Protocol};
 use crate::delivery::{Body, Transaction};
 use crate::directory::Account;
@@ -219,6 +219,9 @@ impl Service {
                 || listener.auth != AuthMode::Off
                 || is_trusted(conn.peer(), door)
                 || door.config().smtp.success_notices_to_strangers,
+            holds: (role == Role::Submission)
+                .then(|| holds(door.config().queue.hold_max))
+                .flatten(),
         }
     }
 
@@ -232,6 +235,16 @@ impl Service {
             false => StartTls::Withheld,
         }
     }
+}
+
+/// What is offered from now on; sessions are short.
+fn holds(span: Span) -> Option<Holds> {
+    let seconds_max = u32::try_from(span.0.as_secs()).unwrap_or(u32::MAX);
+    let until_max = UnixMs(runtime::unix_now().0 + i64::from(seconds_max) * 1000);
+    (seconds_max > 0).then_some(Holds {
+        seconds_max,
+        until_max,
+    })
 }
 
 /// Whether the peer is in the listener's trusted networks.

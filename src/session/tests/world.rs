@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::base::{ByteSize, Deadline, ShardId};
 use crate::config::{Config, Protocol};
-use crate::delivery::{Intake, sender_ways};
+use crate::delivery::{Intake, ways};
 use crate::directory::{
     Authenticator, Command, Directory, LastLogins, Limit, NewUser, Quotas, Secret, Site, UserChange,
 };
@@ -114,7 +114,7 @@ impl World {
         let (mesh, _inboxes) = Mesh::new(1, 8);
         let arrivals = Arrivals::new(mesh, ShardId(0));
         let config = Config::parse(CONFIG, "test").unwrap_or_else(|errors| panic!("{errors}"));
-        let ways = sender_ways(directory.clone());
+        let ways = ways(directory.clone());
         let teller =
             crate::queue::Teller::new(&config, remote.clone(), disk.clone(), ways, schedule());
         let teller = Rc::new(teller);
@@ -304,5 +304,7 @@ fn schedule() -> crate::queue::Schedule {
         delay_notice_after: hours(4),
         expire_after: hours(120),
         expire_notices_after: hours(24),
+        bulk_hours: Vec::new(),
+        zone: jiff::tz::TimeZone::UTC,
     }
 }
