@@ -279,7 +279,7 @@ impl Body {
                 message = %trace,
                 rcpt = %recipient.rcpt.path,
                 destination = recipient.destination.as_str(),
-                sent_on = recipient.redirect.is_some()
+                sent_on = recipient.redirect.as_ref().is_some_and(|r| !r.head.is_empty())
             );
         }
         Ok(Delivered::Queued)
@@ -375,6 +375,7 @@ impl Body {
                 // RFC 4954 5: nobody here has proven to be that.
                 auth: None,
                 hold: None,
+                verp: false,
                 ..mail.clone()
             },
             class,

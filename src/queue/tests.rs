@@ -142,6 +142,7 @@ fn outbound(to: &str) -> Outbound {
             envelope_id: None,
             auth: None,
             hold: None,
+            verp: false,
         },
         class: MailClass::Normal,
         submitter: None,

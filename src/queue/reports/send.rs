@@ -286,6 +286,7 @@ fn outbound(from: &Mailbox, to: &[Mailbox], head: Vec<u8>, now: UnixMs) -> Outbo
             envelope_id: None,
             auth: None,
             hold: None,
+            verp: false,
         },
         class: MailClass::Bulk,
         submitter: None,
