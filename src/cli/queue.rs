@@ -52,6 +52,15 @@ pub enum Queue {
         #[arg(long)]
         json: bool,
     },
+    /// What TLS on the way to other domains came to, as far as none of them was told
+    Reports {
+        /// Tell those that want reports now, of today as far as it has gone
+        #[arg(long)]
+        now: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Try what waits at once, also where a destination is left alone since it did not answer
     Retry(Choice),
     /// Leave messages alone until they are released
@@ -132,6 +141,7 @@ impl Queue {
             } => list(&config, filter.filter(Vec::new(), state), limit, json),
             Queue::Show { id, json } => show(&config, id, json),
             Queue::Destinations { json } => destinations(&config, json),
+            Queue::Reports { now, json } => reports(&config, now, json),
             Queue::Retry(choice) => change(&config, choice, Change::Retry),
             Queue::Hold(choice) => change(&config, choice, Change::Hold),
             Queue::Release(choice) => change(&config, choice, Change::Release),
@@ -301,6 +311,42 @@ fn destinations(config: &Config, json: bool) -> Result<(), CliError> {
         "LAST ANSWER",
     ];
     out_table(&header, cells.collect())
+}
+
+fn reports(config: &Config, now: bool, json: bool) -> Result<(), CliError> {
+    let value = match now {
+        true => admin::ask_running(config, &AdminRequest::Queue(Ask::SendReports))?,
+        false => admin::ask(config, AdminRequest::Queue(Ask::Reports))?,
+    };
+    let Ok(Answer::Reports(rows)) = from_value(value) else {
+        return Err(not_an_answer(config));
+    };
+    if json {
+        return out_json(&rows);
+    }
+    if rows.is_empty() {
+        return out("nothing was counted that nobody was told\n");
+    }
+    let domains: BTreeSet<&str> = rows.iter().map(|row| row.domain.as_str()).collect();
+    let domains = domains.len();
+    let cells = rows.iter().map(|row| {
+        vec![
+            row.day.clone(),
+            row.domain.clone(),
+            row.policy.clone(),
+            row.successes.to_string(),
+            row.failures.to_string(),
+            row.why.clone().unwrap_or_default(),
+        ]
+    });
+    let header = ["DAY", "DOMAIN", "POLICY", "GOOD", "FAILED", "WHY"];
+    out_table(&header, cells.collect())?;
+    match now {
+        true => out(&format!(
+            "those of {domains} domains that want reports are told: report.sent in the log\n"
+        )),
+        false => Ok(()),
+    }
 }
 
 fn change(config: &Config, choice: Choice, change: Change) -> Result<(), CliError> {

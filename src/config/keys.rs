@@ -220,6 +220,8 @@ section! {
         pause: Span = "1m", Restart, "1s" to "1h";
         /// The longest of those pauses.
         pause_max: Span = "30m", Restart, "1s" to "1d";
+        /// The postmaster is told once a day which notices could not be delivered.
+        double_bounce_digest: bool = "true", Restart;
     }
 }
 
@@ -229,6 +231,10 @@ section! {
         /// Addresses of this machine that it leaves from: the first of each family. What is not
         /// named is for the machine to choose.
         source_addresses: Vec<IpAddr> = "[]", Restart;
+        /// Clients outside the trusted networks, without a log-in, may ask to be told when mail has
+        /// arrived in a mailbox here (RFC 3461). Off, so that nobody makes this machine write to
+        /// whomever he claims to be; their own host tells them that it has left.
+        success_notices_to_strangers: bool = "false", Live;
     }
     tables {
         /// Where it goes.
@@ -258,6 +264,11 @@ section! {
         /// Give mail to loopback and private addresses that the DNS of a domain names. Off, so that
         /// nobody's DNS makes this machine talk to those behind it.
         local_addresses: bool = "false", Restart;
+        /// Once a day, domains that ask for it are told what TLS on the way to them came to (RFC 8460).
+        tls_reports: bool = "true", Restart;
+        /// Who those reports are from. By mail they go where its domain has a DKIM key.
+        tls_reports_from: Option<MailAddress> = absent
+            "postmaster@ the first of `domains`" "tls-reports@example.org", Restart;
     }
 }
 

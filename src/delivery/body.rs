@@ -11,8 +11,8 @@ use super::trace;
 use super::transaction::{Recipient, Transaction};
 use crate::base::{Deadline, TraceId, UnixMs};
 use crate::observe::{event, log_event};
-use crate::policy::dkim;
-use crate::queue;
+use crate::policy::dkim::{self, BodyDigest};
+use crate::queue::{self, Arrival};
 use crate::runtime;
 use crate::store::{
     AccountRef, Delivered, Flags, Incoming, MailClass, Outbound, OutboundRecipient, RecipientState,
@@ -42,7 +42,7 @@ pub struct Body {
     bytes: u64,
     refusal: Option<MessageRefusal>,
     came: UnixMs,
-    /// Where it leaves, and its client may sign for us.
+    /// Where it leaves, and its client may sign for us; or somebody is told of it.
     seal: Option<Seal>,
 }
 
@@ -79,8 +79,8 @@ impl Body {
             hostname: hostname(),
             at: came,
         });
-        let is_leaving = !transaction.outbound.is_empty();
-        let seal = (is_leaving && transaction.bounds.may_relay).then(Seal::default);
+        let is_wanted = transaction.is_signed() || transaction.is_asked_about();
+        let seal = is_wanted.then(Seal::default);
         Body {
             incoming: Some(transaction.intake.remote.incoming()),
             head: Head::new(additions),
@@ -181,7 +181,9 @@ impl Body {
         let wanted = self.wanted(&looped);
         let bytes = incoming.size();
         let message = incoming.finish().await?;
-        let signatures = self.sign();
+        let sealed = self.seal.take().and_then(Seal::finish);
+        let signatures = sealed.as_ref().map(|sealed| self.sign(sealed));
+        let signatures = signatures.unwrap_or_default();
         let mut copies: Vec<Result<(), MessageRefusal>> = wanted
             .iter()
             .map(|w| {
@@ -209,6 +211,8 @@ impl Body {
             Delivered::Queued => Vec::new(),
         };
         self.note_placed(&copies, &uids);
+        let header = sealed.map(|(head, _)| head).unwrap_or_default();
+        self.tell_arrival(&looped, &copies, &header).await;
         let outcome = |(recipient, looped): (&Recipient, &bool)| {
             if *looped {
                 return Err(MessageRefusal::Loop);
@@ -282,11 +286,9 @@ impl Body {
     }
 
     /// The signatures of the domain that it is from, where it leaves and that domain is ours.
-    fn sign(&mut self) -> Vec<u8> {
-        let Some((head, digest)) = self.seal.take().and_then(Seal::finish) else {
-            return Vec::new();
-        };
-        let Some(domain) = dkim::from_domain(&head) else {
+    fn sign(&self, (head, digest): &(Vec<u8>, BodyDigest)) -> Vec<u8> {
+        let domain = dkim::from_domain(head).filter(|_| self.transaction.is_signed());
+        let Some(domain) = domain else {
             return Vec::new();
         };
         let times = dkim::Times {
@@ -294,7 +296,46 @@ impl Body {
             lifetime: None,
         };
         let snapshot = self.transaction.intake.directory.snapshot();
-        snapshot.sign(&domain, &head, &digest, times)
+        snapshot.sign(&domain, head, digest, times)
+    }
+
+    /// Whoever asked for it is told that it is in mailboxes here (RFC 3461 5.2.2): before the client
+    /// is answered, so that a crash in between makes it come again and nobody waits in vain.
+    async fn tell_arrival(
+        &self,
+        looped: &[bool],
+        copies: &[Result<(), MessageRefusal>],
+        header: &[u8],
+    ) {
+        let Transaction {
+            intake,
+            mail,
+            message: trace,
+            recipients,
+            release,
+            ..
+        } = &self.transaction;
+        // What is held is here when it is released, and told then.
+        if release.is_some() {
+            return;
+        }
+        let each = recipients.iter().zip(looped);
+        let arrived = each.filter_map(|(recipient, looped)| {
+            let action = recipient.action()?;
+            let is_placed = recipient.copies.iter().all(|copy| copies[*copy].is_ok());
+            (is_placed && !looped).then_some((&recipient.rcpt, action))
+        });
+        let arrived: Vec<_> = arrived.collect();
+        let told = intake.teller.arrived(Arrival {
+            mail,
+            trace: *trace,
+            came: self.came,
+            header,
+            recipients: &arrived,
+        });
+        if let Err(why) = told.await {
+            tracing::warn!(?why, message = %trace, "its sender is not told that it arrived");
+        }
     }
 
     /// The envelope for those elsewhere, due at once; of a message that is held, for all.
@@ -395,7 +436,7 @@ impl Body {
         let looped = |recipient: &Recipient| {
             let mut copies = recipient.copies.iter().map(|copy| &copies[*copy]);
             // What is sent on comes back with the address by which it went.
-            let came_back = recipient.sends_on && seen(&plain(&recipient.rcpt.path));
+            let came_back = recipient.onward > 0 && seen(&plain(&recipient.rcpt.path));
             !origin.is_submission && (came_back || copies.any(|copy| seen(&copy.delivered_to)))
         };
         recipients.iter().map(looped).collect()

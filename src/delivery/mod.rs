@@ -36,4 +36,4 @@ pub use local::LocalUser;
 pub use origin::{Origin, Way};
 pub use transaction::{Bounds, Intake, Transaction};
 pub use warning::{warn_of_quotas, watch_limits};
-pub use ways::ways;
+pub use ways::{report_signer, ways};

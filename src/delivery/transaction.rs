@@ -14,7 +14,8 @@ use crate::base::{AccountId, Deadline, TraceId, UnixMs};
 use crate::directory::{Account, Directory, Resolution, Why};
 use crate::observe::{event, log_event};
 use crate::policy::{srs, verp};
-use crate::queue::{self, Schedule};
+use crate::queue::notice::Action;
+use crate::queue::{self, Schedule, Teller};
 use crate::runtime;
 use crate::store::{
     AccountRef, OutboundRecipient, Quota, RecipientState, Redirect, Remote, StoreError,
@@ -33,6 +34,7 @@ pub struct Intake {
     pub(super) remote: Remote,
     pub(super) directory: Directory,
     pub(super) schedule: Schedule,
+    pub(super) teller: Rc<Teller>,
 }
 
 /// What a listener allows.
@@ -42,6 +44,8 @@ pub struct Bounds {
     pub recipients_max: usize,
     /// The client may send to other domains.
     pub may_relay: bool,
+    /// It may ask to be told of success (RFC 3461 4.1).
+    pub may_ask_for_notices: bool,
 }
 
 /// One message before its content.
@@ -65,8 +69,8 @@ pub(super) struct Recipient {
     pub rcpt: RcptTo,
     /// Which copies it leads to.
     pub copies: Vec<usize>,
-    /// It is an address here that leads elsewhere, too.
-    pub sends_on: bool,
+    /// It is an address here that leads to so many elsewhere, too.
+    pub onward: usize,
 }
 
 /// One copy for one account.
@@ -76,13 +80,34 @@ pub(super) struct Copy {
     pub delivered_to: String,
 }
 
+impl Recipient {
+    /// What its sender is to be told once it is here: nothing, where he did not ask, or where
+    /// whoever it is sent on to tells it.
+    pub fn action(&self) -> Option<Action> {
+        let is_asked = self.rcpt.notify.is_some_and(|notify| notify.success);
+        match (self.copies.len(), self.onward) {
+            _ if !is_asked => None,
+            (0, 0 | 1) => None,
+            (1, 0) => Some(Action::Delivered),
+            // RFC 3464 2.3.3: each of those may still fail.
+            _ => Some(Action::Expanded),
+        }
+    }
+}
+
 impl Intake {
     #[must_use]
-    pub fn new(remote: Remote, directory: Directory, schedule: Schedule) -> Self {
+    pub fn new(
+        remote: Remote,
+        directory: Directory,
+        schedule: Schedule,
+        teller: Rc<Teller>,
+    ) -> Self {
         Intake {
             remote,
             directory,
             schedule,
+            teller,
         }
     }
 
@@ -151,6 +176,10 @@ impl Transaction {
     /// Takes one more recipient (RFC 5321 4.1.1.3). It is accepted if the address leads to at least
     /// one account, or elsewhere; what is wrong with an alias is logged.
     pub async fn rcpt(&mut self, rcpt: RcptTo) -> Result<(), RecipientRefusal> {
+        let mut rcpt = rcpt;
+        if let (Some(notify), false) = (&mut rcpt.notify, self.bounds.may_ask_for_notices) {
+            notify.success = false;
+        }
         let outcome = self.resolve(&rcpt).await;
         let (session, message) = (self.origin.session, self.message);
         match &outcome {
@@ -179,17 +208,17 @@ impl Transaction {
                 );
             }
         }
-        let (copies, sends_on) = outcome?;
+        let (copies, onward) = outcome?;
         self.recipients.push(Recipient {
             rcpt,
             copies,
-            sends_on,
+            onward,
         });
         Ok(())
     }
 
-    /// The copies that a recipient leads to, and whether it is sent on besides.
-    async fn resolve(&mut self, rcpt: &RcptTo) -> Result<(Vec<usize>, bool), RecipientRefusal> {
+    /// The copies that a recipient leads to, and to how many it is sent on besides.
+    async fn resolve(&mut self, rcpt: &RcptTo) -> Result<(Vec<usize>, usize), RecipientRefusal> {
         if self.recipients.len() >= self.bounds.recipients_max {
             return Err(RecipientRefusal::TooMany);
         }
@@ -201,7 +230,7 @@ impl Transaction {
                 return Err(RecipientRefusal::NotOurs);
             }
             self.bounce_back(to, &sender)?;
-            return Ok((Vec::new(), false));
+            return Ok((Vec::new(), 0));
         }
         let snapshot = self.intake.directory.snapshot();
         let Resolution {
@@ -232,7 +261,7 @@ impl Transaction {
                 (Why::NotLocal, Path::Mailbox(to)) if self.bounds.may_relay => {
                     let named = self.verp(to);
                     self.add_elsewhere(rcpt.clone(), to, named)?;
-                    Ok((Vec::new(), false))
+                    Ok((Vec::new(), 0))
                 }
                 (why, _) => Err(refusal(why)),
             };
@@ -254,15 +283,17 @@ impl Transaction {
                 }
             });
         }
+        let is_expanded = copies.len() + outside.len() > 1;
         for address in &outside {
-            self.send_on(rcpt, address);
+            self.send_on(rcpt, address, is_expanded);
         }
-        Ok((copies, !outside.is_empty()))
+        Ok((copies, outside.len()))
     }
 
     /// An alias here leads to an address elsewhere. Who asked for notices gets them of that one,
-    /// too, under the address that he wrote (RFC 3461 5.2.7.2).
-    fn send_on(&mut self, rcpt: &RcptTo, address: &str) {
+    /// too, under the address that he wrote (RFC 3461 5.2.7.2); but where it stands for several he
+    /// is told that, and not of each one's success.
+    fn send_on(&mut self, rcpt: &RcptTo, address: &str, is_expanded: bool) {
         let Ok(to) = Mailbox::parse(address) else {
             return;
         };
@@ -272,7 +303,10 @@ impl Transaction {
         };
         let onward = RcptTo {
             path: Path::Mailbox(to.clone()),
-            notify: rcpt.notify,
+            notify: rcpt.notify.map(|notify| Notify {
+                success: notify.success && !is_expanded,
+                ..notify
+            }),
             original: rcpt.original.clone().or_else(|| original(&written)),
         };
         let redirect = Redirect {
@@ -401,6 +435,16 @@ impl Transaction {
         let bytes = self.mail.size.unwrap_or(1).max(1);
         let until = Deadline::after(runtime::now(), PREFLIGHT_SPAN);
         self.intake.remote.preflight(account, bytes, until).await
+    }
+
+    /// It leaves, and its client may sign for us.
+    pub(super) fn is_signed(&self) -> bool {
+        !self.outbound.is_empty() && self.bounds.may_relay
+    }
+
+    /// Somebody is to be told that it arrived here.
+    pub(super) fn is_asked_about(&self) -> bool {
+        self.recipients.iter().any(|one| one.action().is_some())
     }
 
     /// The content follows.

@@ -3,11 +3,34 @@
 
 use std::rc::Rc;
 
+use super::seal::Seal;
 use super::trace;
 use crate::directory::{Directory, Resolution, Why};
-use crate::queue::{Way, Ways};
+use crate::policy::dkim;
+use crate::queue::{Signer, Way, Ways};
+use crate::runtime;
 use crate::store::{Flags, Quota, Target};
 use crate::wire::address::{Mailbox, Path};
+
+/// Signs what this site says itself, with the keys of who it is from.
+#[must_use]
+pub fn report_signer(directory: Directory) -> Signer {
+    Rc::new(move |message| {
+        let mut seal = Seal::default();
+        seal.feed(message);
+        let Some((head, digest)) = seal.finish() else {
+            return Vec::new();
+        };
+        let Some(domain) = dkim::from_domain(&head) else {
+            return Vec::new();
+        };
+        let times = dkim::Times {
+            now: runtime::unix_now(),
+            lifetime: None,
+        };
+        directory.snapshot().sign(&domain, &head, &digest, times)
+    })
+}
 
 /// Finds addresses in the directory.
 #[must_use]
@@ -34,6 +57,9 @@ fn way(directory: &Directory, address: &Mailbox, reverse: &Path) -> Way {
             prefix: trace::prefix(reverse, &recipient.original),
         }
     };
+    let language = local
+        .first()
+        .and_then(|recipient| recipient.account.language.clone());
     Way {
         targets: local.into_iter().map(target).collect(),
         elsewhere: match is_stranger {
@@ -43,6 +69,6 @@ fn way(directory: &Directory, address: &Mailbox, reverse: &Path) -> Way {
                 .filter_map(|to| Mailbox::parse(to).ok())
                 .collect(),
         },
-        language: None,
+        language,
     }
 }

@@ -45,6 +45,8 @@ events! {
     MESSAGE_STEERED = "message.steered", "A person changed what becomes of a queued message.";
     NOTICE_MADE = "notice.made", "A sender is told what became of a message.";
     NOTICE_DROPPED = "notice.dropped", "There was nobody who could be told.";
+    REPORT_SENT = "report.sent", "A domain is told what TLS on the way to it came to.";
+    REPORT_FAILED = "report.failed", "A report about TLS is not sent, and says why.";
     DESTINATION_AWAY = "destination.away", "No host of a domain answers; it is left alone.";
     MESSAGE_PLACED = "message.placed", "A message is in a mailbox, with its UID.";
     MESSAGE_ARRIVED = "message.arrived", "Another program put a message into a folder.";

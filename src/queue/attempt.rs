@@ -10,7 +10,7 @@ use super::client::{
     Cause, Client, Content, ContentFault, Fate, Letter, MessageContent, PIECE_BYTES, Phase, Report,
     TlsState, Trouble,
 };
-use super::counters;
+use super::counters::{self, Reason};
 use super::desk::Health;
 use super::route::{Hop, Misfit, NoRoute, Ours, Plan, Router, SessionEnd};
 use super::schedule::{Outcome, Verdict, Verdicts};
@@ -54,6 +54,8 @@ pub struct Work {
     pub head: Vec<u8>,
     pub message: Arc<Message>,
     pub recipients: Vec<(u16, RcptTo)>,
+    /// It goes whatever the destination asks of TLS (RFC 8689 5).
+    pub is_tls_waived: bool,
 }
 
 /// How far an attempt is.
@@ -82,13 +84,20 @@ struct Walk<'m> {
     left: Vec<usize>,
     verdicts: Vec<Verdicts>,
     /// What is said of those that are left when the hops run out.
-    last: Option<(String, String)>,
+    last: Option<Said>,
     hop: String,
     health: Health,
     /// Some have an answer, and it is put on record before the others are offered.
     is_continued: bool,
     /// The message is not what was taken in.
     is_damaged: bool,
+}
+
+/// What is told of a recipient that has no answer of its own.
+struct Said {
+    status: String,
+    reply: String,
+    reason: Reason,
 }
 
 impl Means {
@@ -109,7 +118,11 @@ impl Means {
             is_damaged: false,
         };
         let until = Deadline::after(runtime::now(), PLAN_SPAN);
-        let planned = self.router.plan(destination, until).await;
+        // RFC 8689 4.1: who asks for both asks for TLS.
+        let planned = match work.is_tls_waived && !work.mail.require_tls {
+            true => self.router.plan_waived(destination, until).await,
+            false => self.router.plan(destination, until).await,
+        };
         let hops = planned.and_then(|plan: Plan| match work.mail.require_tls {
             true => plan.with_required_tls(),
             false => Ok(plan.hops),
@@ -345,7 +358,11 @@ impl Walk<'_> {
                 Fate::Failed(Cause::Reply { reply, .. })
                     if hop.is_without_tls() && reply.code() == 530 =>
                 {
-                    self.last = Some(("4.7.0".to_owned(), reply.to_string()));
+                    self.last = Some(Said {
+                        status: "4.7.0".to_owned(),
+                        reply: reply.to_string(),
+                        reason: Reason::Tls,
+                    });
                     goes_on = false;
                 }
                 Fate::Failed(Cause::Reply { reply, .. }) => {
@@ -355,15 +372,20 @@ impl Walk<'_> {
                     self.settle(*at, Verdict::Failed, "5.1.3".into(), cause.to_string());
                 }
                 Fate::Deferred(Cause::Reply { phase, reply }) => {
-                    let said = (status(reply, 4), reply.to_string());
+                    let (status, reply) = (status(reply, 4), reply.to_string());
+                    let reason = Reason::from(*phase);
                     match phase {
                         // Of this recipient, or of this message: no other host knows better.
                         Phase::Rcpt | Phase::Data | Phase::Content | Phase::End => {
-                            self.settle(*at, Verdict::Deferred, said.0, said.1);
+                            self.settle(*at, Verdict::Deferred(reason), status, reply);
                         }
                         _ => {
                             self.health = Health::Pressed;
-                            self.last = Some(said);
+                            self.last = Some(Said {
+                                status,
+                                reply,
+                                reason,
+                            });
                             goes_on = false;
                         }
                     }
@@ -373,16 +395,18 @@ impl Walk<'_> {
                     counters::UNSURE.increment();
                     let words = "the message was sent, and the connection ended before the \
                                  answer: it may arrive twice";
-                    self.settle(*at, Verdict::Deferred, "4.4.2".into(), words.into());
+                    let verdict = Verdict::Deferred(Reason::Dropped);
+                    self.settle(*at, verdict, "4.4.2".into(), words.into());
                 }
                 Fate::Unfit(need) => {
                     // The next host may be fit for it, and one that was away may be another time.
-                    if self
-                        .last
-                        .as_ref()
-                        .is_none_or(|(status, _)| status.starts_with('5'))
-                    {
-                        self.last = Some((need.enhanced().to_string(), need.to_string()));
+                    let last = self.last.as_ref();
+                    if last.is_none_or(|last| last.status.starts_with('5')) {
+                        self.last = Some(Said {
+                            status: need.enhanced().to_string(),
+                            reply: need.to_string(),
+                            reason: Reason::Unfit,
+                        });
                     }
                     goes_on = false;
                 }
@@ -415,7 +439,11 @@ impl Walk<'_> {
         if self.health == Health::Away && !is_absence(trouble) {
             self.health = Health::Pressed;
         }
-        self.last = Some((trouble.enhanced().to_string(), trouble.to_string()));
+        self.last = Some(Said {
+            status: trouble.enhanced().to_string(),
+            reply: trouble.to_string(),
+            reason: trouble.into(),
+        });
     }
 
     /// Somebody is there, and not who should be.
@@ -423,7 +451,11 @@ impl Walk<'_> {
         self.hop = format!("{} [{}]", hop.host, hop.address);
         self.means.router.failed(hop.address.ip());
         self.health = Health::Pressed;
-        self.last = Some((misfit.enhanced().to_string(), misfit.to_string()));
+        self.last = Some(Said {
+            status: misfit.enhanced().to_string(),
+            reply: misfit.to_string(),
+            reason: Reason::Tls,
+        });
     }
 
     /// Nothing that a hop did: none is asked further.
@@ -438,7 +470,7 @@ impl Walk<'_> {
                 let trouble = Trouble::Content(fault);
                 for at in left {
                     let (status, reply) = (trouble.enhanced().to_string(), trouble.to_string());
-                    self.settle(at, Verdict::Deferred, status, reply);
+                    self.settle(at, Verdict::Deferred(Reason::Ours), status, reply);
                 }
             }
         }
@@ -448,7 +480,7 @@ impl Walk<'_> {
         self.health = Health::Well;
         let verdict = match why.is_final() {
             true => Verdict::Failed,
-            false => Verdict::Deferred,
+            false => Verdict::Deferred((&why).into()),
         };
         for at in std::mem::take(&mut self.left) {
             self.settle(at, verdict, why.enhanced().to_string(), why.to_string());
@@ -456,12 +488,20 @@ impl Walk<'_> {
     }
 
     fn end(mut self) -> (Outcome, Health) {
-        let nothing = || ("4.4.1".to_owned(), "no host could be asked".to_owned());
-        let (status, reply) = self.last.take().unwrap_or_else(nothing);
+        let nothing = || Said {
+            status: "4.4.1".to_owned(),
+            reply: "no host could be asked".to_owned(),
+            reason: Reason::Route,
+        };
+        let Said {
+            status,
+            reply,
+            reason,
+        } = self.last.take().unwrap_or_else(nothing);
         // Nobody took what must not go without TLS: another time it will be no better.
         let verdict = match status.starts_with('5') {
             true => Verdict::Failed,
-            false => Verdict::Deferred,
+            false => Verdict::Deferred(reason),
         };
         let left = match self.is_continued {
             true => Vec::new(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cat::{self, CatPiece};
 use super::desk::EntryKey;
 use super::name::{DestinationName, destination_of_path};
+use super::reports::{self, ReportRow};
 use super::shapes::{self, Limited, Shaped, Shaping};
 use crate::base::{PartitionId, UnixMs};
 use crate::observe::{event, log_event};
@@ -73,6 +74,10 @@ pub enum Ask {
         destination: DestinationName,
         shaping: Shaping,
     },
+    /// What TLS came to, as far as no domain was told.
+    Reports,
+    /// Tell them now.
+    SendReports,
 }
 
 /// What one shard says.
@@ -86,6 +91,7 @@ pub enum Answer {
     Shaped(Option<DestinationLimits>),
     /// There are limits for so many destinations already.
     TooManyShapes(usize),
+    Reports(Vec<ReportRow>),
 }
 
 /// What a person has set for one destination.
@@ -224,6 +230,8 @@ pub async fn answer(remote: &Remote, ask: Ask) -> Result<Answer, StoreError> {
                 None => Answer::Shaped(None),
             })
         }
+        // Reports are sent by a running server alone.
+        Ask::Reports | Ask::SendReports => Ok(Answer::Reports(reports::kept_rows(remote))),
     }
 }
 
@@ -250,6 +258,9 @@ pub fn join(answers: Vec<Answer>) -> Option<Answer> {
         (Answer::Cat(one), Answer::Cat(other)) => Answer::Cat(one.or(other)),
         (Answer::Shaped(one), Answer::Shaped(other)) => Answer::Shaped(one.or(other)),
         (Answer::Shaped(_), too_many @ Answer::TooManyShapes(_)) => too_many,
+        (Answer::Reports(one), Answer::Reports(other)) => {
+            Answer::Reports(reports::join_rows(one.into_iter().chain(other)))
+        }
         (one, _) => one,
     })
 }

@@ -145,14 +145,15 @@ impl Shop {
     ) -> Result<(), StoreError> {
         let judged = self.remote.queue_entry(entry, |seen| {
             let judged = self.schedule.judge(entry, &seen, outcome);
-            (judged, seen.trace)
+            (judged, seen.trace, seen.class())
         });
-        let Some((judged, trace)) = judged else {
+        let Some((judged, trace, class)) = judged else {
             return Ok(());
         };
         // First the notice: after a crash in between it comes twice, and never not at all.
-        let notice = self.teller.notice(entry, &judged.ends, Some(&judged.tried));
-        if let Some(notice) = notice.await? {
+        let telling = self.teller.notice(entry, &judged.ends, Some(&judged.tried));
+        let mut telling = telling.await?;
+        if let Some(notice) = telling.notice.take() {
             let until = Deadline::after(runtime::now(), NOTICE_SPAN);
             let (message, targets) = (notice.message, notice.targets);
             let sent = self
@@ -165,7 +166,9 @@ impl Shop {
         self.remote
             .queue_bring(entry, tried, targets.to_vec())
             .await?;
-        (0..recipients).for_each(|_| counters::RECIPIENTS.increment(counters::Fate::Delivered));
+        let fate = (counters::Fate::Delivered, class.into());
+        counters::RECIPIENTS.add(fate, recipients as u64);
+        telling.tell();
         log_event!(
             INFO,
             event::MESSAGE_RELEASED,

@@ -26,19 +26,25 @@
 mod attempt;
 mod bench;
 mod cat;
+mod census;
 mod client;
 mod command;
 mod counters;
 pub mod desk;
+mod doubles;
 mod home;
 mod name;
 pub mod notice;
+mod reason;
+mod reports;
 mod rows;
 mod schedule;
 mod service;
 mod shapes;
 mod source;
 mod tell;
+#[cfg(test)]
+mod tests;
 mod under_way;
 mod policies;
 pub mod route;
@@ -56,9 +62,14 @@ pub use command::{
 pub use counters::METRICS;
 pub use home::recipient_here;
 pub use name::{DestinationName, NotADestination, destination_of};
+pub use reports::{ReportRow, Signer};
 pub use route::{Router, Settings as RouteSettings, SettingsError as RouteError};
 pub use schedule::Schedule;
 pub use service::{Parts, Queue, Request, mesh};
 pub use shapes::{Limited, Pause, Shaping};
-pub use tell::{Way, Ways};
+pub use tell::{Arrival, Teller, Way, Ways};
 pub use under_way::UnderWay;
+
+/// A header line of mail that goes whatever its destination asks of TLS (RFC 8689 5), where the
+/// queue is to heed it: before the message, in [`Outbound::head`](crate::store::Outbound::head).
+const TLS_WAIVED: &[u8] = b"TLS-Required: No\r\n";

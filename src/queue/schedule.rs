@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::counters::Reason;
 use super::desk::EntryKey;
+use super::home::HERE;
 use super::notice::Action;
 use crate::base::UnixMs;
 use crate::config::{Config, Hours};
@@ -35,7 +37,7 @@ pub enum Verdict {
         is_dsn_passed: bool,
     },
     Failed,
-    Deferred,
+    Deferred(Reason),
 }
 
 /// One recipient's part of an [`Outcome`].
@@ -192,7 +194,11 @@ impl Schedule {
             let state = match one.verdict {
                 Verdict::Delivered { is_dsn_passed } => {
                     if notify.is_some_and(|n| n.success) && !is_dsn_passed {
-                        judged.ends.push((one.ordinal, Action::Relayed));
+                        let action = match recipient.destination == HERE {
+                            true => Action::Delivered,
+                            false => Action::Relayed,
+                        };
+                        judged.ends.push((one.ordinal, action));
                     }
                     RecipientState::Delivered
                 }
@@ -202,13 +208,13 @@ impl Schedule {
                     }
                     RecipientState::Failed
                 }
-                Verdict::Deferred if now >= entry.outbound.expires => {
+                Verdict::Deferred(_) if now >= entry.outbound.expires => {
                     if wants(|n| n.failure) {
                         judged.ends.push((one.ordinal, Action::Failed));
                     }
                     RecipientState::Expired
                 }
-                Verdict::Deferred => {
+                Verdict::Deferred(_) => {
                     if is_late && !recipient.is_delay_told && wants(|n| n.delay) {
                         judged.delays.push(one.ordinal);
                     }
@@ -378,7 +384,7 @@ mod tests {
         };
         let plain = || recipient(None, 0);
         let passed = |is_dsn_passed| Verdict::Delivered { is_dsn_passed };
-        let (failed, deferred) = (Verdict::Failed, Verdict::Deferred);
+        let (failed, deferred) = (Verdict::Failed, Verdict::Deferred(Reason::Rcpt));
         let failure = Some(Action::Failed);
         check(1, passed(false), plain(), ("delivered", None, false));
         check(
@@ -433,7 +439,7 @@ mod tests {
             hop: String::new(),
             verdicts: vec![Verdicts {
                 ordinal: 0,
-                verdict: Verdict::Deferred,
+                verdict: Verdict::Deferred(Reason::Rcpt),
                 status: String::new(),
                 reply: String::new(),
             }],

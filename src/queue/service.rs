@@ -6,7 +6,7 @@
 //! twice is told in docs/QUEUE.md.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,11 +15,15 @@ use futures_lite::future::or;
 
 use super::attempt::{IDLE_MAX, Means, Work};
 use super::bench::{end_idle, give_turns};
+use super::census::count_entries;
 use super::client::Times;
 use super::command::{self, Answer, Ask, Change, DestinationLimits};
 use super::desk::{self, Declined, Desk, EntryKey, Offer, Shape};
+use super::doubles::{Collector, Digest, collect_doubles};
 use super::home::{Homeward, bring_home};
 use super::policies::Policies;
+use super::reports::{self, ReportRow, Reporter, Signer, keep_and_send};
+use super::route::report::{Day, Days, PolicyTally};
 use super::route::{self, Ours, Router};
 use super::rows::Rows;
 use super::schedule::{Outcome, Schedule};
@@ -82,12 +86,24 @@ pub enum Request {
     Retry { destination: String },
     /// What persons have set for destinations of yours; at the start all of it.
     Shape { limits: Vec<DestinationLimits> },
+    /// What TLS came to before that day.
+    Tallies { end: Day, reply: Reply<Days> },
+    /// A domain was told this; answered when that is on record.
+    Reported {
+        day: Day,
+        tallies: Vec<PolicyTally>,
+        reply: Reply<()>,
+    },
+    /// Which notices of yours could not be delivered.
+    Doubles { reply: Reply<Digest> },
+    /// The postmaster was told of them.
+    DoublesTold,
 }
 
 /// The queue of one shard. Clones are handles to the same.
 #[derive(Clone)]
 pub struct Queue {
-    shop: Rc<Shop>,
+    pub(super) shop: Rc<Shop>,
 }
 
 pub(super) struct Shop {
@@ -99,6 +115,11 @@ pub(super) struct Shop {
     pub means: Means,
     pub schedule: Schedule,
     pub teller: Teller,
+    /// Entries of which a delay is being told.
+    pub telling: RefCell<BTreeSet<EntryKey>>,
+    pub telling_told: Notify,
+    pub reporter: Reporter,
+    pub doubles: Collector,
     pub rows: RefCell<Rows>,
     pub steady: Cell<Steady>,
     /// Rows are due that were not.
@@ -127,6 +148,7 @@ pub struct Parts {
     pub resolver: Resolver,
     pub tls: OutgoingTls,
     pub ways: Ways,
+    pub sign: Signer,
     pub mesh: Mesh<Request>,
     pub inbox: Inbox<Request>,
     /// The same for all shards.
@@ -173,6 +195,7 @@ impl Queue {
             Rc::new(Policies(parts.remote.clone())),
             seed,
         );
+        let doubles = Collector::take_up(&parts.remote, keys.double_bounce_digest);
         let shop = Rc::new(Shop {
             id,
             mesh: parts.mesh,
@@ -199,6 +222,10 @@ impl Queue {
             },
             schedule,
             teller,
+            telling: RefCell::default(),
+            telling_told: Notify::new(),
+            reporter: Reporter::new(config, parts.sign),
+            doubles,
             rows: RefCell::default(),
             steady: Cell::new(Steady::new()),
             rows_told: Notify::new(),
@@ -211,6 +238,7 @@ impl Queue {
             desk_told: Notify::new(),
             settling: Semaphore::new(limits.slots_max),
         });
+        reports::take_up(&shop);
         let gate = &shop.gate;
         spawn_in(gate, "queue-requests", serve(shop.clone(), parts.inbox));
         spawn_in(gate, "queue-changes", heed_changes(shop.clone()));
@@ -221,6 +249,9 @@ impl Queue {
         if shop.remote.is_mine(PartitionId::SYSTEM) {
             spawn_in(gate, "queue-shapes", tell_shapes(shop.clone()));
         }
+        spawn_in(gate, "queue-doubles", collect_doubles(shop.clone()));
+        spawn_in(gate, "queue-tallies", keep_and_send(shop.clone()));
+        spawn_in(gate, "queue-census", count_entries(shop.clone()));
         Queue { shop }
     }
 
@@ -236,6 +267,18 @@ impl Queue {
                 ..
             }
         );
+        match ask {
+            // What is kept is a little older.
+            Ask::Reports => return Ok(Answer::Reports(self.counted_reports())),
+            Ask::SendReports => {
+                if self.shop.id == ShardId(0) {
+                    let today = Day::of(runtime::unix_now());
+                    self.shop.begin_reports(today.next());
+                }
+                return Ok(Answer::Reports(self.counted_reports()));
+            }
+            _ => {}
+        }
         let answer = command::answer(&self.shop.remote, ask).await?;
         if let (true, Answer::Changed(changed)) = (is_retry, &answer) {
             for destination in &changed.destinations {
@@ -246,6 +289,11 @@ impl Queue {
             self.shop.tell_shape(&shaped.destination).await;
         }
         Ok(answer)
+    }
+
+    fn counted_reports(&self) -> Vec<ReportRow> {
+        let today = Day::of(runtime::unix_now());
+        reports::rows(self.shop.tallies(today.next()))
     }
 
     /// A person wants a destination tried now, whatever it did before.
@@ -324,7 +372,7 @@ impl Shop {
     }
 
     /// At a stop: what is under way on any shard has come to its end.
-    async fn is_over(&self) {
+    pub(super) async fn is_over(&self) {
         self.gate.closing().await;
         while self.under_way.is_any() {
             runtime::sleep(STOP_STEP).await;
@@ -402,6 +450,24 @@ async fn serve(shop: Rc<Shop>, mut inbox: Inbox<Request>) {
             Request::Hungry { destination } => shop.feed(&destination),
             Request::Retry { destination } => shop.retry(&destination),
             Request::Shape { limits } => shop.shape(limits),
+            Request::Doubles { reply } => reply.send(shop.doubles.hand()),
+            Request::DoublesTold => {
+                shop.doubles.told();
+                spawn_in(&shop.gate, "queue-doubles-told", async move {
+                    at.keep_doubles().await;
+                });
+            }
+            Request::Tallies { end, reply } => reply.send(shop.tallies(end)),
+            Request::Reported {
+                day,
+                tallies,
+                reply,
+            } => {
+                spawn_in(&shop.gate, "queue-reported", async move {
+                    at.reported(day, &tallies).await;
+                    reply.send(());
+                });
+            }
         }
     }
 }

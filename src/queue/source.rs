@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
+use super::TLS_WAIVED;
 use super::attempt::Work;
-use super::counters;
+use super::counters::{self, Reason};
 use super::desk::{Declined, Destination, EntryKey, Offer};
 use super::home::HERE;
 use super::notice::Action;
-use super::schedule::{Outcome, Verdict, Verdicts};
+use super::schedule::{Judged, Outcome, Verdict, Verdicts};
 use super::service::{AGAIN_AFTER, OFFERS_MAX, Request, Shop, Unasked};
-use crate::base::{ShardId, UnixMs, crc32c};
+use super::tell::address;
+use crate::base::{ShardId, TraceId, UnixMs, crc32c};
 use crate::observe::{event, log_event};
 use crate::runtime::{self, spawn_in};
-use crate::store::{QueueEntry, RecipientState, Steering, StoreError, Tried};
+use crate::store::{QueueEntry, RecipientState, Steering, StoreError, Tried, TriedRecipient};
+use crate::wire::address::Path;
 
 /// Until a recipient who is being tried elsewhere is looked at again.
 const BUSY_MS: i64 = 1_000;
@@ -278,7 +281,7 @@ impl Shop {
             Some(Some(due)) => {
                 let away = |ordinal| Verdicts {
                     ordinal,
-                    verdict: Verdict::Deferred,
+                    verdict: Verdict::Deferred(Reason::Connect),
                     status: "4.4.1".into(),
                     reply: format!("no host of {destination} answers"),
                 };
@@ -310,10 +313,11 @@ impl Shop {
             let alike = due.iter().filter(|n| of(n).redirect.as_deref() == redirect);
             let recipients: Vec<_> = alike.map(|n| (*n, of(n).rcpt.clone())).collect();
             let (mail, head) = seen.copy(redirect);
-            (seen.trace, mail, head, recipients)
+            let waived = memchr::memmem::find(&seen.outbound.head, TLS_WAIVED);
+            (seen.trace, mail, head, waived.is_some(), recipients)
         });
         let found = found.filter(|(.., recipients)| !recipients.is_empty());
-        let Some((trace, mail, head, recipients)) = found else {
+        let Some((trace, mail, head, is_tls_waived, recipients)) = found else {
             match elsewhere.is_empty() {
                 true => self.take_back(entry, destination),
                 false => self.back(entry, destination, UnixMs(now.0 + BUSY_MS)),
@@ -330,6 +334,7 @@ impl Shop {
                 head,
                 message,
                 recipients,
+                is_tls_waived,
             }),
             Err(StoreError::Damaged { .. }) => {
                 self.hold_damaged(entry, destination).await;
@@ -367,7 +372,8 @@ impl Shop {
         self.take_back(entry, destination);
     }
 
-    /// Puts an outcome on record, with the notices about it; tried until it is.
+    /// Puts an outcome on record, with the notices about it. Each step is repeated until it is
+    /// done, and no step that is.
     pub(super) async fn record(&self, entry: EntryKey, destination: &str, outcome: Outcome) {
         let _row = Recording {
             shop: self,
@@ -375,17 +381,14 @@ impl Shop {
             destination,
         };
         // Broken off by a stop: nothing to say.
-        while !outcome.verdicts.is_empty() {
-            match self.try_record(entry, destination, &outcome).await {
-                Ok(()) => break,
-                Err(StoreError::Poisoned) => return,
-                Err(why) => {
-                    tracing::warn!(?why, "an outcome is not on record yet");
-                    or(runtime::sleep(AGAIN_AFTER), self.gate.closing()).await;
-                    if self.gate.is_closed() {
-                        return;
-                    }
-                }
+        if !outcome.verdicts.is_empty() {
+            let record = async || self.record_tried(entry, destination, &outcome).await;
+            let Some(delays) = self.until_done(record).await else {
+                return;
+            };
+            let told = self.until_done(async || self.record_delays(entry, &delays).await);
+            if told.await.is_none() {
+                return;
             }
         }
         if outcome.is_damaged {
@@ -393,12 +396,31 @@ impl Shop {
         }
     }
 
-    async fn try_record(
+    /// `None`: a stop, or a store that can keep nothing any more.
+    async fn until_done<T>(&self, step: impl AsyncFn() -> Result<T, StoreError>) -> Option<T> {
+        loop {
+            match step().await {
+                Ok(done) => return Some(done),
+                Err(StoreError::Poisoned) => return None,
+                Err(why) => {
+                    tracing::warn!(?why, "an outcome is not on record yet");
+                    or(runtime::sleep(AGAIN_AFTER), self.gate.closing()).await;
+                    if self.gate.is_closed() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The attempt, and in the same record the notice about what has an end. Answers whose delay is
+    /// to be told.
+    async fn record_tried(
         &self,
         entry: EntryKey,
         destination: &str,
         outcome: &Outcome,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<u16>, StoreError> {
         let judge = |seen: QueueEntry<'_>| {
             let mut judged = self.schedule.judge(entry, &seen, outcome);
             let is_elsewhere = |ordinal: u16| {
@@ -413,61 +435,162 @@ impl Shop {
                     *due = outcome.at;
                 }
             }
-            note(&seen, &judged.tried);
-            judged
+            let noted = Noted::of(&seen, &judged.tried, outcome);
+            (judged, noted)
         };
-        let Some(judged) = self.remote.queue_entry(entry, judge) else {
-            return Ok(());
+        let Some((judged, noted)) = self.remote.queue_entry(entry, judge) else {
+            return Ok(Vec::new());
         };
-        let teller = &self.teller;
-        let notice = teller
-            .notice(entry, &judged.ends, Some(&judged.tried))
-            .await?;
-        self.remote.queue_tried(entry, judged.tried, notice).await?;
-        if !judged.delays.is_empty() {
-            let about: Vec<_> = judged
-                .delays
-                .iter()
-                .map(|n| (*n, Action::Delayed))
-                .collect();
-            let notice = teller.notice(entry, &about, None).await?;
-            let told = self
-                .remote
-                .queue_steer(entry, judged.delays, Steering::DelayTold, notice);
-            told.await?;
+        let Judged {
+            tried,
+            ends,
+            delays,
+        } = judged;
+        let mut telling = self.teller.notice(entry, &ends, Some(&tried)).await?;
+        let notice = telling.notice.take();
+        let lost: Vec<_> = noted.iter().filter(|noted| noted.is_lost()).collect();
+        let is_sampled = !lost.is_empty() && self.doubles.wants_sample();
+        let header = match is_sampled {
+            true => self.teller.header(entry).await,
+            false => Vec::new(),
+        };
+        let (hop, at) = (tried.hop.clone(), tried.at);
+        self.remote.queue_tried(entry, tried, notice).await?;
+        noted.iter().for_each(|noted| noted.tell(&hop));
+        for noted in lost {
+            let why = noted.result.reply.as_str();
+            self.doubles.add(&address(&noted.rcpt), why, at, &header);
         }
+        if let Some((sender, why)) = telling.unreached() {
+            self.doubles.add(sender, why, at, &[]);
+        }
+        telling.tell();
+        Ok(delays)
+    }
+
+    /// A sender is told once of all that is late, whichever destination found it out first.
+    async fn record_delays(&self, entry: EntryKey, delays: &[u16]) -> Result<(), StoreError> {
+        if delays.is_empty() {
+            return Ok(());
+        }
+        while self.telling.borrow().contains(&entry) {
+            self.telling_told.notified().await;
+        }
+        let _alone = Alone::begin(self, entry);
+        let late = self.remote.queue_entry(entry, |seen| late(&seen, delays));
+        let late = late.unwrap_or_default();
+        let about: Vec<_> = late.iter().map(|n| (*n, Action::Delayed)).collect();
+        if about.is_empty() {
+            return Ok(());
+        }
+        let mut telling = self.teller.notice(entry, &about, None).await?;
+        let (told, notice) = (Steering::DelayTold, telling.notice.take());
+        self.remote.queue_steer(entry, late, told, notice).await?;
+        telling.tell();
         Ok(())
     }
 }
 
-/// Log lines and counters of what was tried.
-fn note(seen: &QueueEntry<'_>, tried: &Tried) {
-    for result in &tried.results {
-        let Some(recipient) = seen.outbound.recipients.get(usize::from(result.ordinal)) else {
-            continue;
+/// Recipients whose delay is to be told: those, and whoever else was tried and waits.
+fn late(seen: &QueueEntry<'_>, delays: &[u16]) -> Vec<u16> {
+    let of = seen.outbound.recipients.iter().zip(0..);
+    of.filter(|(recipient, ordinal)| {
+        let is_waiting = matches!(recipient.state, RecipientState::Waiting { .. });
+        let is_tried = recipient.last.is_some() || delays.contains(ordinal);
+        let wants = recipient.rcpt.notify.is_none_or(|notify| notify.delay);
+        is_waiting && is_tried && wants && !recipient.is_delay_told
+    })
+    .map(|(_, ordinal)| ordinal)
+    .collect()
+}
+
+/// Nobody else tells of delays of this entry meanwhile.
+struct Alone<'s> {
+    shop: &'s Shop,
+    entry: EntryKey,
+}
+
+impl<'s> Alone<'s> {
+    fn begin(shop: &'s Shop, entry: EntryKey) -> Self {
+        shop.telling.borrow_mut().insert(entry);
+        Alone { shop, entry }
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.shop.telling.borrow_mut().remove(&self.entry);
+        self.shop.telling_told.notify_all();
+    }
+}
+
+/// What is counted and logged of one recipient of an attempt, once it is on record.
+struct Noted {
+    trace: Option<TraceId>,
+    rcpt: Path,
+    class: counters::Class,
+    /// Nobody gets the message back.
+    is_from_nobody: bool,
+    reason: Option<Reason>,
+    result: TriedRecipient,
+    tries: u32,
+}
+
+impl Noted {
+    fn of(seen: &QueueEntry<'_>, tried: &Tried, outcome: &Outcome) -> Vec<Noted> {
+        let noted = |result: &TriedRecipient| {
+            let recipients = &seen.outbound.recipients;
+            let recipient = recipients.get(usize::from(result.ordinal))?;
+            let mut verdicts = outcome.verdicts.iter();
+            let reason = verdicts.find_map(|one| match one.verdict {
+                Verdict::Deferred(reason) if one.ordinal == result.ordinal => Some(reason),
+                _ => None,
+            });
+            Some(Noted {
+                class: seen.class().into(),
+                is_from_nobody: seen.outbound.mail.path == Path::Null,
+                reason,
+                trace: seen.trace,
+                rcpt: recipient.rcpt.path.clone(),
+                result: result.clone(),
+                tries: recipient.tries.saturating_add(1),
+            })
         };
-        let trace = seen.trace.map(|t| t.to_string());
+        tried.results.iter().filter_map(noted).collect()
+    }
+
+    /// It is given up, and nobody is told.
+    fn is_lost(&self) -> bool {
+        let state = self.result.state;
+        self.is_from_nobody && matches!(state, RecipientState::Failed | RecipientState::Expired)
+    }
+
+    fn tell(&self, hop: &str) {
+        let result = &self.result;
         let (fate, name) = match result.state {
             RecipientState::Delivered => {
-                counters::RECIPIENTS.increment(counters::Fate::Delivered);
+                counters::RECIPIENTS.increment((counters::Fate::Delivered, self.class));
                 // The attempt has told it, with more.
-                continue;
+                return;
             }
             RecipientState::Failed => (counters::Fate::Failed, event::MESSAGE_FAILED),
             RecipientState::Expired => (counters::Fate::Expired, event::MESSAGE_FAILED),
             _ => (counters::Fate::Deferred, event::MESSAGE_DEFERRED),
         };
-        counters::RECIPIENTS.increment(fate);
+        counters::RECIPIENTS.increment((fate, self.class));
+        if let Some(reason) = self.reason {
+            counters::DEFERRED.increment(reason);
+        }
         log_event!(
             INFO,
             name,
-            message = trace,
-            rcpt = %recipient.rcpt.path,
+            message = self.trace.map(|t| t.to_string()),
+            rcpt = %self.rcpt,
             state = result.state.word(),
-            host = tried.hop.as_str(),
+            host = hop,
             status = result.status.as_str(),
             reply = result.reply.as_str(),
-            tries = u64::from(recipient.tries) + 1
+            tries = u64::from(self.tries)
         );
     }
 }

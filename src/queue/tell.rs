@@ -1,12 +1,13 @@
 //! Notices to senders as new messages: read, composed and addressed.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::desk::EntryKey;
 use super::notice::{Action, Notice, RETURNED_BYTES_MAX, Told};
 use super::schedule::Schedule;
 use super::{counters, destination_of};
-use crate::base::{TraceId, UnixMs, crc32c};
+use crate::base::{Deadline, TraceId, UnixMs, crc32c};
 use crate::config::Config;
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Disk, Open};
@@ -32,17 +33,63 @@ pub struct Way {
     pub language: Option<String>,
 }
 
+impl Way {
+    /// There is nobody of that name.
+    #[must_use]
+    pub fn is_nowhere(&self) -> bool {
+        self.targets.is_empty() && self.elsewhere.is_empty()
+    }
+}
+
 /// Finds addresses; the room that knows users gives it. Copies have this reverse path.
 pub type Ways = Rc<dyn Fn(&Mailbox, &Path) -> Way>;
 
 /// Who tells senders.
-pub(super) struct Teller {
-    pub remote: Remote,
-    pub disk: Disk,
-    pub ways: Ways,
-    pub hostname: String,
-    pub domain: String,
-    pub schedule: Schedule,
+pub struct Teller {
+    pub(super) remote: Remote,
+    disk: Disk,
+    pub(super) ways: Ways,
+    pub(super) hostname: String,
+    /// Of the postmaster who signs.
+    pub(super) domain: String,
+    schedule: Schedule,
+}
+
+/// A message that is in mailboxes here, and whose sender asked to be told (RFC 3461 5.2.2).
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    pub mail: &'a MailFrom,
+    pub trace: TraceId,
+    pub came: UnixMs,
+    pub header: &'a [u8],
+    /// Who it was for, and what became of it.
+    pub recipients: &'a [(&'a RcptTo, Action)],
+}
+
+/// How long a notice may take to become durable.
+const PLACE_SPAN: Duration = Duration::from_secs(60);
+
+/// A notice that is to be put on record, and what is counted and logged of it once it is.
+#[derive(Default)]
+pub(super) struct Telling {
+    pub notice: Option<NewEntry>,
+    said: Option<Said>,
+}
+
+/// What was done to tell a sender.
+enum Said {
+    Made {
+        kind: counters::Told,
+        trace: TraceId,
+        about: Option<TraceId>,
+        to: String,
+        recipients: usize,
+    },
+    Dropped {
+        about: Option<TraceId>,
+        to: Option<String>,
+        why: &'static str,
+    },
 }
 
 /// What an entry's notice is about.
@@ -54,6 +101,7 @@ struct Subject {
 }
 
 impl Teller {
+    #[must_use]
     pub fn new(
         config: &Config,
         remote: Remote,
@@ -73,35 +121,34 @@ impl Teller {
     }
 
     /// Who gets the mail for a postmaster without a domain.
+    #[must_use]
     pub fn postmaster(&self) -> Option<Mailbox> {
         Mailbox::parse(&format!("postmaster@{}", self.domain)).ok()
     }
 
-    /// The notice to the sender of an entry about those of its recipients; `None` where nobody is
+    /// The notice to the sender of an entry about those of its recipients; empty where nobody is
     /// to be told. `tried` is what is not on record yet.
-    pub async fn notice(
+    pub(super) async fn notice(
         &self,
         key: EntryKey,
         about: &[(u16, Action)],
         tried: Option<&Tried>,
-    ) -> Result<Option<NewEntry>, StoreError> {
+    ) -> Result<Telling, StoreError> {
         if about.is_empty() {
-            return Ok(None);
+            return Ok(Telling::default());
         }
-        let Some(subject) = self.subject(key) else {
-            return Ok(None);
+        let subject = match self.subject(key) {
+            Some(Ok(subject)) => subject,
+            Some(Err(dropped)) => return Ok(Telling::dropped(dropped)),
+            None => return Ok(Telling::default()),
         };
         let way = (self.ways)(&subject.sender, &Path::Null);
-        if way.targets.is_empty() && way.elsewhere.is_empty() {
-            counters::NOTICES.increment(counters::Told::Dropped);
-            log_event!(
-                WARN,
-                event::NOTICE_DROPPED,
-                message = subject.trace.map(|t| t.to_string()),
-                to = %subject.sender,
-                why = "the sender is unknown here"
-            );
-            return Ok(None);
+        if way.is_nowhere() {
+            return Ok(Telling::dropped(Said::Dropped {
+                about: subject.trace,
+                to: Some(subject.sender.to_string()),
+                why: "the sender is unknown here",
+            }));
         }
         let trace = runtime::trace_id();
         let text = self
@@ -115,49 +162,131 @@ impl Teller {
             Some((_, Action::Delayed)) => counters::Told::Delayed,
             _ => counters::Told::Relayed,
         };
-        counters::NOTICES.increment(kind);
-        log_event!(
-            INFO,
-            event::NOTICE_MADE,
-            message = %trace,
-            about = subject.trace.map(|t| t.to_string()),
-            to = %subject.sender,
-            recipients = about.len() as u64
-        );
+        let said = Said::Made {
+            kind,
+            trace,
+            about: subject.trace,
+            to: subject.sender.to_string(),
+            recipients: about.len(),
+        };
         let is_leaving = !way.elsewhere.is_empty();
         let outbound = is_leaving.then(|| Box::new(self.outbound(&way.elsewhere)));
-        Ok(Some(NewEntry {
+        let notice = NewEntry {
             message,
             trace,
             targets: way.targets,
             outbound,
-        }))
+        };
+        Ok(Telling {
+            notice: Some(notice),
+            said: Some(said),
+        })
     }
 
-    /// `None`: there is no entry any more, or it has nobody to be told (RFC 5321 4.5.5).
-    fn subject(&self, key: EntryKey) -> Option<Subject> {
-        let subject = self.remote.queue_entry(key, |entry| {
+    /// Tells who sent something that it arrived.
+    ///
+    /// # Errors
+    /// Where the notice could not be kept.
+    pub async fn arrived(&self, arrival: Arrival<'_>) -> Result<(), StoreError> {
+        let (Path::Mailbox(sender), false) = (&arrival.mail.path, arrival.recipients.is_empty())
+        else {
+            return Ok(());
+        };
+        let way = (self.ways)(sender, &Path::Null);
+        let about = Some(arrival.trace);
+        if way.is_nowhere() {
+            let (to, why) = (Some(sender.to_string()), "the sender is unknown here");
+            Telling::dropped(Said::Dropped { about, to, why }).tell();
+            return Ok(());
+        }
+        let names: Vec<String> = arrival
+            .recipients
+            .iter()
+            .map(|(rcpt, _)| address(&rcpt.path))
+            .collect();
+        let (now, trace) = (runtime::unix_now(), runtime::trace_id());
+        let each = arrival.recipients.iter().zip(&names);
+        let told = each.map(|((rcpt, action), name)| Told {
+            recipient: name,
+            original: rcpt.original.as_ref(),
+            action: *action,
+            status: "2.1.5",
+            host: None,
+            reply: None,
+            tried: Some(now),
+            retried_until: None,
+        });
+        let (told, to): (Vec<Told<'_>>, String) = (told.collect(), sender.to_string());
+        let notice = Notice {
+            id: trace,
+            hostname: &self.hostname,
+            domain: &self.domain,
+            sender: &to,
+            language: way.language.as_deref(),
+            now,
+            arrived: arrival.came,
+            envelope_id: arrival.mail.envelope_id.as_deref(),
+            ret: arrival.mail.ret,
+            told: &told,
+            header: &arrival.header[..arrival.header.len().min(HEADER_BYTES_MAX)],
+            whole: None,
+        };
+        let (kind, recipients) = (counters::Told::Arrived, told.len());
+        self.send(&notice.compose(), way, trace).await?;
+        let said = Said::Made {
+            kind,
+            trace,
+            about,
+            to,
+            recipients,
+        };
+        Telling {
+            notice: None,
+            said: Some(said),
+        }
+        .tell();
+        Ok(())
+    }
+
+    /// A message of ours on its way to an address, from nobody, as a record of its own.
+    pub(super) async fn send(
+        &self,
+        text: &[u8],
+        way: Way,
+        trace: TraceId,
+    ) -> Result<(), StoreError> {
+        let mut incoming = self.remote.incoming();
+        incoming.write(text).await?;
+        let message = incoming.finish().await?;
+        let is_leaving = !way.elsewhere.is_empty();
+        let outbound = is_leaving.then(|| Box::new(self.outbound(&way.elsewhere)));
+        let until = Deadline::after(runtime::now(), PLACE_SPAN);
+        let sent = self
+            .remote
+            .send(message, way.targets, outbound, trace, until);
+        sent.await.map(|_| ())
+    }
+
+    /// `None`: there is no entry any more. It may have nobody to be told (RFC 5321 4.5.5).
+    fn subject(&self, key: EntryKey) -> Option<Result<Subject, Said>> {
+        self.remote.queue_entry(key, |entry| {
             let sender = match &entry.outbound.mail.path {
                 Path::Mailbox(mailbox) => mailbox.clone(),
                 Path::Null | Path::Postmaster => {
-                    counters::NOTICES.increment(counters::Told::Dropped);
-                    log_event!(
-                        WARN,
-                        event::NOTICE_DROPPED,
-                        message = entry.trace.map(|t| t.to_string()),
-                        why = "it is about a message that has no sender itself"
-                    );
-                    return None;
+                    return Err(Said::Dropped {
+                        about: entry.trace,
+                        to: None,
+                        why: "it is about a message that has no sender itself",
+                    });
                 }
             };
-            Some(Subject {
+            Ok(Subject {
                 sender,
                 trace: entry.trace,
                 saved: entry.saved,
                 outbound: entry.outbound.clone(),
             })
-        });
-        subject.flatten()
+        })
     }
 
     async fn compose(
@@ -175,14 +304,8 @@ impl Teller {
             Err(_) => (Vec::new(), None),
         };
         let outbound = &subject.outbound;
-        let names: Vec<String> = outbound
-            .recipients
-            .iter()
-            .map(|r| match &r.rcpt.path {
-                Path::Mailbox(mailbox) => mailbox.to_string(),
-                other => other.to_string(),
-            })
-            .collect();
+        let recipients = outbound.recipients.iter();
+        let names: Vec<String> = recipients.map(|r| address(&r.rcpt.path)).collect();
         let told = about.iter().filter_map(|(ordinal, action)| {
             let at = usize::from(*ordinal);
             let recipient = outbound.recipients.get(at)?;
@@ -228,6 +351,14 @@ impl Teller {
             whole: whole.as_deref(),
         };
         Ok(notice.compose())
+    }
+
+    /// The header of an entry's message, where it can be read.
+    pub(super) async fn header(&self, key: EntryKey) -> Vec<u8> {
+        match self.remote.queue_body(key).await {
+            Ok(message) => self.read(&message).await.0,
+            Err(_) => Vec::new(),
+        }
     }
 
     /// The header of a message, and all of it where it is short.
@@ -291,6 +422,65 @@ impl Teller {
             expires: self.schedule.expires(now, MailClass::Notice),
             recipients: to.iter().map(recipient).collect(),
         }
+    }
+}
+
+impl Telling {
+    fn dropped(said: Said) -> Self {
+        Telling {
+            notice: None,
+            said: Some(said),
+        }
+    }
+
+    /// Who would have been told, if there were anybody of that name, and why he is not.
+    pub fn unreached(&self) -> Option<(&str, &'static str)> {
+        match &self.said {
+            Some(Said::Dropped { to, why, .. }) => Some((to.as_deref()?, why)),
+            _ => None,
+        }
+    }
+
+    /// It is on record.
+    pub fn tell(self) {
+        match self.said {
+            Some(Said::Made {
+                kind,
+                trace,
+                about,
+                to,
+                recipients,
+            }) => {
+                counters::NOTICES.increment(kind);
+                log_event!(
+                    INFO,
+                    event::NOTICE_MADE,
+                    message = %trace,
+                    about = about.map(|t| t.to_string()),
+                    to,
+                    recipients = recipients as u64
+                );
+            }
+            Some(Said::Dropped { about, to, why }) => {
+                counters::NOTICES.increment(counters::Told::Dropped);
+                log_event!(
+                    WARN,
+                    event::NOTICE_DROPPED,
+                    message = about.map(|t| t.to_string()),
+                    to,
+                    why
+                );
+            }
+            None => {}
+        }
+    }
+}
+
+/// Without its brackets.
+pub(super) fn address(path: &Path) -> String {
+    match path {
+        Path::Mailbox(mailbox) => mailbox.to_string(),
+        other => other.to_string(),
     }
 }
 

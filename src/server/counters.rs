@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use crate::config::Protocol;
 use crate::net::ListenerCounters;
-use crate::observe::{label, metrics};
+use crate::observe::{self, Block, label, metrics};
 use crate::runtime::{self, Gate};
+use crate::session::{pop3, smtp};
 use crate::store::{Store, StoreStats};
+use crate::{delivery, dns, queue};
 
 label! {
     /// What a listener speaks.
@@ -110,6 +112,20 @@ metrics! {
     counter MAIL_REFUSED = "palomar_store_mail_refused_full_total";
     /// Days of removed messages that went early because the disk was full.
     counter HISTORY_DAYS_EARLY = "palomar_store_history_days_early_total";
+}
+
+/// Every room that counts (docs/METRICS.md).
+#[must_use]
+pub fn rooms() -> [&'static Block; 7] {
+    [
+        &observe::METRICS,
+        &dns::METRICS,
+        &delivery::METRICS,
+        &queue::METRICS,
+        &smtp::METRICS,
+        &pop3::METRICS,
+        &METRICS,
+    ]
 }
 
 /// Scrapers come every fifteen seconds or so; an idle server hardly wakes.
@@ -214,5 +230,85 @@ pub async fn publish_listeners(listeners: Vec<(Speaks, Arc<ListenerCounters>)>, 
         }
         let slept = async { runtime::rest(PUBLISH_EVERY).await };
         futures_lite::future::or(slept, gate.closing()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fmt::Write as _;
+    use std::{env, fs};
+
+    use super::rooms;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
+    const ABOUT: &str = "# Metrics\n\n\
+        What the `metrics` listener serves at `/metrics` as OpenMetrics text, beside the \
+        `process_` facts that\nevery exporter has. Counts are since the start, over all shards \
+        but where there is one series a shard.\n\n\
+        This page is generated from the rooms' `counters.rs`; a test keeps it so\n\
+        (`PALOMAR_REGENERATE=1 cargo test --lib server::counters`).\n";
+
+    /// Every metric with its kind, its labels and its sentence.
+    fn page() -> String {
+        let mut out = ABOUT.to_owned();
+        for room in rooms() {
+            let _ = write!(
+                out,
+                "\n## {}\n\n| metric | kind | labels | says |\n",
+                room.room
+            );
+            out.push_str("|---|---|---|---|\n");
+            for desc in room.descs {
+                let kind = match format!("{:?}", desc.kind).to_lowercase() {
+                    kind if kind == "shardgauge" => "gauge, one a shard".to_owned(),
+                    kind if kind.starts_with("histogram") => "histogram".to_owned(),
+                    kind => kind,
+                };
+                let doc: Vec<&str> = desc.doc.iter().map(|line| line.trim()).collect();
+                let (labels, doc) = (labels(desc.labels, desc.label), doc.join(" "));
+                let _ = writeln!(out, "| `{}` | {kind} | {labels} | {doc} |", desc.name);
+            }
+        }
+        out
+    }
+
+    /// `fate`: delivered, deferred...
+    fn labels(count: usize, write: fn(usize, &mut String)) -> String {
+        let mut keys: Vec<(String, Vec<String>)> = Vec::new();
+        for at in 0..count {
+            let mut text = String::new();
+            write(at, &mut text);
+            for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+                let (key, value) = pair.split_once('=').expect("key=value");
+                let value = value.trim_matches('"').to_owned();
+                match keys.iter_mut().find(|(known, _)| known == key) {
+                    Some((_, values)) if values.contains(&value) => {}
+                    Some((_, values)) => values.push(value),
+                    None => keys.push((key.to_owned(), vec![value])),
+                }
+            }
+        }
+        let each = keys.iter();
+        let each = each.map(|(key, values)| format!("`{key}`: {}", values.join(", ")));
+        each.collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn the_page_has_every_metric() {
+        let want = page();
+        if env::var_os("PALOMAR_REGENERATE").is_some() {
+            fs::write(PAGE, &want).expect("docs are there");
+        }
+        let got = fs::read_to_string(PAGE).unwrap_or_default();
+        assert!(
+            got == want,
+            "docs/METRICS.md is not what the rooms count: regenerate it"
+        );
+        let names = rooms().into_iter().flat_map(|room| room.descs);
+        let mut seen = BTreeSet::new();
+        for desc in names {
+            assert!(seen.insert(desc.name), "{} is there twice", desc.name);
+        }
     }
 }

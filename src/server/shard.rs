@@ -158,6 +158,7 @@ async fn live(id: ShardId, shared: &Shared, part: Part) -> Result<(), ServerErro
         background: Gate::new(),
     };
     let roster = Roster::default();
+    let telling = disk.clone();
     let queue = send(id, shared, &store, disk, queue, &gates);
     runtime::spawn(
         "server.control",
@@ -175,7 +176,7 @@ async fn live(id: ShardId, shared: &Shared, part: Part) -> Result<(), ServerErro
         );
     }
     heed_quotas(&store, &shared.directory, &gates);
-    let services = services(id, shared, &store, &roster, &gates);
+    let services = services(id, shared, &store, telling, &roster, &gates);
     let arrive = receive(
         arrivals,
         shared.doors.clone(),
@@ -202,6 +203,7 @@ fn services(
     id: ShardId,
     shared: &Shared,
     store: &Store,
+    disk: Disk,
     roster: &Roster,
     gates: &Gates,
 ) -> Rc<Services> {
@@ -226,8 +228,11 @@ fn services(
         arrivals,
         stop.clone(),
     );
-    let schedule = queue::Schedule::of(&shared.config.load());
-    let intake = Intake::new(remote.clone(), directory, schedule);
+    let config = shared.config.load();
+    let schedule = queue::Schedule::of(&config);
+    let ways = delivery::ways(directory.clone());
+    let teller = queue::Teller::new(&config, remote.clone(), disk, ways, schedule.clone());
+    let intake = Intake::new(remote.clone(), directory, schedule, Rc::new(teller));
     let smtp = smtp::Service::new(intake, desk, roster, stop);
     Rc::new(Services {
         imap,
@@ -254,6 +259,7 @@ fn send(
         resolver,
         tls: outward.tls.clone(),
         ways: delivery::ways(shared.directory.clone()),
+        sign: delivery::report_signer(shared.directory.clone()),
         mesh: outward.mesh.clone(),
         under_way: outward.under_way.clone(),
         inbox,

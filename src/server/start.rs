@@ -14,14 +14,11 @@ use signal_hook::iterator::Signals;
 use super::shard::{self, Shared};
 use super::{ServerError, build, control, counters, reload};
 use crate::config::{Config, Protocol};
-use crate::delivery;
 use crate::directory::Directory;
-use crate::dns;
 use crate::net::{self, Address, Opened, Tls};
 use crate::observe::{self, LogFile, LogTarget, event, log_event};
-use crate::queue;
 use crate::runtime::{self, Disk, Mesh, Plan, Pool, Stop};
-use crate::session::{self, Arrival};
+use crate::session::Arrival;
 use crate::store::{self, StartError, Store};
 
 /// Threads for what blocks: file metadata, syncs, look-ups.
@@ -254,16 +251,7 @@ fn listening(config: &Config, opened: &[net::Opened]) -> Vec<(Protocol, SocketAd
 
 /// Every metric shows from the start, zeros too.
 fn register_metrics() {
-    let rooms = [
-        &observe::METRICS,
-        &dns::METRICS,
-        &delivery::METRICS,
-        &queue::METRICS,
-        &session::smtp::METRICS,
-        &session::pop3::METRICS,
-        &counters::METRICS,
-    ];
-    for metrics in rooms {
+    for metrics in counters::rooms() {
         observe::register(metrics);
     }
 }

@@ -10,7 +10,12 @@ Ends with `N passed, M failed`.
 """
 
 import contextlib
+import email
+import email.policy
+import gzip
 import hashlib
+import json
+import signal
 import socket
 import ssl
 import subprocess
@@ -102,7 +107,10 @@ class World:
             + host("misnamed", 13, f"2 1 1 {sha256(root.public)}")
             + host("bare", 14, own)
             + "second 60 IN MX 10 mx-wrong\nsecond 60 IN MX 20 mx-right\n"
-            + "alias 60 IN MX 10 www\nwww 60 IN CNAME mx-right\n")
+            + "alias 60 IN MX 10 www\nwww 60 IN CNAME mx-right\n"
+            # Reports go to a domain whose own certificate is none of those that it names.
+            + "".join(f'_smtp._tls.{name} 60 IN TXT "v=TLSRPTv1; rua=mailto:tls@wrong.test"\n'
+                      for name in ("mx-right", "mx-wrong")))
         test, test_ds, _ = sign(self.folder, "test.", text)
         broken, broken_ds, _ = sign(self.folder, "broken.", host("late", 11, f"3 1 1 {OTHER}"))
         changed = broken.read_text().replace(OTHER, sha256(self.own.public))
@@ -174,6 +182,74 @@ def waiting(folder):
         for sink in sinks:
             assert sink.letters == [], sink.told()
         site.until(lambda: site.metric("palomar_queue_rows") == len(wanted), "all that wait")
+        assert site.made("failure") == 0
+
+
+def report_in(content):
+    """The report of a mail, taken apart (RFC 8460 5.3)."""
+    mail = email.message_from_bytes(content, policy=email.policy.default)
+    assert mail.get_content_type() == "multipart/report", mail["Content-Type"]
+    assert mail["Content-Type"].params["report-type"] == "tlsrpt"
+    assert not mail.defects, mail.defects
+    _, file = mail.iter_parts()
+    assert file.get_content_type() == "application/tlsrpt+gzip", file.get_content_type()
+    report = json.loads(gzip.decompress(file.get_content()))
+    assert mail["TLS-Report-Domain"] and mail["TLS-Report-Submitter"] == "play.test"
+    assert report["report-id"] in mail["Subject"], (mail["Subject"], report["report-id"])
+    return mail, report
+
+
+@scene
+def reports(folder):
+    """What TLS came to is counted over a restart and a kill, and told those who want it: signed,
+    and whatever their own host asks of TLS."""
+    world = World(folder)
+    with world.knot, hosts(world) as (own, other, *_), world.site(folder) as site, \
+            site.log() as log:
+        site.run("dkim", "make", "play.test")
+        site.run("dkim", "activate", "play.test", "--force")
+        for turn in range(2):
+            site.send("bea@right.test", letter(f"right{turn}"))
+            own.wait(lambda sink: len(sink.taken()) == turn + 1)
+            if turn == 0:
+                site.send("bea@wrong.test", letter("wrong"))
+                log.event("message.deferred", rcpt="<bea@wrong.test>")
+                site.run("queue", "hold", "--all")
+                site.stop()
+                site.start()
+        site.send("bea@unusable.test", letter("unusable"))
+        other.wait(lambda sink: sink.taken())
+        rows = {row["domain"]: row for row in json.loads(
+            site.run("queue", "reports", "--json").stdout)}
+        assert rows["mx-right.test"]["successes"] == 2, rows
+        assert rows["mx-wrong.test"]["failures"] == 1, rows
+        assert rows["mx-unusable.test"]["policy"] == "tlsa", rows
+        site.run("queue", "reports", "--now")
+        other.wait(lambda sink: len(sink.taken_by("tls@wrong.test")) == 2)
+        told = {}
+        for got in other.taken_by("tls@wrong.test"):
+            assert got.secured is not None and got.sender == "postmaster@play.test"
+            assert b"\r\nTLS-Required: No\r\n" in got.content, got.content[:2000]
+            mail, report = report_in(got.content)
+            signed = " ".join(mail.get_all("DKIM-Signature"))
+            assert "d=play.test" in signed and "l=" not in signed.replace("bl=", ""), signed
+            told[mail["TLS-Report-Domain"]] = report
+        assert set(told) == {"mx-right.test", "mx-wrong.test"}, told
+        [right], [wrong] = (told[f"mx-{name}.test"]["policies"] for name in ("right", "wrong"))
+        assert right["policy"]["policy-type"] == "tlsa", right
+        assert right["summary"] == {"total-successful-session-count": 2,
+                                    "total-failure-session-count": 0}, right
+        assert wrong["summary"] == {"total-successful-session-count": 0,
+                                    "total-failure-session-count": 1}, wrong
+        [why] = wrong["failure-details"]
+        assert why["receiving-mx-hostname"] == "mx-wrong.test", why
+        assert why["failed-session-count"] == 1 and why["receiving-ip"] == "127.0.1.12", why
+        # What was told is told once, and the reports themselves are not reported on.
+        nothing = lambda: "nothing was counted" in site.run("queue", "reports").stdout
+        site.until(nothing, "no counts")
+        site.stop(signal.SIGKILL)
+        site.start()
+        assert nothing()
         assert site.made("failure") == 0
 
 

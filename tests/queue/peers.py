@@ -562,6 +562,61 @@ def notices(folder):
 
 
 @scene
+def arrivals(folder):
+    """Who asks for it is told that mail is in a mailbox here, once for each address he wrote, and
+    of an address that stands for several that it does."""
+    sink = Sink(offers=(*FULL, "DSN"))
+    aliases = [("one@play.test", "bob@play.test"), ("two@play.test", "bob@play.test",
+               "eva@play.test"), ("mixed@play.test", "bob@play.test", "far@out.test")]
+    with sink, Site(folder, BINARY, [("out.test", sink.port)], users=("ana", "bob", "eva"),
+                    aliases=aliases) as site:
+        site.run("user", "set", "ana@play.test", "--language", "es")
+        raw = letter("arrived", body="The body itself.\r\n")
+        asked = {"bob@play.test": "delivered", "one@play.test": "delivered",
+                 "two@play.test": "expanded", "mixed@play.test": "expanded"}
+        site.send([*asked, "eva@play.test"], raw, mail=["ENVID=e1", "RET=FULL"],
+                  rcpt={to: ["NOTIFY=SUCCESS,FAILURE"] for to in asked})
+        [notice] = site.wait_notices(1)
+        assert {final(one): one["action"] for one in notice.each} == asked, notice.each
+        assert notice.whole["original-envelope-id"] == "e1", notice.whole
+        assert all(one["status"].startswith("2.") for one in notice.each), notice.each
+        assert notice.original.get_content_type() == "text/rfc822-headers"
+        assert b"The body itself" not in notice.raw and b"Subject: arrived" in notice.raw
+        assert "Está en el buzón" in notice.words, notice.words
+        # Of the members of an address he hears when they fail, and not that they do not.
+        sink.wait(lambda sink: sink.taken_by("far@out.test"))
+        [got] = sink.taken_by("far@out.test")
+        assert got.recipients[0][1]["NOTIFY"] == "FAILURE", got.recipients
+        # From outside, by a neighbour: he has an address elsewhere, and is told there.
+        site.relay("who@out.test", "bob@play.test", raw, rcpt=["NOTIFY=SUCCESS"])
+        sink.wait(lambda sink: sink.taken_by("who@out.test"))
+        [got] = sink.taken_by("who@out.test")
+        facts(Notice(got.content).of("bob@play.test"), "delivered", "2.1.5")
+        assert got.sender == ""
+        site.relay("", "bob@play.test", raw, rcpt=["NOTIFY=SUCCESS"])
+        site.until(lambda: len(site.messages("bob")) == 3, "all in bob's mailbox")
+        site.wait_empty()
+        assert (site.made("arrival"), site.made("success")) == (2, 0)
+
+
+@scene
+def strangers(folder):
+    """Who is no neighbour may not ask, and what he claims to be gets no mail."""
+    sink = Sink()
+    with sink, Site(folder, BINARY, [("out.test", sink.port)], users=("ana", "bob"),
+                    top='trusted_networks = []\n') as site:
+        with smtplib.SMTP("127.0.0.1", site.ports["smtp"], "stranger", SECONDS_MAX) as smtp:
+            smtp.ehlo()
+            assert not smtp.has_extn("dsn")
+        with site.submission() as smtp:
+            assert smtp.has_extn("dsn")
+        site.relay("who@out.test", "bob@play.test", letter("asked"), rcpt=["NOTIFY=SUCCESS"])
+        site.until(lambda: site.messages("bob"), "the letter")
+        site.wait_empty()
+        assert site.made("arrival") == 0 and sink.letters == []
+
+
+@scene
 def double(folder):
     """A notice that is refused itself brings none."""
     sink = Sink(rcpt=always("550 5.1.1 nobody at all"))
@@ -572,6 +627,8 @@ def double(folder):
         assert [one.sender for one in sink.letters] == ["who@nobody.test", ""]
         assert (site.made("failure"), site.metric("palomar_queue_rows")) == (1, 0)
         assert sum(verb == "RCPT" for _, verb in sink.heard) == 2
+        # The postmaster is told tomorrow.
+        assert site.metric("palomar_queue_double_bounces_total") == 1
 
 
 # ---- many who are not there ----

@@ -37,6 +37,8 @@ pub enum Action {
     Delivered,
     /// Given to a host that tells nothing further.
     Relayed,
+    /// Passed on to the several addresses that this one stands for.
+    Expanded,
 }
 
 /// One recipient of a notice.
@@ -116,7 +118,7 @@ impl Notice<'_> {
         let worst = |told: &&Told| match told.action {
             Action::Failed => 0,
             Action::Delayed => 1,
-            Action::Delivered | Action::Relayed => 2,
+            Action::Delivered | Action::Relayed | Action::Expanded => 2,
         };
         self.told
             .iter()
@@ -129,7 +131,9 @@ impl Notice<'_> {
         let (subject, automatic) = match self.action() {
             Action::Failed => (words.subject_failed, "auto-replied"),
             Action::Delayed => (words.subject_delayed, "auto-replied"),
-            Action::Delivered | Action::Relayed => (words.subject_delivered, "auto-replied"),
+            Action::Delivered | Action::Relayed | Action::Expanded => {
+                (words.subject_delivered, "auto-replied")
+            }
         };
         let _ = write!(
             out,
@@ -149,7 +153,7 @@ impl Notice<'_> {
         let intro = match self.action() {
             Action::Failed => words.failed,
             Action::Delayed => words.delayed,
-            Action::Delivered | Action::Relayed => words.delivered,
+            Action::Delivered | Action::Relayed | Action::Expanded => words.delivered,
         };
         paragraph(out, &intro.replace("{}", self.hostname));
         for told in self.told.iter().take(NAMED_MAX) {
@@ -170,6 +174,7 @@ impl Notice<'_> {
         match told.action {
             Action::Delivered => return paragraph(out, words.is_delivered),
             Action::Relayed => return paragraph(out, words.is_relayed),
+            Action::Expanded => return paragraph(out, words.is_expanded),
             Action::Failed | Action::Delayed => {}
         }
         match (told.host, told.reply) {
@@ -217,6 +222,7 @@ impl Notice<'_> {
                 Action::Delayed => "delayed",
                 Action::Delivered => "delivered",
                 Action::Relayed => "relayed",
+                Action::Expanded => "expanded",
             };
             let _ = write!(
                 out,

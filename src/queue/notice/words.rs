@@ -13,6 +13,7 @@ pub(super) struct Words {
     pub delivered: &'static str,
     pub is_delivered: &'static str,
     pub is_relayed: &'static str,
+    pub is_expanded: &'static str,
     /// `{}` is the host that answered.
     pub who_said: &'static str,
     /// `{}` is a date.
@@ -72,6 +73,7 @@ pub(super) const LANGUAGES: [Words; 5] = [
         delivered: "This is the mail server {}. You asked to be told when your message arrived.",
         is_delivered: "It lies in the mailbox.",
         is_relayed: "It was handed to the next mail server, which does not tell more.",
+        is_expanded: "This address stands for several others, and it was passed on to them.",
         who_said: "The mail server {} did not take it. It said:",
         until: "It is tried until {}. If it still cannot be delivered then, you will be told.",
         no_such_user: "There is no such address. Look for a spelling mistake, or ask the person \
@@ -106,6 +108,7 @@ pub(super) const LANGUAGES: [Words; 5] = [
                     mensaje.",
         is_delivered: "Está en el buzón.",
         is_relayed: "Se ha entregado al servidor siguiente, que no informa de nada más.",
+        is_expanded: "Esta dirección representa a varias otras, y se les ha pasado el mensaje.",
         who_said: "El servidor de correo {} no lo ha aceptado. Ha dicho:",
         until: "Se intentará hasta {}. Si entonces no se ha podido entregar, se le avisará.",
         no_such_user: "Esa dirección no existe. Busque un error al escribirla, o pida la \
@@ -141,6 +144,7 @@ pub(super) const LANGUAGES: [Words; 5] = [
                     el seu missatge.",
         is_delivered: "És a la bústia.",
         is_relayed: "S'ha lliurat al servidor següent, que no informa de res més.",
+        is_expanded: "Aquesta adreça en representa diverses, i se'ls ha passat el missatge.",
         who_said: "El servidor de correu {} no l'ha acceptat. Ha dit:",
         until: "Es provarà fins a {}. Si llavors no s'ha pogut lliurar, se l'avisarà.",
         no_such_user: "Aquesta adreça no existeix. Busqui un error en escriure-la, o demani \
@@ -176,6 +180,7 @@ pub(super) const LANGUAGES: [Words; 5] = [
                     ankommt.",
         is_delivered: "Sie liegt im Postfach.",
         is_relayed: "Sie wurde dem nächsten Mailserver übergeben, der nichts weiter meldet.",
+        is_expanded: "Diese Adresse steht für mehrere andere, und sie wurde an diese weitergegeben.",
         who_said: "Der Mailserver {} hat sie nicht angenommen. Er sagte:",
         until: "Es wird bis {} versucht. Geht es auch dann nicht, so erfahren Sie es.",
         no_such_user: "Diese Adresse gibt es nicht. Suchen Sie nach einem Schreibfehler, oder \
@@ -214,6 +219,7 @@ pub(super) const LANGUAGES: [Words; 5] = [
                     l'arrivée de votre message.",
         is_delivered: "Il est dans la boîte aux lettres.",
         is_relayed: "Il a été confié au serveur suivant, qui n'en dit pas plus.",
+        is_expanded: "Cette adresse en représente plusieurs, auxquelles il a été transmis.",
         who_said: "Le serveur de messagerie {} ne l'a pas accepté. Il a dit :",
         until: "Les essais continuent jusqu'au {}. En cas d'échec, vous serez averti.",
         no_such_user: "Cette adresse n'existe pas. Cherchez une faute de frappe, ou demandez la \

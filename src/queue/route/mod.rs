@@ -41,8 +41,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::Deadline;
-use crate::dns::Resolver;
+use crate::dns::{DnsError, Kind, Rdata, Resolver};
 use crate::net::OutgoingTls;
+use crate::policy::tls_rpt;
 use crate::queue::client::Facts;
 use crate::runtime;
 
@@ -56,7 +57,7 @@ pub use sts::{Kept, PolicyStore, Stored, Unkept};
 
 use mx::Random;
 use plan::Planner;
-use report::{Day, PolicyTally};
+use report::{PostFault, Rua, Tally};
 use sts::{Keeper, Web};
 
 /// Hosts of one plan.
@@ -127,6 +128,13 @@ impl Router {
         planned.unwrap_or(Err(NoRoute::Late))
     }
 
+    /// The same for mail that goes whatever the domain asks of TLS (RFC 8689 5).
+    pub async fn plan_waived(&self, destination: &str, until: Deadline) -> Result<Plan, NoRoute> {
+        let planning = self.planner.plan_waived(destination, until);
+        let planned = runtime::deadline(until, planning).await;
+        planned.unwrap_or(Err(NoRoute::Late))
+    }
+
     /// A connection to this address could be used.
     pub fn worked(&self, address: IpAddr) {
         self.planner.lately.borrow_mut().worked(address);
@@ -146,10 +154,25 @@ impl Router {
         }
     }
 
-    /// Takes out what was counted on the days before `today`.
-    #[must_use]
-    pub fn tallies_before(&self, today: Day) -> Vec<(Day, Vec<PolicyTally>)> {
-        self.planner.tally.borrow_mut().take_before(today)
+    /// What was counted, for whoever keeps it and reports on it.
+    pub fn with_tally<T>(&self, see: impl FnOnce(&mut Tally) -> T) -> T {
+        see(&mut self.planner.tally.borrow_mut())
+    }
+
+    /// Whom `domain` wants reports about it sent to (RFC 8460 3): nobody, where the list is empty.
+    pub async fn report_destinations(&self, domain: &str) -> Result<Vec<Rua>, DnsError> {
+        let name = tls_rpt::record_name(domain);
+        let answer = self.planner.resolver.lookup(&name, Kind::Txt).await?;
+        let texts = answer.records.iter().filter_map(|record| match record {
+            Rdata::Text(text) => Some(text.as_str()),
+            _ => None,
+        });
+        Ok(report::report_destinations(texts))
+    }
+
+    /// Gives a report, as it is packed, to a web server (RFC 8460 5.4).
+    pub async fn post_report(&self, uri: &str, gzipped: &[u8]) -> Result<(), PostFault> {
+        report::post(&self.planner.policies.web, uri, gzipped).await
     }
 }
 

@@ -86,13 +86,24 @@ impl Planner {
         if let Some(found) = held {
             return Ok(self.in_order(&found));
         }
-        let found = Rc::new(self.find(destination, until).await?);
+        let found = Rc::new(self.find(destination, false, until).await?);
         let mut held = self.held.borrow_mut();
         held.put(destination, found.clone(), found.ttl, runtime::now());
         Ok(self.in_order(&found))
     }
 
-    async fn find(&self, destination: &str, until: Deadline) -> Result<Found, NoRoute> {
+    /// See [`Router::plan_waived`](super::Router::plan_waived). Nothing of it is kept.
+    pub async fn plan_waived(&self, destination: &str, until: Deadline) -> Result<Plan, NoRoute> {
+        let found = self.find(destination, true, until).await?;
+        Ok(self.in_order(&found))
+    }
+
+    async fn find(
+        &self,
+        destination: &str,
+        is_waived: bool,
+        until: Deadline,
+    ) -> Result<Found, NoRoute> {
         if let Ok(hop) = destination.parse::<HostPort>() {
             return self.find_hop(&hop, until).await;
         }
@@ -105,7 +116,11 @@ impl Planner {
         let site = self.settings.site(&domain);
         match site.and_then(|site| site.target.as_ref().map(|target| (site, target))) {
             Some((site, target)) => self.find_site(site, target, site.way(), until).await,
-            None => self.find_public(&domain, site, until).await,
+            None => {
+                let tls = site.and_then(|site| site.tls);
+                let tls = tls.or(is_waived.then_some(HopTls::Opportunistic));
+                self.find_public(&domain, tls, until).await
+            }
         }
     }
 
@@ -155,7 +170,7 @@ impl Planner {
     async fn find_public(
         &self,
         domain: &str,
-        site: Option<&Site>,
+        tls: Option<HopTls>,
         until: Deadline,
     ) -> Result<Found, NoRoute> {
         let mut notes = Vec::new();
@@ -178,7 +193,6 @@ impl Planner {
         };
         let hosts = self.without_own(hosts, &mut notes)?;
         let hosts = self.with_public_addresses(hosts, &mut notes)?;
-        let tls = site.and_then(|site| site.tls);
         let manner = Manner {
             is_told: destination.domain.is_some(),
             ..Manner::public(self.settings.mx_port, tls)
@@ -390,6 +404,9 @@ impl Planner {
 
     /// Counts what TLS came to.
     pub fn count(&self, policy: PolicyKey, session: Session) {
+        if !self.settings.is_tls_reported {
+            return;
+        }
         let today = Day::of(runtime::unix_now());
         self.tally.borrow_mut().count(today, policy, session);
     }

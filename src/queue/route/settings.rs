@@ -27,6 +27,8 @@ pub struct Settings {
     sources: Vec<IpAddr>,
     sites: Vec<Site>,
     is_local_allowed: bool,
+    /// What TLS comes to is counted, for the domains that want to know.
+    pub(super) is_tls_reported: bool,
     pub(super) mx_port: u16,
     pub(super) https_port: u16,
 }
@@ -84,6 +86,7 @@ impl Settings {
             sources: sources.clone(),
             sites,
             is_local_allowed: relay.local_addresses,
+            is_tls_reported: relay.tls_reports,
             mx_port: SMTP_PORT,
             https_port: HTTPS_PORT,
         })

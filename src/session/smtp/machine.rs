@@ -41,6 +41,8 @@ pub struct Terms {
     /// A log-in is allowed without TLS.
     pub clear_log_in: bool,
     pub start_tls: StartTls,
+    /// It may ask to be told of success (RFC 3461).
+    pub may_ask_for_notices: bool,
     /// FUTURERELEASE; `None`: not offered.
     pub holds: Option<Holds>,
     /// For programs on this host: what a name without a domain is completed with.
@@ -394,13 +396,12 @@ impl Machine {
         if let Some(domain) = &self.terms.local_domain {
             reply = reply.line(&format!("XDOMAIN {domain}"));
         }
-        Event::Say(
-            reply
-                .line("ENHANCEDSTATUSCODES")
-                .line("CHUNKING")
-                .line("DSN")
-                .line("HELP"),
-        )
+        reply = reply.line("ENHANCEDSTATUSCODES").line("CHUNKING");
+        // Who may not ask is told by his own host that it left (RFC 3461 5.2.2).
+        if self.terms.may_ask_for_notices {
+            reply = reply.line("DSN");
+        }
+        Event::Say(reply.line("HELP"))
     }
 
     fn may_log_in(&self) -> bool {

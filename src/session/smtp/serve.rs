@@ -13,7 +13,7 @@ use super::counters::{self, Role};
 use super::machine::{Event, Holds, Machine, StartTls, Terms, too_many_errors};
 use super::{Service, reply};
 use crate::base::{Deadline, Span, UnixMs};
-use crate::config::Protocol;
+use crate::config::{AuthMode, Protocol};
 use crate::delivery::{Body, LocalUser, Transaction};
 use crate::directory::Account;
 use crate::net::{Conn, Filled, NetError, Peer, Refusal};
@@ -247,6 +247,10 @@ impl Service {
                 (Some(_), Some(address)) if role == Role::Smtp => self.start_tls_for(address),
                 (Some(_), _) => StartTls::Offered,
             },
+            may_ask_for_notices: role != Role::Smtp
+                || listener.auth != AuthMode::Off
+                || is_trusted(conn.peer(), door)
+                || door.config().smtp.success_notices_to_strangers,
             holds: (role == Role::Submission)
                 .then(|| holds(door.config().queue.hold_max))
                 .flatten(),
@@ -329,6 +333,18 @@ impl Session {
         self.account.is_some()
             || self.local.is_some()
             || (relays && is_trusted(self.conn.peer(), &self.door))
+    }
+}
+
+impl Session {
+    /// Who has proven who he is, or is one of ours, may ask to be told of success: with a stranger
+    /// that would be mail to whomever he says that he is.
+    pub(super) fn may_ask_for_notices(&self) -> bool {
+        let listener = self.door.listener();
+        listener.protocol == Protocol::Lmtp
+            || self.account.is_some()
+            || is_trusted(self.conn.peer(), &self.door)
+            || self.door.config().smtp.success_notices_to_strangers
     }
 }
 

@@ -32,6 +32,7 @@ fn terms(role: Role) -> Terms {
         },
         clear_log_in: true,
         start_tls: StartTls::Offered,
+        may_ask_for_notices: true,
         holds: None,
     }
 }
@@ -252,6 +253,11 @@ fn ehlo_offers_what_there_is() {
     let all = "250-mx.test\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
                250-STARTTLS\r\n250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-DSN\r\n250 HELP\r\n";
     assert_eq!(offered(terms(Role::Smtp), ""), all);
+    let stranger = Terms {
+        may_ask_for_notices: false,
+        ..terms(Role::Smtp)
+    };
+    assert_eq!(offered(stranger, ""), all.replace("250-DSN\r\n", ""));
     let secure = offered(terms(Role::Submission), "STARTTLS\r\n");
     assert!(secure.contains("250-AUTH PLAIN LOGIN\r\n") && !secure.contains("STARTTLS"));
     let clear = Terms {

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::base::{ByteSize, Deadline, ShardId};
 use crate::config::{Config, Protocol};
-use crate::delivery::Intake;
+use crate::delivery::{Intake, ways};
 use crate::directory::{
     Authenticator, Command, Directory, LastLogins, Limit, NewUser, Quotas, Secret, Site, UserChange,
 };
@@ -113,7 +113,12 @@ impl World {
         let (roster_of, told) = (|| roster.clone(), || stop.clone());
         let (mesh, _inboxes) = Mesh::new(1, 8);
         let arrivals = Arrivals::new(mesh, ShardId(0));
-        let intake = Intake::new(remote.clone(), directory.clone(), schedule());
+        let config = Config::parse(CONFIG, "test").unwrap_or_else(|errors| panic!("{errors}"));
+        let ways = ways(directory.clone());
+        let teller =
+            crate::queue::Teller::new(&config, remote.clone(), disk.clone(), ways, schedule());
+        let teller = Rc::new(teller);
+        let intake = Intake::new(remote.clone(), directory.clone(), schedule(), teller);
         let services = Services {
             smtp: Rc::new(smtp::Service::new(intake, desk(), roster_of(), told())),
             pop3: Rc::new(pop3::Service::new(

@@ -200,6 +200,23 @@ impl Remote {
         state.values.get(&key).cloned()
     }
 
+    /// All values of a namespace in the queue partitions of this shard: those that were another's,
+    /// when there were more shards, too.
+    #[must_use]
+    pub fn queue_values(&self, namespace: &str) -> Vec<(PartitionId, Vec<u8>, Arc<[u8]>)> {
+        let mut found = Vec::new();
+        let owned = &self.shard().owned;
+        for partition in owned.all().into_iter().filter(|p| p.id.is_queue()) {
+            let state = partition.state.borrow();
+            let from = (namespace.to_owned(), Vec::new());
+            let values = state.values.range(from..);
+            let values = values.take_while(|((of, _), _)| of == namespace);
+            found
+                .extend(values.map(|((_, key), value)| (partition.id, key.clone(), value.clone())));
+        }
+        found
+    }
+
     /// Keeps one.
     pub async fn set_queue_value(
         &self,

@@ -84,7 +84,7 @@ impl Report<'_> {
              \tReport-ID: <{id}>\r\n\
              Message-ID: <{id}>\r\nAuto-Submitted: auto-generated\r\n\
              TLS-Report-Domain: {domain}\r\nTLS-Report-Submitter: {submitter}\r\n\
-             TLS-Required: No\r\nMIME-Version: 1.0\r\n\
+             MIME-Version: 1.0\r\n\
              Content-Type: multipart/report; report-type=\"tlsrpt\";\r\n\
              \tboundary=\"{boundary}\"\r\n\r\n",
             from = mail.from,
@@ -195,7 +195,7 @@ mod tests {
         for session in [Ok(()), Ok(()), Err(failure.clone()), Err(failure)] {
             tally.count(DAY, sts.clone(), session);
         }
-        let mut tallies = tally.take_before(Day::of(UnixMs(i64::MAX)));
+        let mut tallies = tally.before(Day::of(UnixMs(i64::MAX)));
         let mut tallies = tallies.pop().expect("a day").1;
         tallies[0].counts.merge(Counts {
             successes: 1,

@@ -79,7 +79,7 @@ pub struct Found {
 
 /// Knows the policies of domains. One on each shard.
 pub struct Keeper {
-    web: Web,
+    pub(in crate::queue::route) web: Web,
     store: Rc<dyn PolicyStore>,
     state: RefCell<State>,
 }

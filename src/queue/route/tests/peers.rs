@@ -1,6 +1,6 @@
 //! Web servers and mail hosts on ports of their own, each served by a thread.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -82,6 +82,34 @@ impl Peer {
                 "{request}"
             );
             // What is too long is not read to its end.
+            let _ = stream.get_mut().write_all(answers[n].as_bytes());
+            let _ = stream.get_mut().flush();
+        })
+    }
+
+    /// A web server that reports are posted to, with these answers, one a connection.
+    pub fn reports(certificate: &Certificate, body: &'static [u8], answers: &[&str]) -> Peer {
+        let config = certificate.config.clone();
+        let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
+        Peer::start(answers.len(), move |stream, n| {
+            let mut stream = BufReader::new(secured(stream, &config));
+            let mut request = String::new();
+            while !request.ends_with("\r\n\r\n") {
+                if !matches!(stream.read_line(&mut request), Ok(1..)) {
+                    return;
+                }
+            }
+            let length = format!("\r\nContent-Length: {}\r\n", body.len());
+            let first = "POST /v1?of=d HTTP/1.1\r\nHost: reports.d.test\r\n";
+            let kind = "\r\nContent-Type: application/tlsrpt+gzip\r\n";
+            assert!(request.starts_with(first), "{request}");
+            assert!(
+                request.contains(&length) && request.contains(kind),
+                "{request}"
+            );
+            let mut got = vec![0; body.len()];
+            stream.read_exact(&mut got).expect("a body");
+            assert_eq!(got, body);
             let _ = stream.get_mut().write_all(answers[n].as_bytes());
             let _ = stream.get_mut().flush();
         })

@@ -230,11 +230,48 @@ fn connect(
                 }
             }
         };
-        let tomorrow = Day::of(UnixMs(unix_now().0 + 2 * 86_400_000));
-        let mut days = router.tallies_before(tomorrow);
+        let tomorrow = report::Day::of(UnixMs(unix_now().0 + 2 * 86_400_000));
+        let mut days = router.with_tally(|tally| tally.before(tomorrow));
         (told, days.pop().expect("a day").1)
     };
     block_on(walk).expect("a shard")
+}
+
+/// RFC 8460 5.4: to who is there for sure, and taken only where the server says so.
+#[test]
+fn reports_are_posted() {
+    const BODY: &[u8] = b"as if it were packed";
+    let check = |names: &str, answer: &str, want: &str| {
+        let certificate = Certificate::new(names);
+        let web = Peer::reports(&certificate, BODY, &[answer]);
+        let world = World::new(
+            "[smtp.relay]\nlocal_addresses = true\n",
+            "reports.d.test A 127.0.0.1",
+        );
+        let (file, port) = (certificate.file(), web.port);
+        let posted = async move {
+            let settings = world.settings_with(|settings| settings.with_ports(1, port));
+            let resolver = Resolver::scripted(world.script.clone());
+            let tls = OutgoingTls::load(Some(&file)).expect("a good file");
+            let router = Router::new(settings, resolver, tls, Rc::new(Unkept), 7);
+            let uri = "https://reports.d.test/v1?of=d";
+            match router.post_report(uri, BODY).await {
+                Ok(()) => "taken".to_owned(),
+                Err(why) => why.to_string(),
+            }
+        };
+        let got = block_on(posted).expect("a shard");
+        assert!(got.contains(want), "{got}\nand not {want}");
+        web.join();
+    };
+    let reports = "reports.d.test";
+    check(reports, "HTTP/1.1 201 Created\r\n\r\n", "taken");
+    let meanwhile = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
+    check(reports, meanwhile, "taken");
+    let moved = "HTTP/1.1 301 Moved\r\nLocation: https://b.test/\r\n\r\n";
+    check(reports, moved, "answered 301");
+    check(reports, "220 mx\r\n\r\n", "no answer of HTTP");
+    check("other.test", "HTTP/1.1 200 OK\r\n\r\n", "not verified");
 }
 
 /// RFC 8461 4.2: a certificate that is not the host's is as good as none.

@@ -21,6 +21,7 @@ impl Session {
             message_bytes_max: terms.message_bytes_max,
             recipients_max: self.door.config().limits.recipients_max as usize,
             may_relay: self.may_relay(),
+            may_ask_for_notices: self.may_ask_for_notices(),
         };
         let begun = self
             .service
