@@ -1,13 +1,12 @@
 //! The shard of the destination: what the desk gives a turn is fetched, tried and answered for.
 
-use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
-use super::attempt::Work;
+use super::attempt::{Mark, Work};
 use super::desk::{After, Declined, Destination, EntryKey, Health, Offer, Turn};
 use super::schedule::Outcome;
 use super::service::{AGAIN_AFTER, Request, Shop, Unasked};
@@ -95,10 +94,9 @@ impl Slot {
     }
 
     /// An attempt. While it finds nobody there, others have the slot.
-    async fn attempt(&mut self, destination: &str, work: &Work) -> (Outcome, Health) {
+    async fn attempt(&mut self, destination: &str, work: &Work, mark: &Mark) -> (Outcome, Health) {
         let shop = self.shop.clone();
-        let is_open = Cell::new(false);
-        let mut attempt = pin!(shop.means.attempt(destination, work, &is_open));
+        let mut attempt = pin!(shop.means.attempt(destination, work, mark));
         let patience = async {
             runtime::sleep(PATIENCE).await;
             None
@@ -106,7 +104,7 @@ impl Slot {
         if let Some(done) = or(async { Some(attempt.as_mut().await) }, patience).await {
             return done;
         }
-        let turn = self.turn.as_mut().filter(|_| !is_open.get());
+        let turn = self.turn.as_mut().filter(|_| !mark.is_open.get());
         if turn.is_some_and(|turn| shop.desk.borrow_mut().lend(turn)) {
             shop.desk_told.notify_all();
         }
@@ -119,8 +117,9 @@ impl Slot {
         while let Some((entry, destination)) = self.subject() {
             let health = match shop.fetch(entry, &destination).await {
                 Fetched::Work(work) => {
-                    let (outcome, health) = self.attempt(&destination, &work).await;
-                    shop.settle(entry, &destination, outcome).await;
+                    let mark = Mark::default();
+                    let (outcome, health) = self.attempt(&destination, &work, &mark).await;
+                    shop.settle(entry, &destination, outcome, mark).await;
                     health
                 }
                 Fetched::Nothing => Health::Well,
@@ -219,16 +218,23 @@ impl Shop {
     /// Has an outcome put on record, while the slot goes on with another message: so one sync is
     /// for many. Where as many as there are slots are not durable yet the slot waits, since what
     /// a crash would have sent twice must not pile up.
-    async fn settle(self: &Rc<Self>, entry: EntryKey, destination: &Destination, outcome: Outcome) {
+    async fn settle(
+        self: &Rc<Self>,
+        entry: EntryKey,
+        destination: &Destination,
+        outcome: Outcome,
+        mark: Mark,
+    ) {
         let permit = self.settling.try_acquire(1);
         let Some(permit) = permit.filter(|_| !self.gate.is_closed()) else {
-            return self.done(entry, destination, outcome).await;
+            self.done(entry, destination, outcome).await;
+            return drop(mark);
         };
         let (shop, destination) = (self.clone(), destination.clone());
         let counted = self.under_way.begin();
         spawn_in(&self.gate, "queue-settle", async move {
             shop.done(entry, &destination, outcome).await;
-            drop((permit, counted));
+            drop((permit, counted, mark));
         });
     }
 

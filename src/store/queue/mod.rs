@@ -11,7 +11,7 @@
 mod access;
 mod apply;
 
-pub use access::{NewNotice, QueueEntry};
+pub use access::{NewEntry, QueueEntry};
 
 use crate::base::{AccountId, PSeq, PartitionId, UnixMs};
 use crate::wire::address::Path;
