@@ -256,7 +256,8 @@ impl Shop {
     ) {
         let permit = self.settling.try_acquire(1);
         let Some(permit) = permit.filter(|_| !self.gate.is_closed()) else {
-            return self.done(entry, destination, outcome).await;
+            self.done(entry, destination, outcome).await;
+            return drop(mark);
         };
         let (shop, destination) = (self.clone(), destination.clone());
         let counted = self.under_way.begin();

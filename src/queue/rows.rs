@@ -22,6 +22,8 @@ enum Standing {
 pub struct Rows {
     standing: BTreeMap<(EntryKey, Destination), Standing>,
     due: BTreeSet<(UnixMs, EntryKey, Destination)>,
+    /// How many are out.
+    out: usize,
     full: BTreeMap<Destination, Full>,
     /// By the time from which on each destination of `full` is asked again.
     asked: BTreeSet<(UnixMs, Destination)>,
@@ -53,8 +55,7 @@ impl Rows {
     /// Rows that are out.
     #[must_use]
     pub fn out(&self) -> usize {
-        let full: usize = self.full.values().map(|full| full.rows.len()).sum();
-        self.standing.len() - self.due.len() - full
+        self.out
     }
 
     /// The one name of a destination.
@@ -107,6 +108,7 @@ impl Rows {
         let key = (entry, name.clone());
         if self.standing.get(&key) == Some(&Standing::Out) {
             self.standing.insert(key, Standing::Full(now));
+            self.out -= 1;
             let full = self.full.entry(name.clone()).or_default();
             full.rows.insert((now, entry));
             self.ask_again(name, now);
@@ -145,6 +147,7 @@ impl Rows {
             && let Some((_, entry, name)) = self.due.pop_first()
         {
             self.standing.insert((entry, name.clone()), Standing::Out);
+            self.out += 1;
             taken.push((name, entry));
         }
         taken
@@ -200,7 +203,7 @@ impl Rows {
                     }
                 }
             }
-            Some(Standing::Out) => {}
+            Some(Standing::Out) => self.out -= 1,
             None => {}
         }
     }

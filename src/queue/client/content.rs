@@ -51,29 +51,41 @@ impl ContentFault {
 /// A message of the store: from memory, or from its spool file.
 pub struct MessageContent {
     message: Arc<Message>,
-    /// `None` where the bytes are in memory.
-    file: Option<DiskFile>,
+    source: Source,
     at: u64,
     sum: Crc32c,
 }
 
+enum Source {
+    /// In the message itself.
+    Memory,
+    /// A file of a piece.
+    Read(Vec<u8>),
+    File(DiskFile),
+}
+
 impl MessageContent {
-    /// Opens the spool file, where there is one.
+    /// Opens the spool file, where there is one; or reads it, where that is one trip to the disk
+    /// and not two.
     pub async fn open(disk: &Disk, message: Arc<Message>) -> Result<Self, ContentFault> {
-        let file = match &message.body {
-            Body::Inline(_) => None,
+        let source = match &message.body {
+            Body::Inline(_) => Source::Memory,
+            Body::Spool(path) if message.size <= PIECE_BYTES as u64 => {
+                let read = disk.read_at_most(path, PIECE_BYTES as u64).await;
+                Source::Read(read.map_err(ContentFault::Disk)?)
+            }
             Body::Spool(path) => {
                 let how = Open {
                     read: true,
                     ..Open::default()
                 };
-                Some(disk.open(path, how).await.map_err(ContentFault::Disk)?)
+                Source::File(disk.open(path, how).await.map_err(ContentFault::Disk)?)
             }
             Body::InJournal => return Err(ContentFault::Elsewhere),
         };
         Ok(MessageContent {
             message,
-            file,
+            source,
             at: 0,
             sum: Crc32c(0),
         })
@@ -100,17 +112,16 @@ impl Content for MessageContent {
     async fn read(&mut self, piece: &mut Vec<u8>) -> Result<(), ContentFault> {
         let left = self.message.size.saturating_sub(self.at);
         let bytes = left.min(PIECE_BYTES as u64) as usize;
-        match (&self.file, &self.message.body) {
-            (Some(file), _) if bytes > 0 => {
-                *piece = file
-                    .read_at(bytes, self.at)
-                    .await
-                    .map_err(ContentFault::Disk)?;
+        let mut take = |all: &[u8]| {
+            let from = all.len().min(self.at as usize);
+            piece.extend_from_slice(&all[from..all.len().min(from + bytes)]);
+        };
+        match (&self.source, &self.message.body) {
+            (Source::File(file), _) if bytes > 0 => {
+                let read = file.read_at(bytes, self.at).await;
+                *piece = read.map_err(ContentFault::Disk)?;
             }
-            (None, Body::Inline(all)) => {
-                let from = all.len().min(self.at as usize);
-                piece.extend_from_slice(&all[from..all.len().min(from + bytes)]);
-            }
+            (Source::Read(all), _) | (Source::Memory, Body::Inline(all)) => take(all),
             _ => {}
         }
         self.at += piece.len() as u64;
