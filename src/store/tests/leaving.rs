@@ -24,7 +24,7 @@ use crate::wire::smtp::{BodyKind, MailFrom, RcptTo};
 
 const SEEDS: u64 = 24;
 /// Of those in which nearly everything is a checkpoint.
-const SEEDS_OFTEN: u64 = 60;
+const SEEDS_OFTEN: u64 = 120;
 const LIVES: u64 = 4;
 
 pub(super) fn outbound(recipients: u64) -> Outbound {
@@ -142,7 +142,12 @@ pub(super) fn octets_of(entries: &Entries) -> Vec<(PSeq, Vec<u8>)> {
 }
 
 /// A checkpoint, perhaps one that fails half-way: it is made up for by the next one.
-async fn checkpoint(store: &Store, random: &mut Random, trips: Option<&SimDisk>) -> Result<(), ()> {
+async fn checkpoint(
+    store: &Store,
+    random: &mut Random,
+    ledger: &RefCell<Ledger>,
+    trips: Option<&SimDisk>,
+) -> Result<(), ()> {
     let trips = trips.filter(|_| random.below(3) == 0);
     if let Some(sim) = trips {
         let trip = random.pick(&TRIPS).expect("one of them");
@@ -151,7 +156,15 @@ async fn checkpoint(store: &Store, random: &mut Random, trips: Option<&SimDisk>)
     }
     match store.checkpoint().await {
         Ok(()) => check_disk(store).await,
-        Err(_) if trips.is_some() && !store.is_poisoned() => {}
+        Err(_) if trips.is_some() && !store.is_poisoned() => {
+            let sim = trips.filter(|_| random.below(2) == 0);
+            if let Some(sim) = sim {
+                // Power goes in the middle of the one that makes up for it.
+                send(&store.remote(), random, ledger).await?;
+                sim.stop_after(random.below(40));
+                return store.checkpoint().await.map_err(|_| ());
+            }
+        }
         Err(_) => return Err(()),
     }
     Ok(())
@@ -206,7 +219,7 @@ async fn step(
 ) -> Result<(), ()> {
     let remote = store.remote();
     if trips.is_some() && random.below(3) == 0 {
-        return checkpoint(store, random, trips).await;
+        return checkpoint(store, random, ledger, trips).await;
     }
     let open: Vec<usize> = {
         let ledger = ledger.borrow();
@@ -215,7 +228,7 @@ async fn step(
         open.filter(|(_, k)| is_open(k)).map(|(n, _)| n).collect()
     };
     match (random.below(6), random.pick(&open)) {
-        (0, _) => checkpoint(store, random, None).await,
+        (0, _) => checkpoint(store, random, ledger, None).await,
         (1 | 2, Some(n)) => try_one(&remote, random, ledger, n).await,
         (3, Some(n)) => steer_one(&remote, random, ledger, n).await,
         _ => send(&remote, random, ledger).await,
