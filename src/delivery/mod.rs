@@ -18,12 +18,12 @@ mod body;
 mod counters;
 mod error;
 mod head;
-mod notices;
 mod origin;
 mod seal;
 mod trace;
 mod transaction;
 mod warning;
+mod ways;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +31,7 @@ mod tests;
 pub use body::{Body, Placed};
 pub use counters::METRICS;
 pub use error::{MailRefusal, MessageRefusal, RecipientRefusal};
-pub use notices::sender_ways;
 pub use origin::{Origin, Way};
 pub use transaction::{Bounds, Intake, Transaction};
 pub use warning::{warn_of_quotas, watch_limits};
+pub use ways::ways;

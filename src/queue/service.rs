@@ -5,7 +5,7 @@
 //! with its entry, and comes back with an outcome, untried, or with the next start. What is sent
 //! twice is told in docs/QUEUE.md.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,11 +17,12 @@ use super::bench::{end_idle, give_turns};
 use super::client::Times;
 use super::command::{self, Answer, Ask, Change};
 use super::desk::{self, Declined, Desk, EntryKey, Offer, Shape};
+use super::home::{Homeward, bring_home};
 use super::policies::Policies;
 use super::route::{self, Ours, Router};
 use super::rows::Rows;
 use super::schedule::{Outcome, Schedule};
-use super::source::{heed_changes, offer_rows};
+use super::source::{Steady, heed_changes, offer_rows};
 use super::tell::{Teller, Ways};
 use super::under_way::UnderWay;
 use crate::base::{Deadline, ShardId, crc32c};
@@ -38,7 +39,7 @@ const REQUESTS_MAX: usize = 1024;
 pub(super) const OFFERS_MAX: usize = 128;
 /// Offers that wait at one shard, and for one destination.
 const WAITING_MAX: usize = 4096;
-pub(super) const LINE_MAX: usize = 256;
+const LINE_MAX: usize = 256;
 /// How long another shard may take to answer.
 const ANSWER_SPAN: Duration = Duration::from_secs(30);
 const RECORD_SPAN: Duration = Duration::from_secs(86_400);
@@ -95,9 +96,13 @@ pub(super) struct Shop {
     pub schedule: Schedule,
     pub teller: Teller,
     pub rows: RefCell<Rows>,
+    pub steady: Cell<Steady>,
     /// Rows are due that were not.
     pub rows_told: Notify,
     pub desk: RefCell<Desk>,
+    /// What is due for owners here.
+    pub homeward: RefCell<Homeward>,
+    pub homeward_told: Notify,
     /// The desk may have a turn that it had not.
     pub desk_told: Notify,
     /// A connection waits for another message.
@@ -161,8 +166,8 @@ impl Queue {
             id,
             mesh: parts.mesh,
             remote: parts.remote,
-            gate: parts.gate,
-            under_way: parts.under_way,
+            gate: parts.gate.clone(),
+            under_way: parts.under_way.clone(),
             means: Means {
                 disk: parts.disk,
                 router,
@@ -175,12 +180,17 @@ impl Queue {
                     times: Times::default(),
                 },
                 idle: keys.idle.0,
+                under_way: parts.under_way,
+                gate: parts.gate,
                 kept: RefCell::default(),
             },
             schedule,
             teller,
             rows: RefCell::default(),
+            steady: Cell::new(Steady::new()),
             rows_told: Notify::new(),
+            homeward: RefCell::default(),
+            homeward_told: Notify::new(),
             desk: RefCell::new(Desk::new(limits)),
             desk_told: Notify::new(),
             kept_told: Notify::new(),
@@ -189,6 +199,7 @@ impl Queue {
         spawn_in(gate, "queue-requests", serve(shop.clone(), parts.inbox));
         spawn_in(gate, "queue-changes", heed_changes(shop.clone()));
         spawn_in(gate, "queue-offers", offer_rows(shop.clone()));
+        spawn_in(gate, "queue-home", bring_home(shop.clone()));
         spawn_in(gate, "queue-desk", give_turns(shop.clone()));
         spawn_in(gate, "queue-idle", end_idle(shop.clone()));
         Queue { shop }

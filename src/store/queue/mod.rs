@@ -17,7 +17,7 @@ mod log;
 mod octets;
 mod read;
 
-pub use access::{NewNotice, QueueEntry};
+pub use access::{NewEntry, QueueEntry};
 pub(super) use entries::Entries;
 pub use log::QueueBounds;
 pub(super) use log::{

@@ -16,8 +16,8 @@ use crate::store::bytes::Writer;
 use crate::store::catalogue::{Found, load};
 use crate::store::queue::Entries;
 use crate::store::{
-    EntryKey, MailClass, NewNotice, Outbound, OutboundRecipient, QueueEntry, RecipientState,
-    Remote, Steering, Store, StoreError, Tried, TriedRecipient,
+    EntryKey, MailClass, NewEntry, Outbound, OutboundRecipient, QueueEntry, RecipientState, Remote,
+    Steering, Store, StoreError, Tried, TriedRecipient,
 };
 use crate::wire::address::{Mailbox, Path as Forward};
 use crate::wire::smtp::{BodyKind, MailFrom, RcptTo};
@@ -51,6 +51,7 @@ pub(super) fn outbound(recipients: u64) -> Outbound {
             ret: None,
             envelope_id: None,
             auth: None,
+            hold: None,
         },
         class: MailClass::Normal,
         submitter: None,
@@ -296,7 +297,7 @@ async fn try_one(
         let message = try_message(remote, &text).await.map_err(|_| ())?;
         told = Some((text, message));
     }
-    let notice = told.as_ref().map(|(_, message)| NewNotice {
+    let notice = told.as_ref().map(|(_, message)| NewEntry {
         message: message.clone(),
         trace: trace_id(),
         targets: vec![target(2, "INBOX")],
