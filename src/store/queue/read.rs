@@ -17,6 +17,8 @@ use crate::store::maildir::Layout;
 
 /// What is read in one step.
 const PIECE_BYTES: u64 = 1 << 20;
+/// No entry is so long: a length that says so is damaged.
+const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// What a log says.
 pub(in crate::store) enum Read {
@@ -157,7 +159,7 @@ impl Copy {
             return Ok(None);
         };
         let whole = FRAME_HEAD_BYTES + len as usize;
-        if len == 0 || whole as u64 > self.end - at {
+        if len == 0 || whole > FRAME_BYTES_MAX || whole as u64 > self.end - at {
             return Ok(None);
         }
         let frame = self.octets(at, whole).await?;
