@@ -12,23 +12,22 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::body::{Accepted, Source};
 use super::bytes::{Malformed, Reader, Writer};
 use super::cache::Cache;
 use super::doom::Doomed;
 use super::history::History;
 use super::mailbox::{Mailbox, Meta, Weight};
-use super::{AccountRef, Flags, Outbound, Quota, SpecialUse, Target, archive, codec, maildir};
-use crate::base::{
-    AccountId, ByteSize, Crc32c, MailboxId, ModSeq, PSeq, PartitionId, TraceId, Uid, UidValidity,
-    UnixMs, crc32c,
-};
+use super::queue::{Entries, Log, Named, read_entry};
+use super::{SpecialUse, archive, maildir};
+use crate::base::{AccountId, MailboxId, ModSeq, PSeq, PartitionId, Uid, UidValidity, crc32c};
 
 pub(super) use cut::{Cut, Touched, cut};
 pub use file::CatalogueRepair;
-pub(super) use file::{Found, isolate, load, places, write};
+pub(super) use file::{Found, isolate, load, load_alone, places, write};
 
-const MAGIC: &[u8; 8] = b"PALCAT04";
+const MAGIC: &[u8; 8] = b"PALCAT05";
+/// With all entries of a queue in it.
+const MAGIC_4: &[u8; 8] = b"PALCAT04";
 /// Without mail that leaves.
 const MAGIC_3: &[u8; 8] = b"PALCAT03";
 /// Without what is dead in caches, and of which files they are.
@@ -48,7 +47,7 @@ pub(super) struct Catalogue {
     /// Outbox entries of other partitions that are placed here.
     pub origins: HashMap<PartitionId, BTreeSet<(PSeq, u16)>>,
     /// Messages on their way to several owners, or to other hosts (queue partitions).
-    pub accepted: BTreeMap<PSeq, Accepted>,
+    pub accepted: Entries,
     /// Those of them that an owner here does not have yet.
     pub owed: BTreeSet<PSeq>,
     /// Those of them whose body is in the journal still.
@@ -102,6 +101,11 @@ impl Catalogue {
         self.accounts.get(&account)?.mailboxes.get(&mailbox)
     }
 
+    /// Who waits for an owner here, by what the entries say.
+    pub fn note_owed(&mut self) {
+        self.owed = self.accepted.owed().collect();
+    }
+
     /// The lowest position whose outbox entries are not all handed over.
     pub fn low_water(&self) -> PSeq {
         self.owed
@@ -123,7 +127,8 @@ impl Catalogue {
         let mut r = Reader::new(body);
         let magic = r.take(8)?;
         let version = match magic {
-            m if m == MAGIC => 4,
+            m if m == MAGIC => 5,
+            m if m == MAGIC_4 => 4,
             m if m == MAGIC_3 => 3,
             m if m == MAGIC_2 => 2,
             m if m == MAGIC_1 => 1,
@@ -151,14 +156,17 @@ impl Catalogue {
                 .collect::<Result<_, _>>()?;
             catalogue.origins.insert(source, marks);
         }
+        catalogue.accepted.home = partition;
+        if version >= 5 {
+            let named = Named::decode(&mut r)?;
+            catalogue.accepted.log = Log::of(named, PSeq(0), false);
+        }
         for _ in 0..r.count(8)? {
             let pseq = PSeq(r.u64()?);
-            let entry = accepted(&mut r, version, layout, partition, pseq)?;
-            if entry.targets.iter().any(Option::is_some) {
-                catalogue.owed.insert(pseq);
-            }
-            catalogue.accepted.insert(pseq, entry);
+            let entry = read_entry(&mut r, version, layout, (partition, pseq))?;
+            catalogue.accepted.put(pseq, entry);
         }
+        catalogue.note_owed();
         for _ in 0..r.count(9)? {
             let pseq = PSeq(r.u64()?);
             catalogue.doomed.push_back((pseq, Doomed::decode(&mut r)?));
@@ -315,105 +323,4 @@ fn values(r: &mut Reader<'_>) -> Result<Values, Malformed> {
             Ok(((namespace, key), Arc::from(r.bytes()?)))
         })
         .collect()
-}
-
-fn put_accepted(w: &mut Writer, pseq: &PSeq, accepted: &Accepted) {
-    w.u64(pseq.0);
-    w.i64(accepted.saved.0);
-    match accepted.trace {
-        Some(trace) => w.str(&trace.to_string()),
-        None => w.str(""),
-    }
-    w.u64(accepted.size);
-    w.u32(accepted.crc32c.0);
-    w.out.extend_from_slice(&accepted.blake3);
-    w.bytes(&accepted.digest);
-    // A body in the journal is in its own file by the time this is committed.
-    match &accepted.source {
-        Source::Spool(path) => {
-            w.str(
-                path.file_name()
-                    .and_then(|n| n.to_str())
-                    .unwrap_or_default(),
-            );
-        }
-        Source::Journal(_) | Source::File(_) => w.str(""),
-    }
-    w.count(accepted.targets.len());
-    for target in &accepted.targets {
-        w.u8(u8::from(target.is_some()));
-        let Some(target) = target else { continue };
-        w.u64(target.account.account.0);
-        w.u16(target.account.partition.0);
-        w.u64(target.account.quota.bytes.map_or(u64::MAX, |q| q.0));
-        w.str(&target.mailbox);
-        w.u8(target.flags.0);
-        w.bytes(&target.prefix);
-    }
-    let mut outbound = Vec::new();
-    if let Some(of) = &accepted.outbound {
-        codec::put_outbound(of, &mut outbound);
-    }
-    w.bytes(&outbound);
-}
-
-fn outbound(r: &mut Reader<'_>) -> Result<Option<Box<Outbound>>, Malformed> {
-    match r.bytes()? {
-        [] => Ok(None),
-        bytes => {
-            let outbound = codec::outbound(bytes).map_err(|_| Malformed)?;
-            Ok(Some(Box::new(outbound)))
-        }
-    }
-}
-
-fn accepted(
-    r: &mut Reader<'_>,
-    version: u8,
-    layout: &maildir::Layout,
-    partition: PartitionId,
-    pseq: PSeq,
-) -> Result<Accepted, Malformed> {
-    let saved = UnixMs(r.i64()?);
-    let trace = match r.str()? {
-        "" => None,
-        text => Some(text.parse::<TraceId>().map_err(|_| Malformed)?),
-    };
-    Ok(Accepted {
-        saved,
-        trace,
-        size: r.u64()?,
-        crc32c: Crc32c(r.u32()?),
-        blake3: r.array()?,
-        digest: Arc::from(r.bytes()?),
-        source: match r.str()? {
-            "" => Source::File(layout.queue_file(partition, pseq)),
-            name => Source::Spool(layout.spool().join(name)),
-        },
-        targets: (0..r.count(1)?)
-            .map(|_| {
-                if r.u8()? == 0 {
-                    return Ok(None);
-                }
-                Ok(Some(Target {
-                    account: AccountRef {
-                        account: AccountId(r.u64()?),
-                        partition: PartitionId(r.u16()?),
-                        quota: Quota {
-                            bytes: Some(r.u64()?).filter(|&q| q != u64::MAX).map(ByteSize),
-                            messages: None,
-                        },
-                    },
-                    mailbox: r.str()?.to_owned(),
-                    flags: Flags(r.u8()?),
-                    prefix: r.bytes()?.to_vec(),
-                }))
-            })
-            .collect::<Result<_, _>>()?,
-        outbound: match version {
-            ..4 => None,
-            _ => outbound(r)?,
-        },
-        memory: None,
-    })
 }

@@ -1,7 +1,8 @@
 //! Checkpoints: what is applied becomes durable as files, so that journal slots can be reused.
 //!
 //! Protocol. (0) Settle everything. (1) Cut: note the journal's position, then take each dirty
-//! partition's catalogue as bytes at some record at or after it, in slices. (2) Settle up to the cuts, write
+//! partition's catalogue as bytes at some record at or after it, in slices; the log of a long queue is
+//! written ahead of that. (2) Settle up to the cuts, write
 //! index and cache bytes, and the catalogues, each twice, under other names. (3) One syncfs. (4)
 //! Rename the catalogues and sync again: this commits. (5) Release the journal, remove what is doomed.
 //! Expunged messages get their second names, and the history its entries, in (2).
@@ -13,7 +14,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::body::Source;
 use super::catalogue::{self, Cut};
 use super::doom::{self, Doomed};
 use super::journal::Position;
@@ -22,7 +22,7 @@ use super::maildir::Settler;
 use super::owned::count;
 use super::partition::Partition;
 use super::shard::Shard;
-use super::{StoreError, history, repair};
+use super::{StoreError, history, queue, repair};
 use crate::base::{Deadline, PSeq, PartitionId};
 use crate::runtime::{DiskError, DiskErrorKind, Step, now, sleep, unix_now};
 
@@ -83,11 +83,15 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     let mut cuts = Vec::new();
     let mut cutting = Cutting::default();
     let due = |p: &&Rc<Partition>| p.dirty.get() && !stuck.contains(&p.id);
-    for partition in partitions.iter().filter(due) {
-        cutting.begin(partition);
-        cuts.push(catalogue::cut(partition).await);
-    }
-    let outcome = commit(&settler, &cuts).await;
+    let may_rewrite = !shard.room.is_pressed();
+    let outcome = async {
+        for partition in partitions.iter().filter(due) {
+            cutting.begin(partition);
+            cuts.push(cut(&settler, partition, may_rewrite).await?);
+        }
+        commit(&settler, &mut cuts).await
+    };
+    let outcome = outcome.await;
     cutting.is_in_place = outcome.is_ok();
     if let Err(Fault::Sync(error)) = &outcome {
         // The kernel has dropped what it could not write: only a replay writes it again.
@@ -104,6 +108,10 @@ pub(super) async fn checkpoint(shard: &Shard) -> Result<(), StoreError> {
     release(shard, &partitions, &stuck, position);
     for cut in cuts.iter().filter(|cut| !stuck.contains(&cut.partition.id)) {
         doom::doom(&shard.patient, &shard.owned, &cut.partition, cut.at).await;
+        let removed = queue::remove_old(&shard.disk, &shard.layout, &cut.partition).await;
+        if let Err(error) = removed {
+            tracing::warn!(%error, "a queue's log of before is not removed yet");
+        }
     }
     shard.spools.sweep().await;
     shard.owned.keeps_no_more.set(false);
@@ -177,26 +185,47 @@ impl From<StoreError> for Fault {
     }
 }
 
+/// Writes ahead what a queue's log lacks, and takes the state.
+pub(super) async fn cut(
+    settler: &Settler<'_>,
+    partition: &Rc<Partition>,
+    may_rewrite: bool,
+) -> Result<Cut, Fault> {
+    let Settler { disk, owned, .. } = settler;
+    let how = (owned.queue_bounds.get(), may_rewrite);
+    let log = queue::write_ahead(disk, &owned.layout, partition, how).await;
+    Ok(catalogue::cut(partition, log.map_err(catalogue_fault)?).await)
+}
+
 /// Settles up to the cuts, makes it durable, and puts the catalogues in place. Answers the
 /// partitions that cannot be settled, and are not part of it.
-pub(super) async fn commit(settler: &Settler<'_>, cuts: &[Cut]) -> Result<Vec<PartitionId>, Fault> {
+pub(super) async fn commit(
+    settler: &Settler<'_>,
+    cuts: &mut [Cut],
+) -> Result<Vec<PartitionId>, Fault> {
     let mut stuck = Vec::new();
     if cuts.is_empty() {
         return Ok(stuck);
     }
     let layout = &settler.owned.layout;
     let mut renames = Vec::new();
-    for cut in cuts {
+    for cut in cuts.iter_mut() {
         let outcome = settle_cut(settler, cut).await;
         if !settler.owned.judge(&cut.partition, outcome)? {
             cut.partition.dirty.set(true);
             stuck.push(cut.partition.id);
             continue;
         }
+        let written = cut.log.write(settler.disk, layout, cut.partition.id).await;
+        written.map_err(catalogue_fault)?;
         let written = catalogue::write(settler.disk, layout, cut).await;
         renames.extend(written.map_err(catalogue_fault)?);
     }
     settler.disk.syncfs().await.map_err(Fault::Sync)?;
+    for cut in cuts.iter().filter(|cut| !stuck.contains(&cut.partition.id)) {
+        let mut state = cut.partition.state.borrow_mut();
+        state.accepted.log.advance(cut.named);
+    }
     for outcome in settler.disk.batch(renames).await {
         outcome.map_err(catalogue_fault)?;
     }
@@ -262,7 +291,7 @@ async fn settle_accepted(
     for pseq in waiting {
         let (source, memory, size, crc32c) = {
             let state = partition.state.borrow();
-            let Some(accepted) = state.accepted.get(&pseq) else {
+            let Some(accepted) = state.accepted.get(&settler.owned.layout, pseq) else {
                 continue;
             };
             (
@@ -296,12 +325,9 @@ async fn settle_accepted(
         }
         let mut state = partition.state.borrow_mut();
         state.unfiled.remove(&pseq);
-        match state.accepted.get_mut(&pseq) {
-            Some(accepted) => {
-                accepted.source = Source::File(path);
-                // What waits for days does not do so in memory.
-                settler.owned.forget(accepted.memory.take().as_ref());
-            }
+        match state.accepted.filed(pseq, path.clone()) {
+            // What waits for days does not do so in memory.
+            Some(kept) => settler.owned.forget(kept.as_ref()),
             // Handed over meanwhile.
             None => {
                 let at = state.applied;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Packing;
 use super::journal::JournalConfig;
 use super::progress::Progress;
+use super::queue::QueueBounds;
 
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
@@ -42,6 +43,8 @@ pub struct StoreConfig {
     /// New mail is refused while less than this is free beside what is not written yet. 0: until
     /// there is nothing.
     pub free_bytes_min: u64,
+    /// When what waits in a queue has a log of its own.
+    pub queue_bounds: QueueBounds,
     /// Who watches the start.
     pub progress: Progress,
 }
@@ -68,6 +71,7 @@ impl StoreConfig {
             settle_after: Duration::from_millis(100),
             undelete_days: 14,
             free_bytes_min: 0,
+            queue_bounds: QueueBounds::default(),
             progress: Progress::default(),
         }
     }

@@ -18,6 +18,7 @@ use futures_lite::future::or;
 use super::body::Source;
 use super::deliver::{Placement, Shared};
 use super::journal::Class;
+use super::maildir::Layout;
 use super::owned::count;
 use super::partition::Partition;
 use super::remote::{HAND_OVER_SPAN, Remote};
@@ -179,7 +180,7 @@ async fn hand_over_all(
     pseq: PSeq,
     attempts: u32,
 ) -> Result<(), StoreError> {
-    let shares = shares(partition, pseq);
+    let shares = shares(&shard.layout, partition, pseq);
     if shares.is_empty() {
         return Ok(());
     }
@@ -242,10 +243,10 @@ async fn all_of<F: Future>(mut jobs: impl Iterator<Item = F>) -> Vec<F::Output> 
 type Share = Vec<(u16, Placement)>;
 
 /// What is left to be handed over, by the owning partition.
-fn shares(partition: &Partition, pseq: PSeq) -> BTreeMap<PartitionId, Share> {
+fn shares(layout: &Layout, partition: &Partition, pseq: PSeq) -> BTreeMap<PartitionId, Share> {
     let mut by_owner: BTreeMap<PartitionId, Share> = BTreeMap::new();
     let state = partition.state.borrow();
-    let Some(accepted) = state.accepted.get(&pseq) else {
+    let Some(accepted) = state.accepted.get(layout, pseq) else {
         return by_owner;
     };
     for (n, target) in accepted.targets.iter().enumerate() {
@@ -299,7 +300,10 @@ async fn message_of(
         repair::note_damaged_queue(&shard.owned, partition.id, pseq);
     }
     let state = partition.state.borrow();
-    let accepted = state.accepted.get(&pseq).ok_or(StoreError::Expunged)?;
+    let accepted = state
+        .accepted
+        .get(&shard.layout, pseq)
+        .ok_or(StoreError::Expunged)?;
     Ok(Shared {
         message,
         received: accepted.saved,
@@ -316,7 +320,10 @@ pub(super) async fn body_of(
 ) -> Result<(Arc<Message>, bool), StoreError> {
     let (source, message) = {
         let state = partition.state.borrow();
-        let accepted = state.accepted.get(&pseq).ok_or(StoreError::Expunged)?;
+        let accepted = state
+            .accepted
+            .get(&shard.layout, pseq)
+            .ok_or(StoreError::Expunged)?;
         let known = Arc::new(Message {
             body: Body::InJournal,
             digest: accepted.digest.clone(),

@@ -15,7 +15,7 @@ use super::maildir::{Layout, SharedFiles};
 use super::partition::Partition;
 use super::quota::Watch;
 use super::repair::{IndexRepair, Orphans};
-use super::{Body, EntryKey, Message, Packing, StoreError, ValueChange};
+use super::{Body, EntryKey, Message, Packing, QueueBounds, StoreError, ValueChange};
 use crate::base::{AccountId, Epoch, MailboxId, PartitionId, Uid};
 use crate::observe::{event, log_event};
 use crate::runtime::local::Notify;
@@ -76,6 +76,7 @@ pub(super) struct Owned {
     pub is_tmp_used: Cell<bool>,
     /// Days for which removed messages are kept; 0 keeps none.
     pub keep_days: Cell<u32>,
+    pub queue_bounds: Cell<QueueBounds>,
     /// The disk is full and nothing kept is left to make room: what cannot be kept goes.
     pub keeps_no_more: Cell<bool>,
     site_hooks: RefCell<Vec<SiteHook>>,
@@ -149,6 +150,7 @@ impl Owned {
             shared: SharedFiles::default(),
             is_tmp_used: Cell::new(false),
             keep_days: Cell::new(0),
+            queue_bounds: Cell::default(),
             keeps_no_more: Cell::new(false),
             site_hooks: RefCell::default(),
             bodies_bytes: Cell::new(0),
@@ -171,9 +173,11 @@ impl Owned {
     /// The queue has not seen any entry of a partition yet.
     pub fn note_queued(&self, partition: &Partition) {
         let state = partition.state.borrow();
-        let leaving = state.accepted.iter().filter(|(_, a)| a.outbound.is_some());
         let partition = partition.id;
-        let keys = leaving.map(|(&pseq, _)| EntryKey { partition, pseq });
+        let keys = state
+            .accepted
+            .leaving()
+            .map(|pseq| EntryKey { partition, pseq });
         self.queue_changes.borrow_mut().extend(keys);
     }
 

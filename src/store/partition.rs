@@ -67,7 +67,8 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    pub fn new(id: PartitionId, state: Catalogue) -> Rc<Partition> {
+    pub fn new(id: PartitionId, mut state: Catalogue) -> Rc<Partition> {
+        state.accepted.home = id;
         let flight = Overlay::after(state.applied);
         let kept = Cell::new(state.applied);
         Rc::new(Partition {
@@ -200,7 +201,7 @@ impl Partition {
         }
         self.dirty.set(true);
         if let Some(touched) = self.touched.borrow_mut().as_mut() {
-            record.ops.iter().for_each(|op| touched.op(pseq, op));
+            record.ops.iter().for_each(|op| touched.op(op));
         }
         for (ordinal, op) in record.ops.iter().enumerate() {
             self.apply_op(committed, ordinal as u16, op, owned);

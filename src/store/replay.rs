@@ -15,6 +15,7 @@ use futures_lite::future::or;
 use hashbrown::{HashMap, HashSet};
 
 use super::catalogue::{self, Catalogue, CatalogueRepair, Cut, Found};
+use super::checkpoint;
 use super::history::Day;
 use super::journal::{BodyPlace, Committed, Recorded};
 use super::mailbox::Mailbox;
@@ -100,7 +101,7 @@ impl<'s> Replay<'s> {
             return Err(self.stuck(id, why));
         }
         let cut = match written_anew {
-            true => Some(catalogue::cut(&partition).await),
+            true => Some(checkpoint::cut(self.settler, &partition, false).await?),
             false => None,
         };
         let flushed = self.settler.flush(&partition).await;

@@ -179,13 +179,13 @@ fn of_file(bytes: u64) -> u64 {
 async fn owed(shard: &Shard) -> u64 {
     let mut bytes = shard.journal.queued_bytes();
     for partition in shard.owned.all() {
-        bytes += of_partition(&partition, shard.owned.packing.get());
+        bytes += of_partition(&shard.layout, &partition, shard.owned.packing.get());
         yield_if_needed().await;
     }
     bytes
 }
 
-fn of_partition(partition: &Partition, packing: Packing) -> u64 {
+fn of_partition(layout: &Layout, partition: &Partition, packing: Packing) -> u64 {
     // What lies in the spool becomes a file by another name, where nothing has to be added.
     let is_linked =
         |source: &Source| packing == Packing::Plain && matches!(source, Source::Spool(_));
@@ -200,7 +200,7 @@ fn of_partition(partition: &Partition, packing: Packing) -> u64 {
     let state = partition.state.borrow();
     // However many wait for other hosts: what is in a file already takes no more room.
     let unsettled = state.unfiled.union(&state.owed);
-    let unsettled = unsettled.filter_map(|pseq| state.accepted.get(pseq));
+    let unsettled = unsettled.filter_map(|pseq| state.accepted.get(layout, *pseq));
     let accepted = unsettled.map(|accepted| {
         let own = matches!(accepted.source, Source::Journal(_));
         let mut owners: Vec<_> = accepted.targets.iter().flatten().collect();

@@ -137,8 +137,10 @@ impl Store {
         owned.epoch.set(from.epoch);
         owned.keep_days.set(cfg.undelete_days);
         owned.packing.set(cfg.packing);
+        owned.queue_bounds.set(cfg.queue_bounds);
         for partition in from.present.iter().filter(|p| p.owner(cfg.shards) == id) {
-            let loaded = startup::load_partition(&disk, &layout, *partition).await?;
+            let handed = from.entries.get(partition).and_then(|e| e.try_recv().ok());
+            let loaded = startup::load_partition(&disk, &layout, *partition, handed).await?;
             // The start removed the others already; these write to the history.
             let mut state = loaded.state.borrow_mut();
             let to_history = |d: &Doomed| matches!(d, Doomed::Kept(_) | Doomed::Frame { .. });

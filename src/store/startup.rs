@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, AtomicU16};
 use hashbrown::HashSet;
 
 use super::bodies::{Bodies, From as BodiesFrom};
-use super::body::Source;
 use super::catalogue::{self, Catalogue, CatalogueRepair, Found};
 use super::checkpoint::{self, Fault};
 use super::doom::{self, Doomed};
@@ -26,6 +25,7 @@ use super::maildir::{Layout, Settler};
 use super::owned::Owned;
 use super::partition::Partition;
 use super::progress::{Stage, Teller};
+use super::queue::{self, Entries};
 use super::remote::{REQUESTS_MAX, Request};
 use super::replay::Replay;
 use super::room::Common;
@@ -50,6 +50,8 @@ pub struct Recovered {
     /// One shard unpacks an archive file at a time.
     pub(super) unpacking: Arc<AtomicBool>,
     pub(super) sync_failed: Arc<AtomicBool>,
+    /// Entries of queues as they were read, for the shards that open them: once.
+    pub(super) entries: Arc<BTreeMap<PartitionId, flume::Receiver<Handed>>>,
     /// What is doomed still.
     pub(super) left: Arc<BTreeMap<PartitionId, Vec<(PSeq, Doomed)>>>,
     /// Mailboxes in which the start found files without a UID.
@@ -62,6 +64,9 @@ pub struct Recovered {
     /// Held until the last shard is gone.
     _lock: Option<Arc<OwnedFd>>,
 }
+
+/// The entries of a queue, and those of them that an owner here does not have yet.
+pub(super) type Handed = (Entries, BTreeSet<PSeq>);
 
 /// Why the store does not start. None goes away by trying again, `Disk` apart.
 #[derive(Debug)]
@@ -247,7 +252,7 @@ pub fn lock(root: &Path) -> Result<OwnedFd, StartError> {
 }
 
 /// What this Palomar writes; it reads all before (`docs/STORE.md`, "Versions").
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// The `format` file: made once, it says how many partitions there are, and raised by the first
 /// start of a Palomar that writes something newer, so that an older one refuses from then on.
@@ -328,6 +333,7 @@ pub(super) async fn recover_all(
         "spool",
         "removed",
         "history",
+        "queue",
     ]
     .map(dir)
     .into();
@@ -351,6 +357,7 @@ pub(super) async fn recover_all(
     // A start waits for no room.
     owned.keeps_no_more.set(true);
     owned.packing.set(cfg.packing);
+    owned.queue_bounds.set(cfg.queue_bounds);
     let bodies = Bodies {
         disk: disk.clone(),
         from: BodiesFrom::Recovered(past.files.clone()),
@@ -365,10 +372,11 @@ pub(super) async fn recover_all(
     let known: HashSet<PartitionId> = present.iter().copied().collect();
     present.extend(records.keys().filter(|id| !known.contains(*id)));
     let replay = Replay::new(&settler, &teller);
-    let cuts = replay.all(&present, records).await?;
+    let mut cuts = replay.all(&present, records).await?;
     let catalogues = replay.mended();
     teller.tell(Stage::Syncing, 0, 1);
-    let stuck = checkpoint::commit(&settler, &cuts).await?;
+    let stuck = checkpoint::commit(&settler, &mut cuts).await?;
+    drop(cuts);
     refuse_stuck(&owned, &stuck)?;
     journal::retire(&cfg.journal, disk, &past).await?;
     let mut left = Vec::new();
@@ -378,6 +386,7 @@ pub(super) async fn recover_all(
         left.push((partition.id, still));
     }
     let leftovers = clear_leftovers(disk, &layout, &owned).await?;
+    let entries = hand_over(&owned);
     teller.done(&past.report);
     let (mesh, inboxes) = Mesh::new(cfg.shards, REQUESTS_MAX);
     let inboxes = inboxes.into_iter().map(|inbox| {
@@ -398,12 +407,28 @@ pub(super) async fn recover_all(
         sync_failed: Arc::default(),
         ended: Arc::default(),
         room: Common::new(cfg.shards),
+        entries: Arc::new(entries),
         left: Arc::new(left.into_iter().collect()),
         orphans: owned.orphans.all().into(),
         leftovers: leftovers.into(),
         _lock: lock,
         cfg,
     })
+}
+
+/// What was read of long queues need not be read again by the shards that they belong to.
+fn hand_over(owned: &Owned) -> BTreeMap<PartitionId, flume::Receiver<Handed>> {
+    let one = |partition: Rc<Partition>| {
+        let mut state = partition.state.borrow_mut();
+        let is_durable = state.accepted.log.named().is_there() && state.unfiled.is_empty();
+        let (give, take) = flume::bounded(1);
+        if is_durable {
+            let owed = std::mem::take(&mut state.owed);
+            let _ = give.try_send((std::mem::take(&mut state.accepted), owed));
+        }
+        is_durable.then_some((partition.id, take))
+    };
+    owned.all().into_iter().filter_map(one).collect()
 }
 
 /// What cannot be settled is in the journal alone, which is about to let go of it.
@@ -432,15 +457,48 @@ pub(super) async fn load_partition(
     disk: &Disk,
     layout: &Layout,
     id: PartitionId,
+    handed: Option<Handed>,
 ) -> Result<Rc<Partition>, StartError> {
-    match catalogue::load(disk, layout, id).await? {
-        Found::Whole(found) => Ok(Partition::new(id, found.state)),
-        Found::Nothing => Ok(Partition::new(id, Catalogue::default())),
-        Found::Lost(files) => {
+    let found = match handed {
+        Some(_) => catalogue::load_alone(disk, layout, id).await?,
+        None => catalogue::load(disk, layout, id).await?,
+    };
+    match (found, handed) {
+        (Found::Whole(mut found), Some((entries, owed))) => {
+            (found.state.accepted, found.state.owed) = (entries, owed);
+            Ok(Partition::new(id, found.state))
+        }
+        (Found::Whole(found), None) => Ok(Partition::new(id, found.state)),
+        (Found::Nothing, _) => Ok(Partition::new(id, Catalogue::default())),
+        (Found::Lost(files), _) => {
             let path = files.into_iter().next().unwrap_or_default();
             Err(StartError::Catalogue { path })
         }
     }
+}
+
+/// Logs of queues that no catalogue names: a checkpoint was cut off, or what it left to remove.
+async fn stray_logs(
+    disk: &Disk,
+    layout: &Layout,
+    owned: &Owned,
+) -> Result<Vec<PathBuf>, StartError> {
+    let mut stray = Vec::new();
+    for dir in ["queue", "catalogues"] {
+        let dir = layout.root.join(dir);
+        for entry in disk.list(&dir).await? {
+            let Some((id, generation)) = entry.name.to_str().and_then(queue::placed) else {
+                continue;
+            };
+            let of = owned.partitions.borrow().get(&id).cloned();
+            let is_stray = of.is_some_and(|partition| {
+                let named = partition.state.borrow().accepted.log.named();
+                !named.is_there() || named.generation != generation
+            });
+            stray.extend(is_stray.then(|| dir.join(&entry.name)));
+        }
+    }
+    Ok(stray)
 }
 
 /// Removes spool files and graves that nothing names any more, and half catalogues. Answers which of
@@ -452,11 +510,7 @@ async fn clear_leftovers(
 ) -> Result<Vec<PathBuf>, StartError> {
     let mut named = HashSet::new();
     for partition in owned.all() {
-        for accepted in partition.state.borrow().accepted.values() {
-            if let Source::Spool(path) = &accepted.source {
-                named.insert(path.clone());
-            }
-        }
+        named.extend(partition.state.borrow().accepted.spool_files(layout));
     }
     let spool = layout.spool();
     let files = disk.list(&spool).await?.into_iter();
@@ -479,6 +533,8 @@ async fn clear_leftovers(
         });
         steps.extend(begun);
     }
+    let logs = stray_logs(disk, layout, owned).await?;
+    steps.extend(logs.into_iter().map(|path| Step::Unlink { path }));
     let mut paths = files.into_iter().chain(graves);
     let mut left = Vec::new();
     for done in disk.batch(steps).await {

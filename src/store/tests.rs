@@ -5,6 +5,7 @@ mod archive;
 mod caches;
 mod catalogue;
 mod damage;
+mod entries;
 mod failures;
 mod faults;
 mod files;
@@ -34,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccountRef, Message, Recovered, Remote, Store, StoreConfig, Target};
+use super::{AccountRef, Message, QueueBounds, Recovered, Remote, Store, StoreConfig, Target};
 use crate::base::{AccountId, Deadline, PartitionId, ShardId, UnixMs};
 use crate::runtime::{Disk, SimDisk, block_on, now, simulate};
 
@@ -44,6 +45,11 @@ pub(super) fn config(shards: u16) -> StoreConfig {
     let mut cfg = StoreConfig::new(PathBuf::from(ROOT), shards);
     cfg.partitions = 4;
     cfg.lock = false;
+    // A queue of some entries is long, and its log is soon worn.
+    cfg.queue_bounds = QueueBounds {
+        inline_bytes_max: 1_000,
+        dead_bytes_min: 2_000,
+    };
     cfg.journal.slot_bytes = 5 << 20;
     cfg.journal.slots_max = 6;
     cfg.settle_after = Duration::from_millis(1);

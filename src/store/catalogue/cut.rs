@@ -1,6 +1,6 @@
 //! A catalogue as bytes at one record, made in slices, so that the shard never waits for it.
 //!
-//! A walk encodes accounts, values and messages on their way group by group, and lets others work
+//! A walk encodes accounts and values group by group, and lets others work
 //! between groups. Records go on being applied meanwhile: what they touch is noted
 //! ([`Touched`]) and encoded once more behind the walk, until so little is left that it is done in
 //! one go with what ends the catalogue. That moment is the cut: no record between it and the last
@@ -11,8 +11,8 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use super::{
-    AccountState, Catalogue, MAGIC, put_accepted, put_mailbox, put_origins, put_subscriptions,
-    put_value, put_values,
+    AccountState, Catalogue, MAGIC, put_mailbox, put_origins, put_subscriptions, put_value,
+    put_values,
 };
 use crate::base::{AccountId, Crc32c, MailboxId, PSeq, crc32c_append};
 use crate::runtime::yield_if_needed;
@@ -20,6 +20,7 @@ use crate::store::Op;
 use crate::store::bytes::Writer;
 use crate::store::mailbox::{Mailbox, align};
 use crate::store::partition::{Partition, purged};
+use crate::store::queue::{self, Entries, Named, Writing};
 
 /// Members of a group, and octets after which it is full.
 const GROUP_MAX: usize = 64;
@@ -30,6 +31,8 @@ const AT_ONCE_MAX: usize = 64;
 const ROUNDS_MAX: u32 = 8;
 /// What is written in one step.
 const PIECE_BYTES: usize = 1 << 20;
+/// Slices of the queue's log behind what was written ahead, before what is left has no pause.
+const SLICES_MAX: usize = 256;
 /// Doomed entries that are encoded without a pause.
 const DOOMED_MAX: usize = 256;
 
@@ -41,6 +44,10 @@ pub(in crate::store) struct Cut {
     pub at: PSeq,
     /// The file, piece by piece.
     pub pieces: Vec<Vec<u8>>,
+    /// The end of the queue's log, which is not written yet.
+    pub log: Writing,
+    /// What the catalogue says of that log.
+    pub named: Named,
 }
 
 /// What was changed since the walk began.
@@ -48,7 +55,6 @@ pub(in crate::store) struct Cut {
 pub(in crate::store) struct Touched {
     accounts: BTreeMap<AccountId, TouchedAccount>,
     values: BTreeSet<ValueKey>,
-    accepted: BTreeSet<PSeq>,
 }
 
 #[derive(Default)]
@@ -59,8 +65,8 @@ struct TouchedAccount {
 }
 
 impl Touched {
-    /// What a record at `pseq` changes by this.
-    pub fn op(&mut self, pseq: PSeq, op: &Op) {
+    /// What a record changes by this. What it does to entries of a queue these note themselves.
+    pub fn op(&mut self, op: &Op) {
         match op {
             Op::MailboxCreated {
                 account, mailbox, ..
@@ -107,15 +113,11 @@ impl Touched {
             } => {
                 self.values.insert((namespace.clone(), key.clone()));
             }
-            Op::Accepted { .. } => {
-                self.accepted.insert(pseq);
-            }
-            Op::HandedOver { pseq: entry, .. }
-            | Op::Tried { entry, .. }
-            | Op::Steered { entry, .. } => {
-                self.accepted.insert(*entry);
-            }
-            Op::BodySettled { .. } => {}
+            Op::Accepted { .. }
+            | Op::HandedOver { .. }
+            | Op::Tried { .. }
+            | Op::Steered { .. }
+            | Op::BodySettled { .. } => {}
         }
     }
 
@@ -127,18 +129,18 @@ impl Touched {
     fn len(&self) -> usize {
         let in_account = |a: &TouchedAccount| 1 + a.mailboxes.len();
         let accounts: usize = self.accounts.values().map(in_account).sum();
-        accounts + self.values.len() + self.accepted.len()
+        accounts + self.values.len()
     }
 }
 
-/// Takes the state at some record from now on.
-pub(in crate::store) async fn cut(partition: &Rc<Partition>) -> Cut {
+/// Takes the state at some record from now on. `log`: what was written ahead of the queue's log.
+pub(in crate::store) async fn cut(partition: &Rc<Partition>, mut log: Writing) -> Cut {
     let _watch = Watch::begin(partition);
     let mut walk = Walk::default();
     walk.accounts(partition).await;
     walk.values(partition).await;
-    walk.accepted(partition).await;
     walk.doomed(partition).await;
+    walk.entries(partition, &mut log).await;
     for _ in 0..ROUNDS_MAX {
         let touched = partition.take_touched();
         if touched.len() <= AT_ONCE_MAX {
@@ -150,12 +152,15 @@ pub(in crate::store) async fn cut(partition: &Rc<Partition>) -> Cut {
     let touched = partition.take_touched();
     // Nothing is waited for from here to the end of the state.
     walk.again(partition, touched);
-    let (at, ends) = walk.ends(partition);
+    let (at, ends) = walk.ends(partition, &mut log);
+    let named = ends.named;
     let pieces = walk.pieces(ends).await;
     Cut {
         partition: partition.clone(),
         at,
         pieces,
+        log,
+        named,
     }
 }
 
@@ -283,7 +288,6 @@ struct AccountBytes {
 struct Walk {
     accounts: BTreeMap<AccountId, AccountBytes>,
     values: Groups<ValueKey>,
-    accepted: Groups<PSeq>,
     /// How many are encoded.
     doomed_done: usize,
     doomed: Vec<u8>,
@@ -293,6 +297,9 @@ struct Walk {
 struct Ends {
     head: Vec<u8>,
     origins: Vec<u8>,
+    /// The log, or the entries themselves.
+    entries: Vec<u8>,
+    named: Named,
     doomed: usize,
     history: Vec<u8>,
 }
@@ -356,15 +363,14 @@ impl Walk {
         }
     }
 
-    async fn accepted(&mut self, partition: &Partition) {
-        let mut last = None;
-        loop {
-            last = {
-                let state = partition.state.borrow();
-                let accepted = &state.accepted;
-                self.accepted.next(accepted, last.as_ref(), &put_accepted)
+    /// What changed of a long queue since its log was written ahead.
+    async fn entries(&mut self, partition: &Partition, log: &mut Writing) {
+        for _ in 0..SLICES_MAX {
+            let is_more = {
+                let mut state = partition.state.borrow_mut();
+                queue::frame_slice(&mut state.accepted, log)
             };
-            if last.is_none() {
+            if !is_more {
                 return;
             }
             yield_if_needed().await;
@@ -414,11 +420,10 @@ impl Walk {
                 }
             }
         }
-        let (mut values, mut accepted) = (touched.values, touched.accepted);
-        while !values.is_empty() || !accepted.is_empty() {
+        let mut values = touched.values;
+        while !values.is_empty() {
             let some = Touched {
                 values: first_of(&mut values),
-                accepted: first_of(&mut accepted),
                 ..Touched::default()
             };
             self.again(partition, some);
@@ -446,13 +451,10 @@ impl Walk {
         }
         let values = touched.values.iter();
         self.values.again(&state.values, values, &put_value);
-        let accepted = touched.accepted.iter();
-        self.accepted
-            .again(&state.accepted, accepted, &put_accepted);
     }
 
     /// What is left, at the cut. Synchronous.
-    fn ends(&mut self, partition: &Partition) -> (PSeq, Ends) {
+    fn ends(&mut self, partition: &Partition, log: &mut Writing) -> (PSeq, Ends) {
         let mut state = partition.state.borrow_mut();
         state.history.seal();
         partition.dirty.set(false);
@@ -465,11 +467,16 @@ impl Walk {
         head.u64(state.mailbox_last);
         let mut origins = Writer::default();
         put_origins(&mut origins, &state.origins);
+        let named = queue::end(&mut state.accepted, log);
+        let mut entries = Writer::default();
+        put_entries(&mut entries, &state.accepted, named);
         let mut history = Writer::default();
         state.history.encode(&mut history);
         let ends = Ends {
             head: head.out,
             origins: origins.out,
+            entries: entries.out,
+            named,
             doomed: state.doomed.len(),
             history: history.out,
         };
@@ -489,7 +496,7 @@ impl Walk {
         }
         file.groups(self.values).await;
         file.put(&ends.origins);
-        file.groups(self.accepted).await;
+        file.put(&ends.entries);
         file.count(ends.doomed);
         for part in self.doomed.chunks(PIECE_BYTES) {
             file.put(part);
@@ -557,6 +564,17 @@ fn put_sealed(partition: &Partition) -> impl Fn(&mut Writer, &MailboxId, &Rc<Mai
             partition.enqueue(mailbox);
         }
         put_mailbox(w, *id, mailbox);
+    }
+}
+
+/// Where the entries of a queue are, and where that is here, these.
+fn put_entries(w: &mut Writer, entries: &Entries, named: Named) {
+    named.encode(w);
+    let is_here = !named.is_there();
+    w.count(if is_here { entries.len() } else { 0 });
+    for pseq in entries.numbers_after(PSeq(0)).filter(|_| is_here) {
+        w.u64(pseq.0);
+        entries.encode(w, pseq);
     }
 }
 

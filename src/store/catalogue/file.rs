@@ -14,9 +14,10 @@ use crate::runtime::{Disk, DiskError, DiskErrorKind, Step, unix_now};
 use crate::store::mailbox::disk_error;
 use crate::store::maildir::Layout;
 use crate::store::startup::StartError;
-use crate::store::{StoreError, repair};
+use crate::store::{StoreError, queue, repair};
 
-/// Copies of a catalogue that were damaged: the other one was whole, and both are written anew.
+/// Copies of a catalogue, or of the log that it names, that were damaged: the other one was whole, and
+/// both are written anew.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CatalogueRepair {
     pub at: UnixMs,
@@ -58,8 +59,33 @@ fn new(path: &std::path::Path) -> PathBuf {
     path.with_extension("new")
 }
 
-/// Reads the catalogue; of two whole copies the later one.
+/// Reads the catalogue, of two whole copies the later one, and the log that it names.
 pub(in crate::store) async fn load(
+    disk: &Disk,
+    layout: &Layout,
+    id: PartitionId,
+) -> Result<Found, StartError> {
+    let mut found = load_alone(disk, layout, id).await?;
+    let Found::Whole(loaded) = &mut found else {
+        return Ok(found);
+    };
+    let named = loaded.state.accepted.log.named();
+    if named.is_there() {
+        match queue::read(disk, layout, id, named).await? {
+            queue::Read::Lost(files) => return Ok(Found::Lost(files)),
+            queue::Read::Whole(entries, damaged) => {
+                loaded.is_sound &= damaged.is_empty();
+                loaded.damaged.extend(damaged);
+                loaded.state.accepted = entries;
+                loaded.state.note_owed();
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// As [`load`], without the log of a queue.
+pub(in crate::store) async fn load_alone(
     disk: &Disk,
     layout: &Layout,
     id: PartitionId,
@@ -142,12 +168,16 @@ pub(in crate::store) async fn isolate(
     partition: PartitionId,
     files: Vec<PathBuf>,
 ) -> CatalogueRepair {
-    let names = ["catalogue", "catalogue-copy"];
     let places = places(layout, partition);
-    let place = |file: &PathBuf| places.iter().position(|p| p == file).unwrap_or(0);
+    let name = |file: &PathBuf| match places.iter().position(|place| place == file) {
+        Some(0) => "catalogue",
+        Some(_) => "catalogue-copy",
+        None if file.starts_with(layout.root.join("queue")) => "queue",
+        None => "queue-copy",
+    };
     let aside = files
         .iter()
-        .map(|file| (file.clone(), format!("P{partition}-{}", names[place(file)])));
+        .map(|file| (file.clone(), format!("P{partition}-{}", name(file))));
     repair::set_aside(disk, layout, aside.collect()).await;
     for file in &files {
         log_event!(ERROR, event::CATALOGUE_DAMAGED, %partition, file = %file.display());

@@ -104,7 +104,7 @@ impl Remote {
     ) -> Option<T> {
         let partition = self.shard().partition(key.partition).ok()?;
         let state = partition.state.borrow();
-        let accepted = state.accepted.get(&key.pseq)?;
+        let accepted = state.accepted.get(&self.shard().layout, key.pseq)?;
         let outbound = accepted.outbound.as_deref()?;
         Some(see(QueueEntry {
             saved: accepted.saved,
@@ -136,16 +136,16 @@ impl Remote {
         see: &mut dyn FnMut(EntryKey, QueueEntry<'_>),
     ) -> Option<PSeq> {
         let state = partition.state.borrow();
-        let range = state.accepted.range((from, Bound::Unbounded));
+        let layout = &self.shard().layout;
         let mut last = None;
-        for (pseq, accepted) in range.take(SLICE) {
-            last = Some(*pseq);
+        for (pseq, accepted) in state.accepted.after(layout, from).take(SLICE) {
+            last = Some(pseq);
             let Some(outbound) = accepted.outbound.as_deref() else {
                 continue;
             };
             let key = EntryKey {
                 partition: partition.id,
-                pseq: *pseq,
+                pseq,
             };
             let entry = QueueEntry {
                 saved: accepted.saved,

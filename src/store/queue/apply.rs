@@ -112,19 +112,24 @@ impl Partition {
         owned: &Owned,
     ) {
         let mut state = self.state.borrow_mut();
-        let Some(accepted) = state.accepted.get_mut(&entry) else {
+        let is_done = state.accepted.change(&owned.layout, entry, |accepted| {
+            if let Some(target) = accepted.targets.get_mut(usize::from(ordinal)) {
+                *target = None;
+            }
+            if accepted.targets.iter().any(Option::is_some) {
+                return None;
+            }
+            accepted.digest = Arc::default();
+            Some(is_done(accepted))
+        });
+        let Some(Some(is_done)) = is_done else {
             return;
         };
-        if let Some(target) = accepted.targets.get_mut(usize::from(ordinal)) {
-            *target = None;
-        }
-        if accepted.targets.iter().any(Option::is_some) {
-            return;
-        }
-        accepted.digest = Arc::default();
         state.owed.remove(&entry);
         drop(state);
-        self.end_entry(pseq, entry, owned);
+        if is_done {
+            self.end_entry(pseq, entry, owned);
+        }
     }
 
     pub(in crate::store) fn apply_tried(
@@ -156,27 +161,24 @@ impl Partition {
         change: impl FnOnce(&mut Outbound),
     ) {
         let mut state = self.state.borrow_mut();
-        let accepted = state.accepted.get_mut(&entry);
-        let Some(outbound) = accepted.and_then(|a| a.outbound.as_deref_mut()) else {
+        let is_done = state.accepted.change(&owned.layout, entry, |accepted| {
+            change(accepted.outbound.as_deref_mut()?);
+            Some(is_done(accepted))
+        });
+        let Some(Some(is_done)) = is_done else {
             return;
         };
-        change(outbound);
         drop(state);
         self.tell_queue(entry, owned);
-        self.end_entry(pseq, entry, owned);
+        if is_done {
+            self.end_entry(pseq, entry, owned);
+        }
     }
 
     /// An entry that nobody waits for goes, and with the next checkpoint its body.
     fn end_entry(&self, pseq: PSeq, entry: PSeq, owned: &Owned) {
         let mut state = self.state.borrow_mut();
-        let is_done = state.accepted.get(&entry).is_some_and(|accepted| {
-            let leaves = accepted.outbound.as_ref().is_some_and(|o| !o.is_done());
-            !leaves && accepted.targets.iter().all(Option::is_none)
-        });
-        if !is_done {
-            return;
-        }
-        let Some(done) = state.accepted.remove(&entry) else {
+        let Some(done) = state.accepted.remove(&owned.layout, entry) else {
             return;
         };
         state.unfiled.remove(&entry);
@@ -195,4 +197,10 @@ impl Partition {
         changed.insert(EntryKey { partition, pseq });
         owned.queue_told.notify_all();
     }
+}
+
+/// Nobody waits for it.
+fn is_done(accepted: &Accepted) -> bool {
+    let leaves = accepted.outbound.as_ref().is_some_and(|o| !o.is_done());
+    !leaves && accepted.targets.iter().all(Option::is_none)
 }

@@ -7,11 +7,24 @@
 //!
 //! - [`access`]: what the room `queue` may ask of this shard's entries.
 //! - [`apply`](apply): what the records make of an entry.
+//! - [`entries`]: those of a partition in memory.
+//! - [`log`] and [`read`]: the same on the disk, where they are many; [`octets`]: one of them.
 
 mod access;
 mod apply;
+mod entries;
+mod log;
+mod octets;
+mod read;
 
 pub use access::{NewEntry, QueueEntry};
+pub(super) use entries::Entries;
+pub use log::QueueBounds;
+pub(super) use log::{
+    Log, Named, Writing, end, frame_slice, placed, places, remove_old, write_ahead,
+};
+pub(super) use octets::read as read_entry;
+pub(super) use read::{Read, read};
 
 use crate::base::{AccountId, PSeq, PartitionId, UnixMs};
 use crate::wire::address::Path;

@@ -17,7 +17,7 @@ use crate::store::mailbox::disk_error;
 use crate::store::owned::count;
 use crate::store::partition::Partition;
 use crate::store::shard::Shard;
-use crate::store::{StoreError, checkpoint};
+use crate::store::{StoreError, checkpoint, queue};
 
 /// Read at once of a catalogue.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -32,7 +32,12 @@ pub(super) async fn scrub(shard: &Rc<Shard>, pace: &Pace) -> Result<(), StoreErr
         if shard.gate.is_closed() || shard.is_poisoned() {
             return Err(StoreError::Late);
         }
-        let damaged = damaged(shard, &partition, pace).await?;
+        let mut damaged = damaged(shard, &partition, pace).await?;
+        let logs = damaged_logs(shard, &partition, pace).await?;
+        if !logs.is_empty() {
+            partition.state.borrow_mut().accepted.log.note_damaged();
+            damaged.extend(logs);
+        }
         if damaged.is_empty() {
             continue;
         }
@@ -115,7 +120,7 @@ async fn damaged(
 ) -> Result<Vec<PathBuf>, StoreError> {
     let mut all = Vec::new();
     for path in catalogue::places(&shard.layout, partition.id) {
-        let is_whole = match is_whole(shard, &path, pace).await? {
+        let is_whole = match is_whole(shard, &path, None, pace).await? {
             Some(is_whole) => is_whole,
             None => is_new(shard, partition, &path).await?,
         };
@@ -124,6 +129,31 @@ async fn damaged(
         }
     }
     shard.scrubs.status.borrow_mut().catalogues_read += 1;
+    Ok(all)
+}
+
+/// The copies of a queue's log that are damaged, or gone.
+async fn damaged_logs(
+    shard: &Rc<Shard>,
+    partition: &Partition,
+    pace: &Pace,
+) -> Result<Vec<PathBuf>, StoreError> {
+    let named = || partition.state.borrow().accepted.log.named();
+    let looked_at = named();
+    let mut all = Vec::new();
+    if !looked_at.is_there() {
+        return Ok(all);
+    }
+    for path in queue::places(&shard.layout, partition.id, looked_at.generation) {
+        let whole = Some((looked_at.end, looked_at.crc));
+        if is_whole(shard, &path, whole, pace).await? != Some(true) {
+            all.push(path);
+        }
+    }
+    // A checkpoint has written it anew meanwhile, and removed what was looked at.
+    if named().generation != looked_at.generation {
+        all.clear();
+    }
     Ok(all)
 }
 
@@ -137,8 +167,14 @@ async fn is_new(shard: &Shard, partition: &Partition, path: &Path) -> Result<boo
     Ok(is_known || is_there.map_err(|e| disk_error(&e))?)
 }
 
-/// Whether the checksum of a file is right; nothing where there is none.
-async fn is_whole(shard: &Shard, path: &Path, pace: &Pace) -> Result<Option<bool>, StoreError> {
+/// Whether the checksum of a file is right, which stands at its end, or is `known` with the octets
+/// that count; nothing where there is none.
+async fn is_whole(
+    shard: &Shard,
+    path: &Path,
+    known: Option<(u64, Crc32c)>,
+    pace: &Pace,
+) -> Result<Option<bool>, StoreError> {
     let failed = |error: &crate::runtime::DiskError| match disk_error(error) {
         StoreError::Damaged { .. } => Ok(Some(false)),
         why => Err(why),
@@ -148,7 +184,11 @@ async fn is_whole(shard: &Shard, path: &Path, pace: &Pace) -> Result<Option<bool
         Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(None),
         Err(error) => return failed(&error),
     };
-    let Some(body) = len.checked_sub(4) else {
+    let body = match known {
+        Some((end, _)) => Some(end).filter(|&end| end <= len),
+        None => len.checked_sub(4),
+    };
+    let Some(body) = body else {
         return Ok(Some(false));
     };
     let (mut at, mut crc) = (0, Crc32c::default());
@@ -162,6 +202,9 @@ async fn is_whole(shard: &Shard, path: &Path, pace: &Pace) -> Result<Option<bool
         crc = crc32c_append(crc, &piece);
         at += wanted as u64;
         pace.took(shard, wanted as u64).await;
+    }
+    if let Some((_, known)) = known {
+        return Ok(Some(crc == known));
     }
     match file.read_at(4, body).await {
         Ok(sum) => Ok(Some(sum == crc.0.to_le_bytes())),

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::store::catalogue::{Catalogue, cut};
 use crate::store::mailbox::{Mailbox, Meta, Weight};
 use crate::store::maildir::Layout;
 use crate::store::partition::Partition;
+use crate::store::queue::Writing;
 use crate::store::{FindingKind, ScrubOrder, Store, StoreError};
 
 fn layout() -> Layout {
@@ -41,7 +43,7 @@ fn told(state: &Catalogue) -> String {
             text += &format!("{id:?} {:?}\n", mailbox.meta.borrow());
         }
     }
-    for (pseq, accepted) in &state.accepted {
+    for (pseq, accepted) in state.accepted.after(&layout(), Bound::Unbounded) {
         text += &format!("{pseq:?} {:?} {}\n", accepted.targets, accepted.size);
     }
     text
@@ -106,7 +108,7 @@ fn a_cut_is_the_state_at_its_record() {
             let (partition, keep, end) = (store.partition(id), cuts.clone(), done.clone());
             spawn("cuts", async move {
                 while !end.get() {
-                    let cut = cut(&partition).await;
+                    let cut = cut(&partition, Writing::default()).await;
                     keep.borrow_mut().push((cut.at, cut.pieces.concat()));
                     sleep(Duration::from_micros(200)).await;
                 }
@@ -188,7 +190,8 @@ fn a_large_cut_lets_others_work() {
         let partition = large(100_000);
         yield_if_needed().await;
         let began = cpu_time();
-        let (cut, stretch) = longest(async move { cut(&partition).await }).await;
+        let (cut, stretch) =
+            longest(async move { cut(&partition, Writing::default()).await }).await;
         (cut.pieces.concat().len(), stretch, cpu_time() - began)
     })
     .expect("runs");

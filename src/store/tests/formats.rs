@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::store::mailbox::{
 };
 use crate::store::maildir::Layout;
 use crate::store::partition::Partition;
+use crate::store::queue::{Entries, Writing};
 use crate::store::{
     AccountRef, AdoptedPlace, AdoptedRow, Body, BodyRef, Flags, Message, Op, OutboxKey, Quota,
     Record, SpecialUse, Target,
@@ -38,20 +40,22 @@ const LETTER: &[u8] = b"From: Ana <ana@example.org>\r\nTo: bob@example.org\r\n\
     Subject: A letter\r\nDate: Mon, 2 Mar 2026 09:00:00 +0100\r\n\r\nBody.\r\n";
 const ANA: AccountId = AccountId(7);
 const INBOX: MailboxId = MailboxId(3);
-const P1: PartitionId = PartitionId(1);
+pub(super) const P1: PartitionId = PartitionId(1);
 
 /// What today's Palomar writes, as the number at the end of each file's name.
 const TODAY: u32 = 2;
 /// The same of the journal and of catalogues.
 const JOURNAL_TODAY: u32 = 5;
-const CATALOGUE_TODAY: u32 = 4;
+const CATALOGUE_TODAY: u32 = 5;
+const QUEUE_LOG_TODAY: u32 = 1;
 
 /// The file as it was kept. One of today's version is written first where the environment asks
 /// for it; older ones stay as they were.
-fn kept(name: &str, version: u32, today: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+pub(super) fn kept(name: &str, version: u32, today: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     let newest = match name.split('-').next() {
         Some("journal") => JOURNAL_TODAY,
         Some("catalogue") => CATALOGUE_TODAY,
+        Some("queue") => QUEUE_LOG_TODAY,
         _ => TODAY,
     };
     let name = name.replace('#', &version.to_string());
@@ -558,7 +562,7 @@ fn a_cache_of_version_1() {
     }
 }
 
-fn layout() -> Layout {
+pub(super) fn layout() -> Layout {
     Layout {
         root: PathBuf::from(ROOT),
     }
@@ -586,7 +590,7 @@ fn mailbox(id: u64, name: &str, special_use: Option<SpecialUse>) -> Rc<Mailbox> 
     Mailbox::new(P1, ANA, MailboxId(id), meta, path, 1024)
 }
 
-fn catalogue(version: u32) -> Catalogue {
+pub(super) fn catalogue(version: u32) -> Catalogue {
     let key = || ("sieve".to_owned(), b"main".to_vec());
     let mut ana = AccountState {
         bytes: 8192,
@@ -626,10 +630,11 @@ fn catalogue(version: u32) -> Catalogue {
     all.values.insert(key(), Arc::from(&b"site"[..]));
     let marks = BTreeSet::from([(PSeq(9), 0), (PSeq(9), 2)]);
     all.origins.insert(PartitionId::queue(1), marks);
+    all.accepted.home = P1;
     let file = Source::File(layout().queue_file(P1, PSeq(38)));
-    all.accepted.insert(PSeq(38), accepted(file, Some(trace())));
+    all.accepted.put(PSeq(38), accepted(file, Some(trace())));
     let spool = Source::Spool(layout().spool().join("1-0-7"));
-    all.accepted.insert(PSeq(39), accepted(spool, None));
+    all.accepted.put(PSeq(39), accepted(spool, None));
     if version >= 4 {
         let file = Source::File(layout().queue_file(P1, PSeq(40)));
         let leaving = Accepted {
@@ -637,7 +642,7 @@ fn catalogue(version: u32) -> Catalogue {
             outbound: Some(Box::new(outbound())),
             ..accepted(file, Some(trace()))
         };
-        all.accepted.insert(PSeq(40), leaving);
+        all.accepted.put(PSeq(40), leaving);
     }
     let doomed = [
         Doomed::Message {
@@ -676,7 +681,7 @@ fn catalogue(version: u32) -> Catalogue {
 }
 
 /// Everything in it, as text that compares.
-fn told(catalogue: &Catalogue) -> String {
+pub(super) fn told(catalogue: &Catalogue) -> String {
     let mut text = format!(
         "{:?} {} {} {:?} {:?} {:?} {:?}\n",
         catalogue.applied,
@@ -704,7 +709,12 @@ fn told(catalogue: &Catalogue) -> String {
             text += &format!("{id:?} {meta:?} {end} {:?}\n", mailbox.path());
         }
     }
-    for (pseq, a) in &catalogue.accepted {
+    text + &told_entries(&catalogue.accepted)
+}
+
+pub(super) fn told_entries(entries: &Entries) -> String {
+    let mut text = String::new();
+    for (pseq, a) in entries.after(&layout(), Bound::Unbounded) {
         text += &format!(
             "{pseq:?} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?}\n",
             a.saved, a.trace, a.size, a.crc32c, a.blake3, a.digest, a.targets, a.source, a.outbound
@@ -714,7 +724,10 @@ fn told(catalogue: &Catalogue) -> String {
 }
 
 fn encoded(all: Catalogue) -> Vec<u8> {
-    super::run(async move { cut(&Partition::new(P1, all)).await.pieces.concat() })
+    super::run(async move {
+        let partition = Partition::new(P1, all);
+        cut(&partition, Writing::default()).await.pieces.concat()
+    })
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::base::Uid;
 use crate::runtime::{DiskOp, trace_id, unix_now, yield_now};
+use crate::store::queue::Writing;
 use crate::store::{Access, FlagChange, FlagMode, Flags};
 use crate::store::{catalogue, checkpoint};
 
@@ -148,9 +149,9 @@ fn letters_that_a_checkpoint_missed_are_written_by_the_next_life() {
         let shard = store.shard();
         let mut cuts = Vec::new();
         for partition in shard.owned.all() {
-            cuts.push(catalogue::cut(&partition).await);
+            cuts.push(catalogue::cut(&partition, Writing::default()).await);
         }
-        let made = checkpoint::commit(&shard.settler(), &cuts).await;
+        let made = checkpoint::commit(&shard.settler(), &mut cuts).await;
         assert!(made.is_ok());
     });
     let cur = Path::new(ROOT).join("mail/1/1/cur");

@@ -1,13 +1,15 @@
 //! What was only on its way to be something else is gone: after a start, and after a clean end.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use crate::base::PartitionId;
 use crate::runtime::Disk;
 use crate::store::body::Source;
-use crate::store::catalogue::Catalogue;
+use crate::store::catalogue::{Found, load};
 use crate::store::maildir::Layout;
+use crate::store::queue;
 use crate::store::spool::name_for;
 use crate::store::tests::{ROOT, names};
 
@@ -35,10 +37,15 @@ async fn named(disk: &Disk) -> BTreeSet<PathBuf> {
     for number in names(disk, &layout.root.join("partitions")).await {
         let id = PartitionId(number.parse().expect("a partition"));
         let path = layout.catalogue(id);
-        let bytes = disk.read(&path).await.expect("a catalogue");
-        let catalogue = Catalogue::decode(&bytes, id, &layout).expect("a whole one");
+        let Ok(Found::Whole(found)) = load(disk, &layout, id).await else {
+            panic!("no whole catalogue");
+        };
         named.insert(path);
-        for accepted in catalogue.accepted.values() {
+        let log = found.state.accepted.log.named();
+        if log.is_there() {
+            named.extend(queue::places(&layout, id, log.generation));
+        }
+        for (_, accepted) in found.state.accepted.after(&layout, Bound::Unbounded) {
             if let Source::Spool(path) | Source::File(path) = &accepted.source {
                 named.insert(path.clone());
                 // Its owners have not come for theirs; the next start removes them.
@@ -65,7 +72,8 @@ pub(super) async fn check_scratch(disk: &Disk, settled: bool) {
         let kind = path.extension().unwrap_or_default();
         let is_tmp = path.iter().any(|part| part == "tmp");
         let is_grave = top == "removed" && second.starts_with('P');
-        let waits = top == "spool" || top == "partitions";
+        let is_log = top == "catalogues" && name.contains(".queue.");
+        let waits = is_log || ["spool", "partitions", "queue"].contains(&&*top);
         let is_kept = top == "removed" && !is_grave;
         if is_kept || (is_list && !settled) {
             return false;

@@ -43,7 +43,7 @@ const STORMS: [Storm; 8] = [
 
 const READS: [DiskOp; 4] = [DiskOp::Read, DiskOp::List, DiskOp::Stat, DiskOp::Open];
 /// Where reads fail.
-const READ_FROM: [&str; 9] = [
+const READ_FROM: [&str; 10] = [
     "",
     "/mail/",
     "/cur/",
@@ -53,6 +53,7 @@ const READ_FROM: [&str; 9] = [
     "/spool/",
     "/slot-",
     "/partitions/",
+    "/queue/",
 ];
 const WRITES: [DiskOp; 7] = [
     DiskOp::Write,
@@ -64,10 +65,12 @@ const WRITES: [DiskOp; 7] = [
     DiskOp::Truncate,
 ];
 /// Where writes fail. The journal's own poison it.
-const WRITE_TO: [&str; 6] = [
+const WRITE_TO: [&str; 8] = [
     "/mail/",
     "/spool/",
     "/partitions/",
+    "/queue/",
+    "/catalogues/",
     "/removed/",
     "/history/",
     "/palomar.",
