@@ -182,7 +182,9 @@ impl Remote {
         let partition = shard.partition(key.partition)?;
         let (source, memory, sum) = {
             let state = partition.state.borrow();
-            let accepted = state.accepted.get(&key.pseq).ok_or(StoreError::Expunged)?;
+            let layout = &shard.owned.layout;
+            let accepted = state.accepted.get(layout, key.pseq);
+            let accepted = accepted.ok_or(StoreError::Expunged)?;
             let (source, memory) = (accepted.source.clone(), accepted.memory.clone());
             (source, memory, accepted.crc32c)
         };
