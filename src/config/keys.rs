@@ -7,7 +7,7 @@ use super::cidr::Networks;
 use super::declare::section;
 use super::route::{NextHop, RouteDomain};
 use super::value::{
-    AuthMode, ClassName, Compression, DnssecMode, Domain, HopProtocol, HopTls, LogLevel,
+    AuthMode, ClassName, Compression, DnssecMode, Domain, HopProtocol, HopTls, Hours, LogLevel,
     MailAddress, Protocol, QuotaRefusal, Timezone,
 };
 use crate::base::{BATCH_BYTES_MAX, ByteSize, INLINE_BODY_BYTES_MAX, Span};
@@ -35,7 +35,7 @@ section! {
         /// Who reads postmaster@ and abuse@ of every domain.
         postmaster: Option<MailAddress> = absent
             "`palomar check` warns: RFC 5321 4.5.1 wants a person there" "ana@example.org", Live;
-        /// Time zone of notices for users who set none. Everything stored or logged is UTC.
+        /// Time zone of `queue.bulk_hours`. Everything stored or logged is UTC.
         timezone: Timezone = "UTC", Live;
         /// The account to become once ports are open, when started as root. It must be able to
         /// read this file and the certificates. Root's commands on a stopped server work as the
@@ -198,7 +198,14 @@ section! {
         expire_after: Span = "5d", Restart, "1m" to "30d";
         /// The same of our own notices, which nobody gets back.
         expire_notices_after: Span = "1d", Restart, "1m" to "30d";
-        /// Messages under way to other hosts at one time, on each shard.
+        /// Longest time for which who submits a message may have it held before it goes (RFC 4865).
+        /// 0s: that is not offered.
+        hold_max: Span = "30d", Live, "0s" to "365d";
+        /// Hours of the day, in the site's time zone, in which messages to many recipients leave,
+        /// such as "20:00-06:00". None: at any time.
+        bulk_hours: Vec<Hours> = "[]", Restart;
+        /// Messages under way to other hosts at one time, on each shard; those that find nobody there
+        /// for two seconds are not counted.
         connections_max: u32 = "100", Restart, "8" to "10000";
         /// The same to one destination. It begins at 2 and rises with each success.
         connections_per_destination_max: u32 = "10", Restart, "1" to "1000";

@@ -34,6 +34,6 @@ pub use listener::{Listener, TlsPair};
 pub use present::{Change, Changes};
 pub use route::{Host, HostPort, NextHop, RouteDomain};
 pub use value::{
-    AuthMode, ClassName, Compression, DnssecMode, Domain, HopProtocol, HopTls, LogLevel,
+    AuthMode, ClassName, Compression, DnssecMode, Domain, HopProtocol, HopTls, Hours, LogLevel,
     MailAddress, Protocol, QuotaRefusal, Timezone,
 };

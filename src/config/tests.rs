@@ -68,6 +68,19 @@ fn single_keys() {
         "[limits]\nrecipient_max = 5",
         &[(4, "did you mean `recipients_max`")],
     );
+    for wrong in [
+        "20:00",
+        "8:00-20:00",
+        "24:00-06:00",
+        "20:60-06:00",
+        "06:00-06:00",
+        "+1:00-02:00",
+    ] {
+        check(
+            &format!("[queue]\nbulk_hours = [\"20:00-06:00\", \"{wrong}\"]"),
+            &[(4, "are no hours of a day")],
+        );
+    }
     check(
         "[limits]\nrecipients_max = \"5\"",
         &[(4, "whole number, without quotes")],

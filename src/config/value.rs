@@ -66,6 +66,15 @@ pub struct MailAddress(String);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Timezone(String);
 
+/// Hours of a day, from a minute up to another, which may be of the next day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hours {
+    /// Minutes since midnight, below 1,440.
+    pub from: u16,
+    /// The first one that is not among them; not the same as `from`.
+    pub to: u16,
+}
+
 macro_rules! texts {
     ($($name:ident),*) => {$(
         impl $name {
@@ -154,6 +163,8 @@ text_values! {
     Timezone: "a time zone such as \"Europe/Madrid\"",
         "write a name from /usr/share/zoneinfo, such as \"Europe/Madrid\" \
          (package tzdata has them)";
+    Hours: "hours such as \"20:00-06:00\"",
+        "write two different times with a hyphen between, such as \"20:00-06:00\"";
     RouteDomain: "a name such as \"example.org\", \".example.org\" for all below it, or \"*\"",
         "write a name such as \"example.org\", \".example.org\" for all below it, or \"*\"";
     NextHop: "a host with port such as \"mail.example.org:25\" or \"[2001:db8::1]:25\"",
@@ -167,6 +178,51 @@ impl FromStr for Timezone {
         match text == "UTC" || jiff::tz::TimeZone::get(text).is_ok() {
             true => Ok(Timezone(text.to_owned())),
             false => Err("is no time zone that this machine knows"),
+        }
+    }
+}
+
+impl FromStr for Hours {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "are no hours of a day";
+        let two = |text: &str| {
+            let is_number = text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+            is_number.then(|| text.parse::<u16>().ok()).flatten()
+        };
+        let minute = |text: &str| {
+            let (hour, minute) = text.trim().split_once(':')?;
+            let (hour, minute) = (two(hour)?, two(minute)?);
+            (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+        };
+        let (from, to) = text.split_once('-').ok_or(WRONG)?;
+        let hours = Hours {
+            from: minute(from).ok_or(WRONG)?,
+            to: minute(to).ok_or(WRONG)?,
+        };
+        match hours.from == hours.to {
+            true => Err(WRONG),
+            false => Ok(hours),
+        }
+    }
+}
+
+impl fmt::Display for Hours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Hours { from, to } = self;
+        let (h, m, to_h, to_m) = (from / 60, from % 60, to / 60, to % 60);
+        write!(f, "{h:02}:{m:02}-{to_h:02}:{to_m:02}")
+    }
+}
+
+impl Hours {
+    /// Whether this minute of the day is among them.
+    #[must_use]
+    pub fn contains(self, minute: u16) -> bool {
+        match self.from < self.to {
+            true => (self.from..self.to).contains(&minute),
+            false => minute >= self.from || minute < self.to,
         }
     }
 }
@@ -430,6 +486,7 @@ lists! {
     String: "a list of names such as [\"ana\"]";
     Domain: "a list of names such as [\"example.org\"]";
     SocketAddr: "a list of addresses such as [\"127.0.0.1:53\"]";
+    Hours: "a list of hours such as [\"20:00-06:00\"]";
     Span: "a list of times such as [\"5m\", \"1h\"]";
     IpAddr: "a list of IP addresses such as [\"192.0.2.1\", \"2001:db8::1\"]";
 }

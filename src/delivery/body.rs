@@ -8,10 +8,11 @@ use super::head::{Additions, Head};
 use super::origin::Way;
 use super::seal::Seal;
 use super::trace;
-use super::transaction::Transaction;
+use super::transaction::{Recipient, Transaction};
 use crate::base::{Deadline, TraceId, UnixMs};
 use crate::observe::{event, log_event};
 use crate::policy::dkim;
+use crate::queue;
 use crate::runtime;
 use crate::store::{
     AccountRef, Delivered, Flags, Incoming, MailClass, Outbound, OutboundRecipient, RecipientState,
@@ -208,7 +209,7 @@ impl Body {
             Delivered::Queued => Vec::new(),
         };
         self.note_placed(&copies, &uids);
-        let outcome = |(recipient, looped): (&super::transaction::Recipient, &bool)| {
+        let outcome = |(recipient, looped): (&Recipient, &bool)| {
             if *looped {
                 return Err(MessageRefusal::Loop);
             }
@@ -244,7 +245,8 @@ impl Body {
             .copies
             .iter()
             .zip(copies)
-            .filter(|(_, copy)| copy.is_ok());
+            // What is held for them waits in the queue with the rest.
+            .filter(|(_, copy)| copy.is_ok() && self.transaction.release.is_none());
         let targets: Vec<Target> = wanted
             .map(|(copy, _)| Target {
                 account: copy.account,
@@ -254,17 +256,19 @@ impl Body {
             })
             .collect();
         let until = Deadline::after(runtime::now(), PLACE_SPAN);
-        if self.transaction.outbound.is_empty() {
+        let is_held = self.transaction.release.is_some();
+        if self.transaction.outbound.is_empty() && !is_held {
             let (message, came) = (message.clone(), self.came);
             let delivered = intake.remote.deliver(message, targets, came, *trace, until);
             return delivered.await;
         }
-        let outbound = Some(Box::new(self.outbound(signatures)));
+        let outbound = Box::new(self.outbound(signatures));
+        let queued = outbound.recipients.clone();
         let sent = intake
             .remote
-            .send(message.clone(), targets, outbound, *trace, until);
+            .send(message.clone(), targets, Some(outbound), *trace, until);
         sent.await?;
-        for recipient in &self.transaction.outbound {
+        for recipient in &queued {
             log_event!(
                 INFO,
                 event::MESSAGE_QUEUED,
@@ -293,38 +297,50 @@ impl Body {
         snapshot.sign(&domain, &head, &digest, times)
     }
 
-    /// The envelope for those elsewhere, due at once.
+    /// The envelope for those elsewhere, due at once; of a message that is held, for all.
     fn outbound(&self, signatures: &[u8]) -> Outbound {
         let Transaction {
             intake,
             origin,
             mail,
             outbound,
+            recipients,
+            release,
             ..
         } = &self.transaction;
-        let now = runtime::unix_now();
-        let class = match outbound.len() {
-            ..BULK_RECIPIENTS_MIN => MailClass::Normal,
-            _ => MailClass::Bulk,
+        let from = release.unwrap_or_else(runtime::unix_now);
+        let class = match outbound.len() >= BULK_RECIPIENTS_MIN || self.head.is_bulk() {
+            true => MailClass::Bulk,
+            false => MailClass::Normal,
         };
-        let due = |recipient: &OutboundRecipient| OutboundRecipient {
-            state: RecipientState::Waiting { due: now },
+        let due = intake.schedule.opens(class, from);
+        let waiting = |recipient: &OutboundRecipient| OutboundRecipient {
+            state: RecipientState::Waiting { due },
             ..recipient.clone()
         };
         // By LMTP one recipient may be in a loop, and the others not.
-        let recipients = outbound.iter().filter(|r| !self.is_back(r)).map(due);
+        let elsewhere = outbound.iter().filter(|r| !self.is_back(r)).map(waiting);
+        let is_held_here = |r: &&Recipient| release.is_some() && !r.copies.is_empty();
+        let here = recipients.iter().filter(is_held_here).map(|recipient| {
+            let rcpt = recipient.rcpt.clone();
+            OutboundRecipient {
+                state: RecipientState::Waiting { due: from },
+                ..queue::recipient_here(rcpt)
+            }
+        });
         Outbound {
             mail: MailFrom {
                 size: None,
                 // RFC 4954 5: nobody here has proven to be that.
                 auth: None,
+                hold: None,
                 ..mail.clone()
             },
             class,
             submitter: origin.account.as_ref().map(|account| account.id),
             head: signatures.to_vec(),
-            expires: intake.schedule.expires(now, class),
-            recipients: recipients.collect(),
+            expires: intake.schedule.expires(due, class),
+            recipients: elsewhere.chain(here).collect(),
         }
     }
 
@@ -375,7 +391,7 @@ impl Body {
                 .delivered_to()
                 .any(|value| is_same(value, address))
         };
-        let looped = |recipient: &super::transaction::Recipient| {
+        let looped = |recipient: &Recipient| {
             let mut copies = recipient.copies.iter().map(|copy| &copies[*copy]);
             // What is sent on comes back with the address by which it went.
             let came_back = recipient.sends_on && seen(&plain(&recipient.rcpt.path));

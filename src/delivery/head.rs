@@ -30,7 +30,14 @@ enum Fate {
     Pass,
     Drop,
     /// Passes, and its value is kept to look at.
-    Note,
+    Note(Noted),
+}
+
+/// Fields whose values are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Noted {
+    DeliveredTo,
+    Precedence,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +62,7 @@ pub struct Head {
     last: Option<Fate>,
     received: u32,
     delivered_to: Vec<Vec<u8>>,
+    precedence: Vec<u8>,
     has_message_id: bool,
     has_date: bool,
 }
@@ -70,6 +78,7 @@ impl Head {
             last: None,
             received: 0,
             delivered_to: Vec::new(),
+            precedence: Vec::new(),
             has_message_id: false,
             has_date: false,
         }
@@ -93,6 +102,15 @@ impl Head {
             .iter()
             .filter_map(|value| std::str::from_utf8(value).ok())
             .map(str::trim)
+    }
+
+    /// True where its sender says that nobody waits for it.
+    #[must_use]
+    pub fn is_bulk(&self) -> bool {
+        let value = self.precedence.trim_ascii();
+        [&b"bulk"[..], b"list", b"junk"]
+            .iter()
+            .any(|word| value.eq_ignore_ascii_case(word))
     }
 
     /// Takes a piece of the message; appends to `out` what is left of it.
@@ -202,7 +220,7 @@ impl Head {
         let name = self.name.trim_ascii_end();
         if name.is_empty() || !name.iter().all(|b| (33..=126).contains(b)) {
             self.no_field(out);
-            if let State::Value(Fate::Pass | Fate::Note) = self.state {
+            if let State::Value(Fate::Pass | Fate::Note(_)) = self.state {
                 out.push(b':');
             }
             return;
@@ -216,7 +234,10 @@ impl Head {
             self.received = self.received.saturating_add(1);
         } else if is(b"Delivered-To") && (self.delivered_to.len() as u32) < HOPS_MAX {
             self.delivered_to.push(Vec::new());
-            fate = Fate::Note;
+            fate = Fate::Note(Noted::DeliveredTo);
+        } else if is(b"Precedence") {
+            self.precedence.clear();
+            fate = Fate::Note(Noted::Precedence);
         } else if self.additions.is_some() {
             match () {
                 // RFC 5322 3.6.3: nobody but the sender is to see it.
@@ -264,9 +285,12 @@ impl Head {
         if fate != Fate::Drop {
             out.extend_from_slice(&rest[..end]);
         }
-        if fate == Fate::Note
-            && let Some(value) = self.delivered_to.last_mut()
-        {
+        let value = match fate {
+            Fate::Note(Noted::DeliveredTo) => self.delivered_to.last_mut(),
+            Fate::Note(Noted::Precedence) => Some(&mut self.precedence),
+            Fate::Pass | Fate::Drop => None,
+        };
+        if let Some(value) = value {
             let room = VALUE_BYTES_MAX.saturating_sub(value.len());
             value.extend_from_slice(&rest[..end.min(room)]);
         }

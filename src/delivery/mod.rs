@@ -19,12 +19,12 @@ mod counters;
 mod error;
 mod head;
 mod local;
-mod notices;
 mod origin;
 mod seal;
 mod trace;
 mod transaction;
 mod warning;
+mod ways;
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +33,7 @@ pub use body::{Body, Placed};
 pub use counters::METRICS;
 pub use error::{MailRefusal, MessageRefusal, RecipientRefusal};
 pub use local::LocalUser;
-pub use notices::sender_ways;
 pub use origin::{Origin, Way};
 pub use transaction::{Bounds, Intake, Transaction};
 pub use warning::{warn_of_quotas, watch_limits};
+pub use ways::ways;

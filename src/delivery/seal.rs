@@ -1,25 +1,48 @@
 //! Header and body hash of a message that leaves, for its signatures (RFC 6376). Works on what is
-//! kept, in pieces cut anywhere.
+//! kept, in pieces cut anywhere; its line ends are those that it leaves with.
 
 use memchr::memmem;
 
 use crate::policy::dkim::{BodyDigest, BodyHash};
+use crate::wire::smtp::ContentWriter;
 
 /// A longer header is not signed.
 const HEAD_BYTES_MAX: usize = 256 << 10;
 const BLANK_LINE: &[u8] = b"\r\n\r\n";
 
 /// What is to be signed, so far.
-#[derive(Default)]
 pub struct Seal {
+    lines: ContentWriter,
+    /// Scratch; empty between calls.
+    piece: Vec<u8>,
     head: Vec<u8>,
     body: Option<BodyHash>,
     is_too_long: bool,
 }
 
+impl Default for Seal {
+    fn default() -> Self {
+        Seal {
+            lines: ContentWriter::lines(),
+            piece: Vec::new(),
+            head: Vec::new(),
+            body: None,
+            is_too_long: false,
+        }
+    }
+}
+
 impl Seal {
     /// Takes a piece of the message.
     pub fn feed(&mut self, piece: &[u8]) {
+        let mut lines = std::mem::take(&mut self.piece);
+        self.lines.feed(piece, &mut lines);
+        self.take(&lines);
+        lines.clear();
+        self.piece = lines;
+    }
+
+    fn take(&mut self, piece: &[u8]) {
         if let Some(body) = &mut self.body {
             return body.update(piece);
         }
@@ -39,7 +62,10 @@ impl Seal {
     }
 
     /// Header and hash of the body; `None` where it is not to be signed.
-    pub fn finish(self) -> Option<(Vec<u8>, BodyDigest)> {
+    pub fn finish(mut self) -> Option<(Vec<u8>, BodyDigest)> {
+        let mut end = Vec::new();
+        self.lines.finish(&mut end);
+        self.take(&end);
         let is_signed = !self.is_too_long;
         is_signed.then(|| (self.head, self.body.unwrap_or_default().finish()))
     }
@@ -71,5 +97,10 @@ mod tests {
         );
         check("From: a@b\r\n\r\n", Some(("From: a@b\r\n", "")));
         check("From: a@b\r\n", Some(("From: a@b\r\n", "")));
+        // As it leaves.
+        check(
+            "From: a@b\nTo: c\r\n\nText\rmore",
+            Some(("From: a@b\r\nTo: c\r\n", "Text\r\nmore\r\n")),
+        );
     }
 }

@@ -106,6 +106,23 @@ fn loops_are_seen() {
     assert!(seen[2].len() < 1_000);
 }
 
+#[test]
+fn bulk_says_so_itself() {
+    for (text, want) in [
+        ("Precedence: bulk\r\n\r\n", true),
+        ("Subject: x\r\nPRECEDENCE:\r\n List\r\nA: b\r\n\r\n", true),
+        ("Precedence: junk", true),
+        ("Precedence: first-class\r\n\r\n", false),
+        ("Precedence: bulky\r\n\r\n", false),
+        ("Subject: bulk\r\n\r\nPrecedence: bulk\r\n", false),
+        ("Precedence: bulk\r\nPrecedence: urgent\r\n\r\n", false),
+    ] {
+        let (out, head) = filtered(false, text.as_bytes(), 3);
+        assert_eq!(head.is_bulk(), want, "{text}");
+        assert_eq!(out, text.as_bytes());
+    }
+}
+
 proptest! {
     #[test]
     fn a_header_does_not_depend_on_cuts(

@@ -20,7 +20,7 @@ use crate::store::{
     AccountRef, OutboundRecipient, Quota, RecipientState, Redirect, Remote, StoreError,
 };
 use crate::wire::address::{Domain, Mailbox, Path, domain_key};
-use crate::wire::smtp::{MailFrom, Notify, OriginalRecipient, RcptTo};
+use crate::wire::smtp::{Hold, MailFrom, Notify, OriginalRecipient, RcptTo};
 
 /// How long an owner may think about a recipient.
 const PREFLIGHT_SPAN: Duration = Duration::from_secs(20);
@@ -56,6 +56,8 @@ pub struct Transaction {
     /// Recipients elsewhere.
     pub(super) outbound: Vec<OutboundRecipient>,
     by_account: HashMap<AccountId, usize>,
+    /// It is held until then, here and elsewhere (RFC 4865).
+    pub(super) release: Option<UnixMs>,
 }
 
 /// One accepted RCPT.
@@ -106,7 +108,14 @@ impl Intake {
             );
             return Err(MailRefusal::TooLarge { bytes_max });
         }
+        let now = runtime::unix_now();
+        let release = match mail.hold {
+            None => None,
+            Some(Hold::For(seconds)) => Some(UnixMs(now.0 + i64::from(seconds) * 1000)),
+            Some(Hold::Until(at)) => (at > now).then_some(at),
+        };
         Ok(Transaction {
+            release,
             intake: self.clone(),
             origin,
             message: runtime::trace_id(),
@@ -187,6 +196,10 @@ impl Transaction {
         if let Path::Mailbox(to) = &rcpt.path
             && let Some(sender) = self.rewritten_here(to)
         {
+            // Else whoever has seen such an address could send what he likes through us with it.
+            if self.mail.path != Path::Null {
+                return Err(RecipientRefusal::NotOurs);
+            }
             self.bounce_back(to, &sender)?;
             return Ok((Vec::new(), false));
         }

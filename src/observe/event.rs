@@ -37,6 +37,7 @@ events! {
     MESSAGE_ACCEPTED = "message.accepted", "A message is durable and was acknowledged.";
     MESSAGE_REFUSED = "message.refused", "A message was answered 4xx or 5xx.";
     MESSAGE_QUEUED = "message.queued", "A message waits to leave for other hosts.";
+    MESSAGE_RELEASED = "message.released", "A message that was held went to its owners here.";
     MESSAGE_SENT = "message.sent", "Another host took a message for a recipient.";
     MESSAGE_DEFERRED = "message.deferred", "A recipient elsewhere is tried again later.";
     MESSAGE_FAILED = "message.failed", "A recipient elsewhere was given up.";

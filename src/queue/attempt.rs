@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::{
-    Cause, Client, Content, ContentFault, Fate, Letter, MessageContent, Need, Phase, Report,
-    TlsState, Trouble,
+    Cause, Client, Content, ContentFault, Fate, Letter, MessageContent, Phase, Report, TlsState,
+    Trouble,
 };
 use super::counters;
 use super::desk::Health;
 use super::route::{Hop, Misfit, NoRoute, Ours, Plan, Router, SessionEnd};
 use super::schedule::{Outcome, Verdict, Verdicts};
+use super::under_way::{Counted, UnderWay};
 use crate::base::{Deadline, TraceId, UnixMs};
 use crate::net::OutgoingTls;
 use crate::observe::{event, log_event};
-use crate::runtime::{self, Disk};
+use crate::runtime::{self, Disk, Gate};
 use crate::store::Message;
 use crate::wire::smtp::{Enhanced, MailFrom, PeerReply, RcptTo};
 
@@ -34,6 +35,9 @@ pub(super) struct Means {
     pub ours: Ours,
     /// How long a connection waits for another message.
     pub idle: Duration,
+    pub under_way: UnderWay,
+    /// Closed: what is not sent whole yet is broken off.
+    pub gate: Gate,
     pub kept: RefCell<Vec<Kept>>,
 }
 
@@ -48,6 +52,15 @@ pub struct Work {
     pub recipients: Vec<(u16, RcptTo)>,
 }
 
+/// How far an attempt is.
+#[derive(Debug, Default)]
+pub(super) struct Mark {
+    /// A hop is there.
+    pub is_open: Cell<bool>,
+    /// The hop has all of the letter. Kept until its answer is on record.
+    sent: RefCell<Option<Counted>>,
+}
+
 /// An open connection that waits for another message.
 pub(super) struct Kept {
     client: Client,
@@ -60,7 +73,7 @@ struct Walk<'m> {
     means: &'m Means,
     destination: &'m str,
     work: &'m Work,
-    is_open: &'m Cell<bool>,
+    mark: &'m Mark,
     /// Recipients without an answer, as places in `Work::recipients`.
     left: Vec<usize>,
     verdicts: Vec<Verdicts>,
@@ -70,28 +83,26 @@ struct Walk<'m> {
     health: Health,
     /// Some have an answer, and it is put on record before the others are offered.
     is_continued: bool,
+    /// The message is not what was taken in.
+    is_damaged: bool,
 }
 
 impl Means {
     /// Offers the work to its destination, up to the first transaction that brings answers but not
-    /// for all. Who has no verdict is due at once still. `is_open` tells that a hop is there.
-    pub async fn attempt(
-        &self,
-        destination: &str,
-        work: &Work,
-        is_open: &Cell<bool>,
-    ) -> (Outcome, Health) {
+    /// for all. Who has no verdict is due at once still.
+    pub async fn attempt(&self, destination: &str, work: &Work, mark: &Mark) -> (Outcome, Health) {
         let mut walk = Walk {
             means: self,
             destination,
             work,
-            is_open,
+            mark,
             left: (0..work.recipients.len()).collect(),
             verdicts: Vec::new(),
             last: None,
             hop: String::new(),
             health: Health::Away,
             is_continued: false,
+            is_damaged: false,
         };
         let until = Deadline::after(runtime::now(), PLAN_SPAN);
         let planned = self.router.plan(destination, until).await;
@@ -239,7 +250,7 @@ impl Walk<'_> {
     /// where the hop had gone before it heard anything.
     async fn letters(&mut self, hop: &Hop, mut client: Client) -> bool {
         self.hop = format!("{} [{}]", hop.host, hop.address);
-        self.is_open.set(true);
+        self.mark.is_open.set(true);
         while !self.left.is_empty() {
             let now: Vec<usize> = self
                 .left
@@ -248,11 +259,11 @@ impl Walk<'_> {
                 .take(self.means.ours.recipients_max)
                 .collect();
             let letter = Rc::new(self.letter(&now));
-            let content = Sent::open(&self.means.disk, self.work).await;
+            let content = Sent::open(self.means, self.work, self.mark).await;
             let mut content = match content {
                 Ok(content) => content,
                 Err(fault) => {
-                    self.ours(&Trouble::Content(fault));
+                    self.ours(fault);
                     break;
                 }
             };
@@ -311,6 +322,13 @@ impl Walk<'_> {
                         reply = %reply
                     );
                 }
+                // It wants the TLS that broke a moment ago (RFC 3207 4): no refusal of the message.
+                Fate::Failed(Cause::Reply { reply, .. })
+                    if hop.is_without_tls() && reply.code() == 530 =>
+                {
+                    self.last = Some(("4.7.0".to_owned(), reply.to_string()));
+                    goes_on = false;
+                }
                 Fate::Failed(Cause::Reply { reply, .. }) => {
                     self.settle(*at, Verdict::Failed, status(reply, 5), reply.to_string());
                 }
@@ -338,20 +356,23 @@ impl Walk<'_> {
                                  answer: it may arrive twice";
                     self.settle(*at, Verdict::Deferred, "4.4.2".into(), words.into());
                 }
-                Fate::Unfit(need @ Need::RequireTls) => {
-                    self.last = Some((need.enhanced().to_string(), need.to_string()));
-                    goes_on = false;
-                }
                 Fate::Unfit(need) => {
-                    let status = need.enhanced().to_string();
-                    self.settle(*at, Verdict::Failed, status, need.to_string());
+                    // The next host may be fit for it, and one that was away may be another time.
+                    if self
+                        .last
+                        .as_ref()
+                        .is_none_or(|(status, _)| status.starts_with('5'))
+                    {
+                        self.last = Some((need.enhanced().to_string(), need.to_string()));
+                    }
+                    goes_on = false;
                 }
                 Fate::Next => {}
             }
         }
         if let Some(trouble) = &report.trouble {
             match trouble {
-                Trouble::Content(_) => self.ours(trouble),
+                Trouble::Content(fault) => self.ours(fault.clone()),
                 trouble => self.trouble(hop, trouble),
             }
         }
@@ -386,12 +407,21 @@ impl Walk<'_> {
         self.last = Some((misfit.enhanced().to_string(), misfit.to_string()));
     }
 
-    /// A fault of ours: no hop is asked further.
-    fn ours(&mut self, trouble: &Trouble) {
+    /// Nothing that a hop did: none is asked further.
+    fn ours(&mut self, fault: ContentFault) {
         self.health = Health::Well;
-        let (status, reply) = (trouble.enhanced().to_string(), trouble.to_string());
-        for at in std::mem::take(&mut self.left) {
-            self.settle(at, Verdict::Deferred, status.clone(), reply.clone());
+        let left = std::mem::take(&mut self.left);
+        match fault {
+            // Due at once still, with the next start.
+            ContentFault::Stopping => {}
+            fault if fault.is_damage() => self.is_damaged = true,
+            fault => {
+                let trouble = Trouble::Content(fault);
+                for at in left {
+                    let (status, reply) = (trouble.enhanced().to_string(), trouble.to_string());
+                    self.settle(at, Verdict::Deferred, status, reply);
+                }
+            }
         }
     }
 
@@ -426,6 +456,7 @@ impl Walk<'_> {
             hop: self.hop,
             verdicts: self.verdicts,
             not_before: None::<UnixMs>,
+            is_damaged: self.is_damaged,
         };
         (outcome, self.health)
     }
@@ -455,22 +486,35 @@ fn status(reply: &PeerReply, class: u8) -> String {
 struct Sent<'w> {
     head: &'w [u8],
     body: MessageContent,
+    means: &'w Means,
+    mark: &'w Mark,
 }
 
 impl<'w> Sent<'w> {
-    async fn open(disk: &Disk, work: &'w Work) -> Result<Self, ContentFault> {
+    async fn open(means: &'w Means, work: &'w Work, mark: &'w Mark) -> Result<Self, ContentFault> {
+        mark.sent.take();
         Ok(Sent {
             head: &work.head,
-            body: MessageContent::open(disk, work.message.clone()).await?,
+            body: MessageContent::open(&means.disk, work.message.clone()).await?,
+            means,
+            mark,
         })
     }
 }
 
 impl Content for Sent<'_> {
     async fn read(&mut self, piece: &mut Vec<u8>) -> Result<(), ContentFault> {
-        match self.head.is_empty() {
-            true => self.body.read(piece).await,
-            false => self.head.read(piece).await,
+        if self.means.gate.is_closed() {
+            return Err(ContentFault::Stopping);
         }
+        match self.head.is_empty() {
+            true => self.body.read(piece).await?,
+            false => self.head.read(piece).await?,
+        }
+        if piece.is_empty() {
+            let counted = self.means.under_way.sent();
+            self.mark.sent.replace(Some(counted));
+        }
+        Ok(())
     }
 }

@@ -1,13 +1,12 @@
 //! The shard of the destination: what the desk gives a turn is fetched, tried and answered for.
 
-use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
-use super::attempt::Work;
+use super::attempt::{Mark, Work};
 use super::command::DestinationLimits;
 use super::desk::{After, Declined, Destination, EntryKey, Health, Offer, Turn};
 use super::schedule::Outcome;
@@ -96,10 +95,9 @@ impl Slot {
     }
 
     /// An attempt. While it finds nobody there, others have the slot.
-    async fn attempt(&mut self, destination: &str, work: &Work) -> (Outcome, Health) {
+    async fn attempt(&mut self, destination: &str, work: &Work, mark: &Mark) -> (Outcome, Health) {
         let shop = self.shop.clone();
-        let is_open = Cell::new(false);
-        let mut attempt = pin!(shop.means.attempt(destination, work, &is_open));
+        let mut attempt = pin!(shop.means.attempt(destination, work, mark));
         let patience = async {
             runtime::sleep(PATIENCE).await;
             None
@@ -107,7 +105,7 @@ impl Slot {
         if let Some(done) = or(async { Some(attempt.as_mut().await) }, patience).await {
             return done;
         }
-        let turn = self.turn.as_mut().filter(|_| !is_open.get());
+        let turn = self.turn.as_mut().filter(|_| !mark.is_open.get());
         if turn.is_some_and(|turn| shop.desk.borrow_mut().lend(turn)) {
             shop.desk_told.notify_all();
         }
@@ -120,8 +118,10 @@ impl Slot {
         while let Some((entry, destination)) = self.subject() {
             let health = match shop.fetch(entry, &destination).await {
                 Fetched::Work(work) => {
-                    let (outcome, health) = self.attempt(&destination, &work).await;
+                    let mark = Mark::default();
+                    let (outcome, health) = self.attempt(&destination, &work, &mark).await;
                     shop.done(entry, &destination, outcome).await;
+                    drop(mark);
                     health
                 }
                 Fetched::Nothing => Health::Well,
@@ -153,7 +153,7 @@ impl Slot {
 }
 
 enum Fetched {
-    Work(Work),
+    Work(Box<Work>),
     /// Its source has it back.
     Nothing,
     /// Nobody knows.
@@ -240,7 +240,7 @@ impl Shop {
             }
         };
         match work {
-            Ok(Some(work)) => Fetched::Work(work),
+            Ok(Some(work)) => Fetched::Work(Box::new(work)),
             Ok(None) => Fetched::Nothing,
             Err(_) => Fetched::Unknown,
         }

@@ -9,6 +9,7 @@
 //!   that its destination belongs to. `rows` say what waits there, the [`desk`] whose turn it is here.
 //! - `attempt` offers a message to the hops that [`route`] finds, by [`Client`]: one connection, which
 //!   is opened (greeting, EHLO, TLS, log-in) and carries one [`Letter`] after the other.
+//! - `home` brings what was held to owners here.
 //! - `schedule` says what an outcome means, `tell` and [`notice`] tell the sender.
 //! - `command` is what a person sees and does; `cat` shows a message, `shapes` are limits that he
 //!   sets for a destination.
@@ -29,6 +30,7 @@ mod client;
 mod command;
 mod counters;
 pub mod desk;
+mod home;
 mod name;
 pub mod notice;
 mod rows;
@@ -52,6 +54,7 @@ pub use command::{
     RecipientRow, answer, join,
 };
 pub use counters::METRICS;
+pub use home::recipient_here;
 pub use name::{DestinationName, NotADestination, destination_of};
 pub use route::{Router, Settings as RouteSettings, SettingsError as RouteError};
 pub use schedule::Schedule;

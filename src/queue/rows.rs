@@ -1,8 +1,9 @@
 //! What this shard's entries wait for: one row for an entry at a destination. Pure.
 //!
 //! A row is due at a time; or out, offered to the shard of its destination, which has not said yet
-//! what became of it; or full, since that shard had no room and will say when it has. So an entry
-//! is tried by one at a time, and what is on record is what the next attempt begins with.
+//! what became of it; or full, since that shard had no room and will say when it has, or is asked
+//! again after a while: what it says may pass the answer to the offer. So an entry is tried by one
+//! at a time, and what is on record is what the next attempt begins with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,11 +22,23 @@ enum Standing {
 pub struct Rows {
     standing: BTreeMap<(EntryKey, Destination), Standing>,
     due: BTreeSet<(UnixMs, EntryKey, Destination)>,
-    full: BTreeMap<Destination, BTreeSet<(UnixMs, EntryKey)>>,
+    full: BTreeMap<Destination, Full>,
+    /// By the time from which on each destination of `full` is asked again.
+    asked: BTreeSet<(UnixMs, Destination)>,
     names: BTreeSet<Destination>,
-    /// Rows of a destination that are out.
-    out: BTreeMap<Destination, usize>,
 }
+
+/// What a destination had no room for.
+#[derive(Default)]
+struct Full {
+    rows: BTreeSet<(UnixMs, EntryKey)>,
+    again: UnixMs,
+}
+
+/// A destination without room that says nothing is asked again after so long.
+const ASK_AGAIN_MS: i64 = 10_000;
+/// Rows of a destination that had no room, and are offered at once when it has.
+pub(super) const FEED_MAX: usize = 256;
 
 /// Names that nobody uses any more are looked for when there are so many more.
 const NAMES_SLACK: usize = 1024;
@@ -40,7 +53,7 @@ impl Rows {
     /// Rows that are out.
     #[must_use]
     pub fn out(&self) -> usize {
-        let full: usize = self.full.values().map(BTreeSet::len).sum();
+        let full: usize = self.full.values().map(|full| full.rows.len()).sum();
         self.standing.len() - self.due.len() - full
     }
 
@@ -89,73 +102,74 @@ impl Rows {
         }
     }
 
-    /// The shard of the destination has no room for it.
-    pub fn declined(&mut self, entry: EntryKey, name: &Destination, due: UnixMs) {
+    /// The shard of the destination had no room for it at `now`.
+    pub fn declined(&mut self, entry: EntryKey, name: &Destination, now: UnixMs) {
         let key = (entry, name.clone());
         if self.standing.get(&key) == Some(&Standing::Out) {
-            self.not_out(name);
-            self.standing.insert(key, Standing::Full(due));
+            self.standing.insert(key, Standing::Full(now));
             let full = self.full.entry(name.clone()).or_default();
-            full.insert((due, entry));
+            full.rows.insert((now, entry));
+            self.ask_again(name, now);
         }
     }
 
-    /// There is room again: the first `max` of those that were declined are due.
-    pub fn hungry(&mut self, name: &Destination, max: usize) {
-        let Some(mut full) = self.full.remove(name) else {
-            return;
-        };
-        for _ in 0..max {
-            let Some((due, entry)) = full.pop_first() else {
-                break;
-            };
-            let key = (entry, name.clone());
-            self.standing.insert(key, Standing::Due(due));
+    /// There is room again: the first [`FEED_MAX`] of those that were declined are due.
+    pub fn hungry(&mut self, name: &Destination, now: UnixMs) {
+        for _ in 0..FEED_MAX {
+            let first = self
+                .full
+                .get_mut(name)
+                .and_then(|full| full.rows.pop_first());
+            let Some((due, entry)) = first else { break };
+            let due = due.min(now);
+            self.standing
+                .insert((entry, name.clone()), Standing::Due(due));
             self.due.insert((due, entry, name.clone()));
         }
-        if !full.is_empty() {
-            self.full.insert(name.clone(), full);
-        }
-    }
-
-    /// Where nothing of a destination is out, nobody there will say that there is room: who was
-    /// declined is due.
-    pub fn refill(&mut self, name: &Destination, max: usize) -> bool {
-        let is_stuck = self.full.contains_key(name) && !self.out.contains_key(name);
-        if is_stuck {
-            self.hungry(name, max);
-        }
-        is_stuck
-    }
-
-    fn not_out(&mut self, name: &Destination) {
-        if let Some(count) = self.out.get_mut(name) {
-            *count -= 1;
-            if *count == 0 {
-                self.out.remove(name);
-            }
-        }
+        self.ask_again(name, now);
     }
 
     /// Takes up to `max` rows that are due: they are out from now on.
     pub fn take(&mut self, now: UnixMs, max: usize) -> Vec<(Destination, EntryKey)> {
+        while let Some((again, name)) = self.asked.first().cloned() {
+            // A clock that went back makes nobody wait.
+            if again > now && again.0 <= now.0.saturating_add(ASK_AGAIN_MS) {
+                break;
+            }
+            self.hungry(&name, now);
+        }
         let mut taken = Vec::new();
         while taken.len() < max
             && let Some((at, ..)) = self.due.first()
             && *at <= now
             && let Some((_, entry, name)) = self.due.pop_first()
         {
-            *self.out.entry(name.clone()).or_default() += 1;
             self.standing.insert((entry, name.clone()), Standing::Out);
             taken.push((name, entry));
         }
         taken
     }
 
+    fn ask_again(&mut self, name: &Destination, now: UnixMs) {
+        let Some(full) = self.full.get_mut(name) else {
+            return;
+        };
+        self.asked.remove(&(full.again, name.clone()));
+        match full.rows.is_empty() {
+            true => drop(self.full.remove(name)),
+            false => {
+                full.again = UnixMs(now.0.saturating_add(ASK_AGAIN_MS));
+                self.asked.insert((full.again, name.clone()));
+            }
+        }
+    }
+
     /// When the next row is due.
     #[must_use]
     pub fn next(&self) -> Option<UnixMs> {
-        self.due.first().map(|(at, ..)| *at)
+        let due = self.due.first().map(|(at, ..)| *at);
+        let asked = self.asked.first().map(|(at, _)| *at);
+        [due, asked].into_iter().flatten().min()
     }
 
     fn of(&self, entry: EntryKey) -> impl Iterator<Item = (&Destination, Standing)> {
@@ -178,14 +192,15 @@ impl Rows {
             Some(Standing::Due(at)) => drop(self.due.remove(&(at, entry, name.clone()))),
             Some(Standing::Full(at)) => {
                 if let Some(full) = self.full.get_mut(name) {
-                    full.remove(&(at, entry));
-                    if full.is_empty() {
+                    full.rows.remove(&(at, entry));
+                    let again = full.again;
+                    if full.rows.is_empty() {
                         self.full.remove(name);
+                        self.asked.remove(&(again, name.clone()));
                     }
                 }
             }
-            Some(Standing::Out) => self.not_out(name),
-            None => {}
+            Some(Standing::Out) | None => {}
         }
     }
 }
@@ -252,30 +267,41 @@ mod tests {
         for (name, entry) in rows.take(UnixMs(9), 9) {
             rows.declined(entry, &name, UnixMs(entry.pseq.0 as i64));
         }
-        assert_eq!((rows.out(), rows.next()), (0, None));
+        assert_eq!((rows.out(), taken(&mut rows, 9, 9)), (0, vec![]));
         // Held meanwhile by a person: its row goes.
         rows.set(entry(2), &[]);
-        rows.hungry(&a, 1);
-        assert_eq!(taken(&mut rows, 9, 9), [("a".into(), 1)]);
-        rows.hungry(&a, 9);
+        rows.hungry(&a, UnixMs(9));
+        assert_eq!(taken(&mut rows, 9, 1), [("a".into(), 1)]);
         assert_eq!(taken(&mut rows, 9, 9), [("a".into(), 3)]);
+        assert_eq!((rows.out(), rows.next()), (2, None));
     }
 
     #[test]
-    fn who_was_declined_is_due_when_nobody_else_is_out() {
+    fn who_says_nothing_is_asked_again() {
         let mut rows = Rows::default();
-        let a = rows.name("a");
-        for n in 1..=3 {
-            rows.set(entry(n), &[(a.clone(), UnixMs(n as i64))]);
+        let (a, b) = (rows.name("a"), rows.name("b"));
+        for n in 0..600 {
+            rows.set(entry(n), &[(a.clone(), UnixMs(0)), (b.clone(), UnixMs(0))]);
         }
-        assert_eq!(rows.take(UnixMs(9), 9).len(), 3);
-        rows.declined(entry(2), &a, UnixMs(2));
-        rows.declined(entry(3), &a, UnixMs(3));
-        assert!(!rows.refill(&a, 1), "one is out still");
-        rows.back(entry(1), &a, UnixMs(50));
-        assert!(rows.refill(&a, 1));
-        assert_eq!(taken(&mut rows, 9, 9), [("a".into(), 2)]);
-        assert!(!rows.refill(&a, 1));
+        for (name, entry) in rows.take(UnixMs(0), 2_000) {
+            rows.declined(entry, &name, UnixMs(0));
+        }
+        rows.hungry(&b, UnixMs(5_000));
+        assert_eq!(taken(&mut rows, 5_000, 2_000).len(), FEED_MAX);
+        assert_eq!(rows.next(), Some(UnixMs(10_000)));
+        assert_eq!(taken(&mut rows, 9_999, 2_000), []);
+        // A part at a time, until nothing is left.
+        assert_eq!(taken(&mut rows, 10_000, 2_000).len(), FEED_MAX);
+        assert_eq!(taken(&mut rows, 15_000, 2_000).len(), FEED_MAX);
+        assert_eq!(taken(&mut rows, 20_000, 2_000).len(), FEED_MAX);
+        assert_eq!(taken(&mut rows, 30_000, 2_000).len(), 600 - 512 + 600 - 512);
+        assert_eq!((rows.out(), rows.next()), (1_200, None));
+        // The clock went back by an hour.
+        rows.back(entry(1), &a, UnixMs(0));
+        for (name, entry) in rows.take(UnixMs(3_600_000), 1) {
+            rows.declined(entry, &name, UnixMs(3_600_000));
+        }
+        assert_eq!(taken(&mut rows, 1, 9), [("a".into(), 1)]);
     }
 
     #[test]

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use super::desk::EntryKey;
 use super::notice::Action;
 use crate::base::UnixMs;
-use crate::config::Config;
-use crate::store::{MailClass, QueueEntry, RecipientState, Tried, TriedRecipient, cut_reply};
+use crate::config::{Config, Hours};
+use crate::store::{
+    MailClass, OutboundRecipient, QueueEntry, RecipientState, Tried, TriedRecipient, cut_reply,
+};
 
 /// The times of `[queue]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +21,10 @@ pub struct Schedule {
     pub delay_notice_after: Duration,
     pub expire_after: Duration,
     pub expire_notices_after: Duration,
+    /// When bulk mail leaves; none: at any time.
+    pub bulk_hours: Vec<Hours>,
+    /// Whose hours they are.
+    pub zone: TimeZone,
 }
 
 /// What an attempt came to for one recipient.
@@ -48,6 +57,8 @@ pub struct Outcome {
     pub verdicts: Vec<Verdicts>,
     /// Not before then, whatever the back-off says.
     pub not_before: Option<UnixMs>,
+    /// The message is not what was taken in: what has no verdict is for a person.
+    pub is_damaged: bool,
 }
 
 /// What is put on record, and who is told.
@@ -62,6 +73,10 @@ pub struct Judged {
 
 /// Where the list is empty.
 const RETRY_DEFAULT: Duration = Duration::from_secs(900);
+/// A server that was away for long, or whose clock jumped, tries for so long before it gives up what
+/// expired meanwhile.
+const GRACE: Duration = Duration::from_secs(4 * 3600);
+const DAY: Duration = Duration::from_secs(86_400);
 /// Back-off is spread over this much of itself, to both sides.
 const JITTER_PERCENT: u64 = 20;
 
@@ -74,17 +89,57 @@ impl Schedule {
             delay_notice_after: queue.delay_notice_after.0,
             expire_after: queue.expire_after.0,
             expire_notices_after: queue.expire_notices_after.0,
+            bulk_hours: queue.bulk_hours.clone(),
+            // Checked with the configuration.
+            zone: TimeZone::get(config.timezone.as_str()).unwrap_or(TimeZone::UTC),
         }
     }
 
-    /// When a message that came at `saved` has taken too long.
+    /// When a message that may leave from `from` on has taken too long.
     #[must_use]
-    pub fn expires(&self, saved: UnixMs, class: MailClass) -> UnixMs {
-        let span = match class {
+    pub fn expires(&self, from: UnixMs, class: MailClass) -> UnixMs {
+        later(from, self.span(class))
+    }
+
+    fn span(&self, class: MailClass) -> Duration {
+        match class {
             MailClass::Notice => self.expire_notices_after,
             MailClass::Normal | MailClass::Bulk => self.expire_after,
+        }
+    }
+
+    /// Since when an entry may leave: it may have been held first (RFC 4865).
+    fn begin(&self, entry: &QueueEntry<'_>) -> UnixMs {
+        let span = self.span(entry.class()).as_millis() as i64;
+        let begin = entry.outbound.expires.0.saturating_sub(span);
+        entry.saved.max(UnixMs(begin))
+    }
+
+    /// The first moment from `at` on at which mail of a class may leave.
+    #[must_use]
+    pub fn opens(&self, class: MailClass, at: UnixMs) -> UnixMs {
+        if class != MailClass::Bulk || self.bulk_hours.is_empty() {
+            return at;
+        }
+        let Ok(stamp) = Timestamp::from_millisecond(at.0) else {
+            return at;
         };
-        later(saved, span)
+        let here = stamp.to_zoned(self.zone.clone());
+        let minute = here.hour() as u16 * 60 + here.minute() as u16;
+        if self.bulk_hours.iter().any(|hours| hours.contains(minute)) {
+            return at;
+        }
+        let days = [Some(here.date()), here.date().tomorrow().ok()];
+        let begins = days.into_iter().flatten().flat_map(|day| {
+            let begin = move |hours: &Hours| {
+                let (hour, minute) = (hours.from / 60, hours.from % 60);
+                day.at(hour as i8, minute as i8, 0, 0)
+            };
+            self.bulk_hours.iter().map(begin)
+        });
+        let moments = begins.filter_map(|begin| begin.to_zoned(self.zone.clone()).ok());
+        let next = moments.map(|moment| UnixMs(moment.timestamp().as_millisecond()));
+        next.filter(|next| *next > at).min().unwrap_or(at)
     }
 
     /// After `tries` attempts, the last of them now. Entries of one mailshot do not come together.
@@ -120,7 +175,7 @@ impl Schedule {
             ends: Vec::new(),
             delays: Vec::new(),
         };
-        let is_late = now >= later(entry.saved, self.delay_notice_after);
+        let is_late = now >= later(self.begin(entry), self.delay_notice_after);
         for one in &outcome.verdicts {
             let recipients = &entry.outbound.recipients;
             let Some(recipient) = recipients.get(usize::from(one.ordinal)) else {
@@ -159,6 +214,7 @@ impl Schedule {
                     }
                     let due = self.next(key, recipient.tries + 1, now);
                     let due = due.max(outcome.not_before.unwrap_or(due));
+                    let due = self.opens(entry.class(), due);
                     RecipientState::Waiting {
                         // The last attempt is made when it has to be, and not long before.
                         due: due.min(entry.outbound.expires.max(now)),
@@ -176,15 +232,36 @@ impl Schedule {
     }
 
     /// Whether an entry that was not tried, since its destination is away, has taken too long for
-    /// that: somebody is to be told, or it is to end.
+    /// that: somebody is to be told, or it is to end. The latter only where this server has been at
+    /// work for a while, by a clock that did not jump: others had their attempts meanwhile.
     #[must_use]
-    pub fn is_overdue(&self, entry: &QueueEntry<'_>, due: &[u16], now: UnixMs) -> bool {
-        let is_late = now >= later(entry.saved, self.delay_notice_after);
+    pub fn is_overdue(
+        &self,
+        entry: &QueueEntry<'_>,
+        due: &[u16],
+        now: UnixMs,
+        at_work: Duration,
+    ) -> bool {
+        if now >= entry.outbound.expires {
+            return at_work >= GRACE.min(self.span(entry.class()) / 2);
+        }
+        let is_late = now >= later(self.begin(entry), self.delay_notice_after);
         let untold = |n: &u16| {
             let recipient = entry.outbound.recipients.get(usize::from(*n));
             recipient.is_some_and(|r| !r.is_delay_told && r.rcpt.notify.is_none_or(|n| n.delay))
         };
-        now >= entry.outbound.expires || (is_late && due.iter().any(untold))
+        is_late && due.iter().any(untold)
+    }
+
+    /// When a recipient is due by what is on record: no later than its next step can be, whatever
+    /// the clock said when it was put there.
+    #[must_use]
+    pub fn due(&self, recipient: &OutboundRecipient, due: UnixMs, now: UnixMs) -> UnixMs {
+        let longest = self.retry.iter().max().copied().unwrap_or(RETRY_DEFAULT);
+        match recipient.last {
+            Some(_) => due.min(later(now, longest * 2 + DAY)),
+            None => due,
+        }
     }
 }
 
@@ -196,7 +273,7 @@ fn later(at: UnixMs, span: Duration) -> UnixMs {
 mod tests {
     use super::*;
     use crate::base::{PSeq, PartitionId};
-    use crate::store::{Outbound, OutboundRecipient};
+    use crate::store::Outbound;
     use crate::wire::address::{Mailbox, Path};
     use crate::wire::smtp::{BodyKind, MailFrom, Notify, RcptTo};
 
@@ -213,6 +290,8 @@ mod tests {
             delay_notice_after: minutes(240),
             expire_after: minutes(60 * 48),
             expire_notices_after: minutes(60 * 24),
+            bulk_hours: Vec::new(),
+            zone: TimeZone::UTC,
         }
     }
 
@@ -244,6 +323,7 @@ mod tests {
                 ret: None,
                 envelope_id: None,
                 auth: None,
+                hold: None,
             },
             class: MailClass::Normal,
             submitter: None,
@@ -277,6 +357,7 @@ mod tests {
                 reply: "later".into(),
             }],
             not_before: None,
+            is_damaged: false,
         };
         let judged = schedule().judge(KEY, &entry, &outcome);
         let word = judged.tried.results.first().map(|r| r.state.word());
@@ -356,6 +437,7 @@ mod tests {
                 reply: String::new(),
             }],
             not_before: None,
+            is_damaged: false,
         };
         let judged = schedule().judge(KEY, &entry, &outcome);
         let due = UnixMs(48 * HOUR);
@@ -391,5 +473,86 @@ mod tests {
             ..schedule
         };
         assert!(none.next(KEY, 1, UnixMs(0)).0 > 60_000);
+    }
+
+    #[test]
+    fn bulk_mail_leaves_in_its_hours() {
+        let at = |text: &str| {
+            let stamp: Timestamp = text.parse().expect("a time");
+            UnixMs(stamp.as_millisecond())
+        };
+        let mut schedule = schedule();
+        schedule.zone = TimeZone::get("Europe/Madrid").expect("a zone");
+        let night: Hours = "20:00-06:00".parse().expect("hours");
+        let noon: Hours = "12:30-13:00".parse().expect("hours");
+        schedule.bulk_hours = vec![night, noon];
+        let check = |from: &str, want: &str| {
+            assert_eq!(
+                schedule.opens(MailClass::Bulk, at(from)),
+                at(want),
+                "{from}"
+            );
+            assert_eq!(schedule.opens(MailClass::Normal, at(from)), at(from));
+        };
+        // An hour ahead of UTC in winter, two in summer.
+        check("2026-11-22T10:00:00Z", "2026-11-22T11:30:00Z");
+        check("2026-11-22T12:00:00Z", "2026-11-22T19:00:00Z");
+        check("2026-11-22T19:00:00Z", "2026-11-22T19:00:00Z");
+        check("2026-11-23T04:59:59Z", "2026-11-23T04:59:59Z");
+        check("2026-11-23T05:00:00Z", "2026-11-23T11:30:00Z");
+        check("2026-07-01T04:00:00Z", "2026-07-01T10:30:00Z");
+        // Clocks go back from 3 to 2 at night, within the hours; and forward over 2 to 3.
+        check("2026-10-25T00:30:00Z", "2026-10-25T00:30:00Z");
+        schedule.bulk_hours = vec!["02:30-04:00".parse().expect("hours")];
+        assert_eq!(
+            schedule.opens(MailClass::Bulk, at("2026-03-28T23:00:00Z")),
+            at("2026-03-29T01:30:00Z")
+        );
+        schedule.bulk_hours.clear();
+        assert_eq!(schedule.opens(MailClass::Bulk, UnixMs(7)), UnixMs(7));
+    }
+
+    #[test]
+    fn what_was_held_is_late_from_its_release_on() {
+        let schedule = schedule();
+        let released = UnixMs(100 * HOUR);
+        let mut outbound = outbound(vec![recipient(None, 1)]);
+        outbound.expires = schedule.expires(released, MailClass::Normal);
+        let entry = QueueEntry {
+            saved: UnixMs(0),
+            trace: None,
+            size: 1,
+            outbound: &outbound,
+        };
+        let is_late = |at: i64| schedule.is_overdue(&entry, &[0], UnixMs(at), GRACE);
+        assert!(!is_late(released.0 + HOUR));
+        assert!(is_late(released.0 + 4 * HOUR));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ends_nothing_and_keeps_nothing_waiting() {
+        let schedule = schedule();
+        let mut outbound = outbound(vec![recipient(None, 1)]);
+        outbound.expires = UnixMs(48 * HOUR);
+        let entry = QueueEntry {
+            saved: UnixMs(0),
+            trace: None,
+            size: 1,
+            outbound: &outbound,
+        };
+        let is_overdue = |at_work| schedule.is_overdue(&entry, &[0], UnixMs(500 * HOUR), at_work);
+        assert!(!is_overdue(Duration::from_secs(60)));
+        assert!(is_overdue(GRACE));
+        let mut tried = recipient(None, 1);
+        let far = UnixMs(9_000 * HOUR);
+        assert_eq!(schedule.due(&tried, far, UnixMs(0)), far);
+        tried.last = Some(crate::store::LastTry {
+            at: far,
+            hop: String::new(),
+            status: String::new(),
+            reply: String::new(),
+        });
+        assert_eq!(schedule.due(&tried, far, UnixMs(0)), UnixMs(26 * HOUR));
+        assert_eq!(schedule.due(&tried, UnixMs(HOUR), UnixMs(0)), UnixMs(HOUR));
     }
 }

@@ -18,12 +18,13 @@ use super::bench::{end_idle, give_turns};
 use super::client::Times;
 use super::command::{self, Answer, Ask, Change, DestinationLimits};
 use super::desk::{self, Declined, Desk, EntryKey, Offer, Shape};
+use super::home::{Homeward, bring_home};
 use super::policies::Policies;
 use super::route::{self, Ours, Router};
 use super::rows::Rows;
 use super::schedule::{Outcome, Schedule};
 use super::shapes;
-use super::source::{heed_changes, offer_rows};
+use super::source::{Steady, heed_changes, offer_rows};
 use super::tell::{Teller, Ways};
 use super::under_way::UnderWay;
 use crate::base::{Deadline, PartitionId, ShardId, crc32c};
@@ -40,7 +41,7 @@ const REQUESTS_MAX: usize = 1024;
 pub(super) const OFFERS_MAX: usize = 128;
 /// Offers that wait at one shard, and for one destination.
 const WAITING_MAX: usize = 4096;
-pub(super) const LINE_MAX: usize = 256;
+const LINE_MAX: usize = 256;
 /// How long another shard may take to answer.
 const ANSWER_SPAN: Duration = Duration::from_secs(30);
 const RECORD_SPAN: Duration = Duration::from_secs(86_400);
@@ -99,6 +100,7 @@ pub(super) struct Shop {
     pub schedule: Schedule,
     pub teller: Teller,
     pub rows: RefCell<Rows>,
+    pub steady: Cell<Steady>,
     /// Rows are due that were not.
     pub rows_told: Notify,
     pub desk: RefCell<Desk>,
@@ -108,6 +110,9 @@ pub(super) struct Shop {
     pub shape: Shape,
     /// Limits of the site are known: before, nothing begins.
     pub is_shaped: Cell<bool>,
+    /// What is due for owners here.
+    pub homeward: RefCell<Homeward>,
+    pub homeward_told: Notify,
     /// The desk may have a turn that it had not.
     pub desk_told: Notify,
     /// A connection waits for another message.
@@ -172,8 +177,8 @@ impl Queue {
             id,
             mesh: parts.mesh,
             remote: parts.remote,
-            gate: parts.gate,
-            under_way: parts.under_way,
+            gate: parts.gate.clone(),
+            under_way: parts.under_way.clone(),
             means: Means {
                 disk: parts.disk,
                 router,
@@ -186,15 +191,20 @@ impl Queue {
                     times: Times::default(),
                 },
                 idle: keys.idle.0,
+                under_way: parts.under_way,
+                gate: parts.gate,
                 kept: RefCell::default(),
             },
             schedule,
             teller,
             rows: RefCell::default(),
+            steady: Cell::new(Steady::new()),
             rows_told: Notify::new(),
             at_work: RefCell::default(),
             shape,
             is_shaped: Cell::new(false),
+            homeward: RefCell::default(),
+            homeward_told: Notify::new(),
             desk: RefCell::new(Desk::new(limits)),
             desk_told: Notify::new(),
             kept_told: Notify::new(),
@@ -203,6 +213,7 @@ impl Queue {
         spawn_in(gate, "queue-requests", serve(shop.clone(), parts.inbox));
         spawn_in(gate, "queue-changes", heed_changes(shop.clone()));
         spawn_in(gate, "queue-offers", offer_rows(shop.clone()));
+        spawn_in(gate, "queue-home", bring_home(shop.clone()));
         spawn_in(gate, "queue-desk", give_turns(shop.clone()));
         spawn_in(gate, "queue-idle", end_idle(shop.clone()));
         if shop.remote.is_mine(PartitionId::SYSTEM) {

@@ -1,7 +1,7 @@
 //! The shard of the entries: what waits here is offered when it is due, and what came of it is put
 //! on record, with the notices about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,10 @@ use futures_lite::future::or;
 use super::attempt::Work;
 use super::counters;
 use super::desk::{Declined, Destination, EntryKey, Offer};
+use super::home::HERE;
 use super::notice::Action;
 use super::schedule::{Outcome, Verdict, Verdicts};
-use super::service::{AGAIN_AFTER, LINE_MAX, OFFERS_MAX, Request, Shop, Unasked};
+use super::service::{AGAIN_AFTER, OFFERS_MAX, Request, Shop, Unasked};
 use crate::base::{ShardId, UnixMs, crc32c};
 use crate::observe::{event, log_event};
 use crate::runtime::{self, spawn_in};
@@ -42,6 +43,7 @@ pub(super) async fn offer_rows(shop: Rc<Shop>) {
     while !shop.gate.is_closed() {
         let told = shop.rows_told.notified();
         let now = runtime::unix_now();
+        shop.steady.set(shop.steady.get().now(now));
         let taken = shop.rows.borrow_mut().take(now, OFFERS_MAX);
         if !taken.is_empty() {
             shop.offer(taken).await;
@@ -62,21 +64,71 @@ pub(super) async fn offer_rows(shop: Rc<Shop>) {
     }
 }
 
+/// Since when this server is at work by a clock that did not jump.
+#[derive(Clone, Copy)]
+pub(super) struct Steady {
+    since: Instant,
+    /// Both clocks when they were looked at last.
+    seen: (Instant, UnixMs),
+}
+
+/// The wall clock may be put right by so much.
+const JUMP_MS: i64 = 300_000;
+
+impl Steady {
+    pub fn new() -> Self {
+        let now = runtime::now();
+        Steady {
+            since: now,
+            seen: (now, runtime::unix_now()),
+        }
+    }
+
+    fn now(self, wall: UnixMs) -> Self {
+        let now = runtime::now();
+        let passed = now.saturating_duration_since(self.seen.0).as_millis() as i64;
+        let is_jump = (wall.0 - self.seen.1.0 - passed).abs() > JUMP_MS;
+        Steady {
+            since: if is_jump { now } else { self.since },
+            seen: (now, wall),
+        }
+    }
+
+    fn span(self) -> Duration {
+        runtime::now().saturating_duration_since(self.since)
+    }
+}
+
+/// A row whose outcome is being put on record: however that ends, it is not out for ever.
+struct Recording<'s> {
+    shop: &'s Shop,
+    entry: EntryKey,
+    destination: &'s str,
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        self.shop.take_back(self.entry, self.destination);
+    }
+}
+
 impl Shop {
     pub(super) fn feed(&self, destination: &str) {
         let mut rows = self.rows.borrow_mut();
         let name = rows.name(destination);
-        rows.hungry(&name, LINE_MAX);
+        rows.hungry(&name, runtime::unix_now());
         drop(rows);
         self.rows_told.notify_all();
     }
 
     /// What an entry waits for, from what is on record.
     fn refresh(&self, entry: EntryKey) {
+        let now = runtime::unix_now();
         let wanted = self.remote.queue_entry(entry, |seen| {
             let mut wanted: BTreeMap<String, UnixMs> = BTreeMap::new();
             for recipient in &seen.outbound.recipients {
                 if let RecipientState::Waiting { due } = recipient.state {
+                    let due = self.schedule.due(recipient, due, now);
                     let first = wanted.entry(recipient.destination.clone()).or_insert(due);
                     *first = due.min(*first);
                 }
@@ -88,12 +140,13 @@ impl Shop {
         let wanted: Vec<_> = wanted.map(|(name, due)| (rows.name(&name), due)).collect();
         rows.set(entry, &wanted);
         counters::ROWS.set(rows.len() as u64);
+        counters::OUT.set(rows.out() as u64);
         drop(rows);
         self.rows_told.notify_all();
     }
 
     /// A row that was out is not any more, and waits for what is on record.
-    fn take_back(&self, entry: EntryKey, destination: &str) {
+    pub(super) fn take_back(&self, entry: EntryKey, destination: &str) {
         self.back(entry, destination, UnixMs(0));
         self.refresh(entry);
     }
@@ -126,6 +179,11 @@ impl Shop {
     async fn offer(self: &Rc<Self>, taken: Vec<(Destination, EntryKey)>) {
         let mut by_shard: BTreeMap<ShardId, Vec<(String, Offer)>> = BTreeMap::new();
         for (name, entry) in taken {
+            if &*name == HERE {
+                self.homeward.borrow_mut().push_back(entry);
+                self.homeward_told.notify_all();
+                continue;
+            }
             let offer = self.remote.queue_entry(entry, |seen| Offer {
                 entry,
                 class: seen.outbound.class,
@@ -156,8 +214,10 @@ impl Shop {
             };
             match declined {
                 Ok(declined) => {
+                    let mut fed: BTreeSet<&str> = kept.iter().map(|(d, _)| &**d).collect();
                     for (at, why) in declined {
                         let (destination, entry) = &kept[at];
+                        fed.remove(&**destination);
                         match why {
                             Declined::Full => self.note_full(*entry, destination),
                             Declined::Away(until) => {
@@ -165,6 +225,9 @@ impl Shop {
                             }
                         }
                     }
+                    // Who took all may take more, and has no reason to say so.
+                    fed.into_iter()
+                        .for_each(|destination| self.feed(destination));
                 }
                 // What is not answered may have been taken, and comes back if so: only what was
                 // not posted at all is ours.
@@ -177,7 +240,6 @@ impl Shop {
                 Err(Unasked::NoAnswer) => {}
             }
         }
-        counters::OUT.set(self.rows.borrow().out() as u64);
     }
 
     fn note_full(&self, entry: EntryKey, destination: &str) {
@@ -198,9 +260,10 @@ impl Shop {
             return self.take_back(entry, destination);
         };
         let wait = until.saturating_duration_since(runtime::now());
+        let at_work = self.steady.get().span();
         let overdue = self.remote.queue_entry(entry, |seen| {
             let due = seen.due(destination, now);
-            let is_overdue = !due.is_empty() && self.schedule.is_overdue(&seen, &due, now);
+            let is_overdue = !due.is_empty() && self.schedule.is_overdue(&seen, &due, now, at_work);
             is_overdue.then_some(due)
         });
         match overdue {
@@ -224,6 +287,7 @@ impl Shop {
                     hop: String::new(),
                     verdicts: due.into_iter().map(away).collect(),
                     not_before: Some(UnixMs(now.0.saturating_add(wait.as_millis() as i64))),
+                    is_damaged: false,
                 };
                 let (shop, destination) = (self.clone(), destination.to_owned());
                 spawn_in(&self.gate, "queue-overdue", async move {
@@ -280,7 +344,7 @@ impl Shop {
     }
 
     /// A message that is not what was taken in is not sent, and not given up: a person decides.
-    async fn hold_damaged(&self, entry: EntryKey, destination: &str) {
+    pub(super) async fn hold_damaged(&self, entry: EntryKey, destination: &str) {
         let known = self.remote.queue_entry(entry, |seen| {
             let ordinals: Vec<u16> = (0..seen.outbound.recipients.len() as u16).collect();
             (ordinals, seen.trace)
@@ -305,7 +369,13 @@ impl Shop {
 
     /// Puts an outcome on record, with the notices about it; tried until it is.
     pub(super) async fn record(&self, entry: EntryKey, destination: &str, outcome: Outcome) {
-        loop {
+        let _row = Recording {
+            shop: self,
+            entry,
+            destination,
+        };
+        // Broken off by a stop: nothing to say.
+        while !outcome.verdicts.is_empty() {
             match self.try_record(entry, destination, &outcome).await {
                 Ok(()) => break,
                 Err(StoreError::Poisoned) => return,
@@ -318,11 +388,8 @@ impl Shop {
                 }
             }
         }
-        self.take_back(entry, destination);
-        let mut rows = self.rows.borrow_mut();
-        let name = rows.name(destination);
-        if rows.refill(&name, LINE_MAX) {
-            self.rows_told.notify_all();
+        if outcome.is_damaged {
+            self.hold_damaged(entry, destination).await;
         }
     }
 

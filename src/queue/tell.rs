@@ -3,38 +3,37 @@
 use std::rc::Rc;
 
 use super::desk::EntryKey;
-use super::notice::{Action, Notice, Told};
+use super::notice::{Action, Notice, RETURNED_BYTES_MAX, Told};
 use super::schedule::Schedule;
 use super::{counters, destination_of};
-use crate::base::{TraceId, UnixMs};
+use crate::base::{TraceId, UnixMs, crc32c};
 use crate::config::Config;
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Disk, Open};
 use crate::store::{
-    Body, MailClass, Message, NewNotice, Outbound, OutboundRecipient, RecipientState, Remote,
+    Body, MailClass, Message, NewEntry, Outbound, OutboundRecipient, RecipientState, Remote,
     StoreError, Target, Tried,
 };
 use crate::wire::address::{Mailbox, Path};
-use crate::wire::smtp::{BodyKind, MailFrom, Notify, RcptTo};
+use crate::wire::smtp::{BodyKind, DsnReturn, MailFrom, Notify, RcptTo};
 
-/// Octets of a message that may come back: beyond, the header alone does.
-const RETURNED_BYTES_MAX: u64 = 200 << 10;
 /// Octets of a header that comes back.
 const HEADER_BYTES_MAX: usize = 32 << 10;
 
-/// How a sender is reached.
+/// How an address is reached.
 #[derive(Clone, Debug, Default)]
 pub struct Way {
     /// Mailboxes here.
     pub targets: Vec<Target>,
-    /// He is elsewhere. Neither: there is nobody of that name.
-    pub is_elsewhere: bool,
+    /// Addresses elsewhere: itself, or where an address here leads. Neither: there is nobody of
+    /// that name.
+    pub elsewhere: Vec<Mailbox>,
     /// The language he reads.
     pub language: Option<String>,
 }
 
-/// Finds senders; the room that knows users gives it.
-pub type Ways = Rc<dyn Fn(&Mailbox) -> Way>;
+/// Finds addresses; the room that knows users gives it. Copies have this reverse path.
+pub type Ways = Rc<dyn Fn(&Mailbox, &Path) -> Way>;
 
 /// Who tells senders.
 pub(super) struct Teller {
@@ -73,6 +72,11 @@ impl Teller {
         }
     }
 
+    /// Who gets the mail for a postmaster without a domain.
+    pub fn postmaster(&self) -> Option<Mailbox> {
+        Mailbox::parse(&format!("postmaster@{}", self.domain)).ok()
+    }
+
     /// The notice to the sender of an entry about those of its recipients; `None` where nobody is
     /// to be told. `tried` is what is not on record yet.
     pub async fn notice(
@@ -80,15 +84,15 @@ impl Teller {
         key: EntryKey,
         about: &[(u16, Action)],
         tried: Option<&Tried>,
-    ) -> Result<Option<NewNotice>, StoreError> {
+    ) -> Result<Option<NewEntry>, StoreError> {
         if about.is_empty() {
             return Ok(None);
         }
         let Some(subject) = self.subject(key) else {
             return Ok(None);
         };
-        let way = (self.ways)(&subject.sender);
-        if way.targets.is_empty() && !way.is_elsewhere {
+        let way = (self.ways)(&subject.sender, &Path::Null);
+        if way.targets.is_empty() && way.elsewhere.is_empty() {
             counters::NOTICES.increment(counters::Told::Dropped);
             log_event!(
                 WARN,
@@ -120,10 +124,9 @@ impl Teller {
             to = %subject.sender,
             recipients = about.len() as u64
         );
-        let outbound = way
-            .is_elsewhere
-            .then(|| Box::new(self.outbound(&subject.sender)));
-        Ok(Some(NewNotice {
+        let is_leaving = !way.elsewhere.is_empty();
+        let outbound = is_leaving.then(|| Box::new(self.outbound(&way.elsewhere)));
+        Ok(Some(NewEntry {
             message,
             trace,
             targets: way.targets,
@@ -215,7 +218,11 @@ impl Teller {
             now: runtime::unix_now(),
             arrived: subject.saved,
             envelope_id: outbound.mail.envelope_id.as_deref(),
-            ret: outbound.mail.ret,
+            // RFC 8689 5: the content must not go back less protected than it went.
+            ret: match outbound.mail.require_tls {
+                true => Some(DsnReturn::Headers),
+                false => outbound.mail.ret,
+            },
             told: &told,
             header: &header,
             whole: whole.as_deref(),
@@ -234,22 +241,25 @@ impl Teller {
                 };
                 let read = async {
                     let file = self.disk.open(path, how).await?;
-                    file.read_at(RETURNED_BYTES_MAX as usize, 0).await
+                    file.read_at(RETURNED_BYTES_MAX, 0).await
                 };
                 read.await.unwrap_or_default()
             }
             Body::InJournal => Vec::new(),
         };
-        let is_whole = begin.len() as u64 == message.size && message.size <= RETURNED_BYTES_MAX;
+        // Only as it was taken in.
+        let is_whole = begin.len() as u64 == message.size
+            && begin.len() <= RETURNED_BYTES_MAX
+            && crc32c(&begin) == message.crc32c;
         let end = header_end(&begin).min(HEADER_BYTES_MAX);
         let header = begin[..end].to_vec();
         (header, is_whole.then_some(begin))
     }
 
     /// A notice for somebody elsewhere: from nobody, and about it nobody is told.
-    fn outbound(&self, to: &Mailbox) -> Outbound {
+    fn outbound(&self, to: &[Mailbox]) -> Outbound {
         let now = runtime::unix_now();
-        let recipient = OutboundRecipient {
+        let recipient = |to: &Mailbox| OutboundRecipient {
             rcpt: RcptTo {
                 path: Path::Mailbox(to.clone()),
                 notify: Some(Notify::default()),
@@ -267,17 +277,18 @@ impl Teller {
                 path: Path::Null,
                 size: None,
                 body: BodyKind::EightBit,
-                smtputf8: !to.is_ascii(),
+                smtputf8: !to.iter().all(Mailbox::is_ascii),
                 require_tls: false,
                 ret: None,
                 envelope_id: None,
                 auth: None,
+                hold: None,
             },
             class: MailClass::Notice,
             submitter: None,
             head: Vec::new(),
             expires: self.schedule.expires(now, MailClass::Notice),
-            recipients: vec![recipient],
+            recipients: to.iter().map(recipient).collect(),
         }
     }
 }

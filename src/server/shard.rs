@@ -27,6 +27,8 @@ use crate::web::{self, Readiness};
 const DRAIN_SESSIONS: Duration = Duration::from_secs(20);
 /// Background work has this long after them, and the store after that.
 const DRAIN_BACKGROUND: Duration = Duration::from_secs(5);
+/// What other hosts have whole, and did not answer for yet, has this long before that.
+const DRAIN_ANSWERS: Duration = Duration::from_secs(30);
 const DRAIN_STORE: Duration = Duration::from_secs(25);
 
 /// What every shard gets a clone of.
@@ -251,7 +253,7 @@ fn send(
         routes: outward.routes.clone(),
         resolver,
         tls: outward.tls.clone(),
-        ways: delivery::sender_ways(shared.directory.clone()),
+        ways: delivery::ways(shared.directory.clone()),
         mesh: outward.mesh.clone(),
         under_way: outward.under_way.clone(),
         inbox,
@@ -431,6 +433,10 @@ async fn drain(shared: &Shared, gates: Gates, store: Store) -> Result<(), Server
             left,
             why = "background work cut off"
         );
+    }
+    let answered = until(DRAIN_ANSWERS);
+    while shared.outward.under_way.is_unanswered() && runtime::now() < answered.0 {
+        runtime::sleep(Duration::from_millis(10)).await;
     }
     end_store(&store, until(DRAIN_STORE)).await?;
     // A shard that ends takes its requests' answers with it: all leave together.

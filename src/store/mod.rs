@@ -72,7 +72,7 @@ pub use op::{ADOPTED_PER_RECORD_MAX, AdoptedPlace, AdoptedRow, BodyRef, Op, Outb
 pub use packed::Packing;
 pub use progress::{Progress, Stage, Watcher};
 pub use queue::{
-    EntryKey, LastTry, MailClass, NewNotice, Outbound, OutboundRecipient, QueueEntry,
+    EntryKey, LastTry, MailClass, NewEntry, Outbound, OutboundRecipient, QueueEntry,
     RecipientState, Redirect, Steering, Tried, TriedRecipient, cut_reply,
 };
 pub use quota::{FolderSize, Quota, QuotaBook, QuotaDue, QuotaUsage, Resource, Warned};

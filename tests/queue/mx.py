@@ -130,8 +130,6 @@ def hosts(folder):
         with host(1) as a:
             goes("pref.test", b, to="late@pref.test")
             score.check("a host that failed is not asked again at once", not a.letters)
-        with host(9):
-            pass
         assert site.messages() == [], "a notice of what went well"
 
 

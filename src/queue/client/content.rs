@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::base::{Crc32c, crc32c_append};
-use crate::runtime::{Disk, DiskError, DiskFile, Open};
+use crate::runtime::{Disk, DiskError, DiskErrorKind, DiskFile, Open};
 use crate::store::{Body, Message};
 
 /// What is in memory of a content at once.
@@ -29,6 +29,23 @@ pub enum ContentFault {
     Size { bytes: u64 },
     /// It is not what it was.
     Sum,
+    /// The server ends.
+    Stopping,
+}
+
+impl ContentFault {
+    /// It will not be what was taken in at any other time either.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            ContentFault::Size { .. } | ContentFault::Sum => true,
+            // EIO: a sector that cannot be read.
+            ContentFault::Disk(error) => {
+                matches!(error.kind, DiskErrorKind::NotFound | DiskErrorKind::Io(5))
+            }
+            ContentFault::Elsewhere | ContentFault::Stopping => false,
+        }
+    }
 }
 
 /// A message of the store: from memory, or from its spool file.
@@ -116,6 +133,7 @@ impl fmt::Display for ContentFault {
             ContentFault::Elsewhere => f.write_str("it is not where it was looked for"),
             ContentFault::Size { bytes } => write!(f, "only {bytes} octets of it are there"),
             ContentFault::Sum => f.write_str("its checksum is not what it was"),
+            ContentFault::Stopping => f.write_str("the server ends"),
         }
     }
 }

@@ -160,7 +160,7 @@ impl Line {
                 self.away = 0;
                 self.pauses = 0;
                 self.remembered_until = None;
-                self.is_probing = false;
+                self.is_back();
                 let most = f32::from(self.shape.connections_max);
                 self.window = (self.window + 1.0 / self.window).min(most);
                 return None;
@@ -168,7 +168,7 @@ impl Line {
             Health::Pressed => {
                 // It is there: that ends a probe, too.
                 self.away = 0;
-                self.is_probing = false;
+                self.is_back();
                 self.remembered_until = Some(now + limits.pause_max * 2);
                 self.window = (self.window / 2.0).max(1.0);
                 return None;
@@ -189,6 +189,13 @@ impl Line {
         self.paused_until = Some(until);
         self.is_probing = true;
         Some(until)
+    }
+
+    /// A turn that was under way when a pause began, or its probe, found somebody there.
+    fn is_back(&mut self) {
+        self.is_probing = false;
+        // What was given back at its beginning may come again.
+        self.declined |= self.paused_until.take().is_some();
     }
 
     pub fn paused_until(&self) -> Option<Instant> {

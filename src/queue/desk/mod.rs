@@ -9,7 +9,8 @@
 //! - An offer is in one line, or in one turn, or given back; never in two, never in none.
 //! - Turns of a destination <= its window <= its shape; turns of a class <= its share of the slots,
 //!   but for those whose slot is lent, of which there are at most [`LENT_FACTOR`] times as many.
-//! - What waits here is bounded (`waiting_max`, `line_max`): what is not taken waits on the disk.
+//! - What waits here is bounded (`waiting_max`, [`CROWD_FACTOR`] times that, and `line_max`): what is
+//!   not taken waits on the disk.
 
 mod line;
 mod senders;
@@ -31,6 +32,9 @@ const WEIGHTS: [i32; CLASSES] = [8, 4, 1];
 const CLASSES: usize = 3;
 /// Slots that may be lent, as many times those that there are.
 const LENT_FACTOR: usize = 8;
+
+/// Offers that may wait when each is of another destination, as many times `waiting_max`.
+const CROWD_FACTOR: usize = 4;
 
 /// Where mail goes: a domain as A-labels, or the name of a route.
 pub type Destination = Rc<str>;
@@ -197,9 +201,10 @@ impl Desk {
             self.enter(destination, now);
             return Ok(Some(displaced));
         }
-        // A full desk keeps nobody out who has nothing in it.
+        // A full desk keeps nobody out who has nothing in it, up to a point.
         let is_known = line.waiting() > 0 || line.busy() > 0;
-        if self.waiting >= limits.waiting_max && is_known {
+        let is_packed = self.waiting >= limits.waiting_max * CROWD_FACTOR;
+        if self.waiting >= limits.waiting_max && (is_known || is_packed) {
             self.short.insert(destination.clone());
             return Err(Declined::Full);
         }

@@ -420,6 +420,20 @@ fn walk(seed: u64) {
         let with_slot = turns.iter().filter(|turn| !turn.is_lent).count();
         assert!(with_slot <= LIMITS.slots_max, "seed {seed}");
         assert_eq!(table.desk.busy(), with_slot, "seed {seed}");
+        assert!(
+            table.desk.lent <= LIMITS.slots_max * LENT_FACTOR,
+            "seed {seed}"
+        );
+        assert!(
+            table.desk.waiting() <= LIMITS.waiting_max * CROWD_FACTOR,
+            "seed {seed}"
+        );
+        for (class, busy) in table.desk.busy.iter().enumerate() {
+            assert!(*busy <= share(class, LIMITS.slots_max), "seed {seed}");
+        }
+        for (to, line) in &table.desk.lines {
+            assert!(line.waiting() <= LIMITS.line_max, "seed {seed}: {to}");
+        }
         let left = taken - over - (turns.len() + table.displaced.len()) as u64;
         assert_eq!(table.desk.waiting() as u64, left, "seed {seed}");
     }

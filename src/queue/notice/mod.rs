@@ -19,11 +19,15 @@ use advice::Advice;
 use words::{Words, words};
 
 /// Larger messages come back as their header alone, whatever RET says (RFC 3461 6.2 allows it).
-const RETURNED_BYTES_MAX: usize = 256 << 10;
+pub const RETURNED_BYTES_MAX: usize = 200 << 10;
 /// Recipients that the words name one by one; the facts have all of them.
 const NAMED_MAX: usize = 50;
 /// Octets of a reply that are repeated.
 const REPLY_BYTES_MAX: usize = 2_000;
+/// RFC 5322 2.1.1: lines of a header should be no longer.
+const LINE_CHARS: usize = 78;
+/// Nobody's word is longer, and a line has room for it.
+const WORD_CHARS_MAX: usize = 200;
 
 /// What is told of a recipient (RFC 3464 2.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +229,8 @@ impl Notice<'_> {
             if let (Some(reply), Some(_)) = (told.reply, told.host) {
                 // RFC 3464 2.3.6: what the host did not say is ours to name.
                 let kind = if is_said(reply) { "smtp" } else { "x-palomar" };
-                put_folded(out, &format!("Diagnostic-Code: {kind}; "), reply);
+                let name = format!("Diagnostic-Code: {kind}; ");
+                put_folded(out, &name, reply, self.is_utf8());
             }
             if let Some(at) = told.tried {
                 let _ = write!(out, "Last-Attempt-Date: {}\r\n", date(at));
@@ -282,18 +287,37 @@ fn is_said(reply: &str) -> bool {
     code == 3
 }
 
-/// A reply of several lines is one field, folded where it was (RFC 3464 2.1.1).
-fn put_folded(out: &mut String, name: &str, reply: &str) {
+/// A reply of several lines is one field, folded where it was and where a line gets long (RFC 3464
+/// 2.1.1). What is not ASCII has no place in a message/delivery-status (RFC 3464 2.1); in its global
+/// kin it has (RFC 6533 3).
+fn put_folded(out: &mut String, name: &str, reply: &str, is_utf8: bool) {
     out.push_str(name);
     let mut left = REPLY_BYTES_MAX;
+    let mut column = name.len();
     for (n, line) in reply.lines().enumerate() {
-        let line = one_line(line.trim_end(), 500);
-        if line.len() > left || line.trim().is_empty() {
-            continue;
+        let line = one_line(line, 500);
+        for (m, word) in line.split_ascii_whitespace().enumerate() {
+            let fits = |c: &char| is_utf8 || c.is_ascii();
+            let plain = word.chars().take(WORD_CHARS_MAX);
+            let word: String = plain.map(|c| if fits(&c) { c } else { '?' }).collect();
+            if word.len() > left {
+                break;
+            }
+            left -= word.len();
+            let between = match (n, m) {
+                (0, 0) => "",
+                (_, 0) => "\r\n    ",
+                _ if column + word.len() >= LINE_CHARS => "\r\n ",
+                _ => " ",
+            };
+            column = match between.strip_prefix("\r\n") {
+                Some(indent) => indent.len(),
+                None => column + between.len(),
+            };
+            column += word.len();
+            out.push_str(between);
+            out.push_str(&word);
         }
-        left -= line.len();
-        out.push_str(if n == 0 { "" } else { "\r\n    " });
-        out.push_str(&line);
     }
     out.push_str("\r\n");
 }

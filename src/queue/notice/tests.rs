@@ -87,9 +87,14 @@ fn what_we_found_ourselves_no_host_said() {
     };
     let told = [ours];
     let text = text(&notice(&told));
-    let fact =
-        "Diagnostic-Code: x-palomar; the message is larger than the 2000 octets that it takes";
-    check_lines(&text, &["Remote-MTA: dns; mx.example.net", fact]);
+    check_lines(
+        &text,
+        &[
+            "Remote-MTA: dns; mx.example.net",
+            "Diagnostic-Code: x-palomar; the message is larger than the 2000 octets that it",
+            " takes",
+        ],
+    );
     assert!(!text.contains("It said:"), "{text}");
 }
 
@@ -234,4 +239,24 @@ fn statuses_have_advice() {
     ] {
         assert_eq!(Advice::of(status), advice, "{status}");
     }
+}
+
+#[test]
+fn facts_are_ascii_on_lines_that_fit() {
+    let long = format!(
+        "550 5.1.1 Usu\u{e1}rio \u{fffd} {} {}",
+        "x".repeat(900),
+        "word ".repeat(60)
+    );
+    let one = Told {
+        reply: Some(&long),
+        ..told("bo@example.net", Action::Failed, "5.1.1")
+    };
+    let told = [one];
+    let text = text(&notice(&told));
+    let facts = text.split("message/delivery-status").nth(1).expect("facts");
+    let facts = facts.split("\r\n--").next().expect("their end");
+    assert!(facts.is_ascii(), "{facts}");
+    assert!(facts.lines().all(|line| line.len() <= 300), "{facts}");
+    check_lines(facts, &["Diagnostic-Code: smtp; 550 5.1.1 Usu?rio ?"]);
 }

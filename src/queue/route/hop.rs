@@ -156,6 +156,12 @@ impl Hop {
         may.then(|| self.with_security(Security::Never, Proof::Nothing))
     }
 
+    /// Nobody asks it for TLS, or not any more.
+    #[must_use]
+    pub fn is_without_tls(&self) -> bool {
+        self.demand.security == Security::Never
+    }
+
     /// The same for a message with REQUIRETLS; `None` where nobody vouches for the host being the
     /// right one (RFC 8689 4.2.1), or TLS is not to be used.
     #[must_use]

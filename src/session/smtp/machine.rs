@@ -5,12 +5,12 @@
 //! next read. Content is counted off here too, so no answer of anybody can move its end.
 
 use super::counters::Role;
-use crate::base::SMTP_COMMAND_BYTES_MAX;
+use crate::base::{SMTP_COMMAND_BYTES_MAX, UnixMs};
 use crate::config::AuthMode;
 use crate::wire::line::{Ending, LineError, Skip, next_line};
 use crate::wire::sasl::{Credentials, Exchange, Failure, Mechanism, Step};
 use crate::wire::smtp::{
-    BdatReader, BodyKind, Command, DataSummary, DotReader, LineMode, MailFrom, RcptTo, Reply,
+    BdatReader, BodyKind, Command, DataSummary, DotReader, Hold, LineMode, MailFrom, RcptTo, Reply,
     SyntaxError,
 };
 
@@ -41,8 +41,17 @@ pub struct Terms {
     /// A log-in is allowed without TLS.
     pub clear_log_in: bool,
     pub start_tls: StartTls,
+    /// FUTURERELEASE; `None`: not offered.
+    pub holds: Option<Holds>,
     /// For programs on this host: what a name without a domain is completed with.
     pub local_domain: Option<String>,
+}
+
+/// How long a message may be held (RFC 4865 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holds {
+    pub seconds_max: u32,
+    pub until_max: UnixMs,
 }
 
 /// What the client called itself, and how.
@@ -374,6 +383,10 @@ impl Machine {
         if self.is_secure {
             reply = reply.line("REQUIRETLS");
         }
+        if let Some(holds) = &self.terms.holds {
+            let (seconds, until) = (holds.seconds_max, date_time(holds.until_max));
+            reply = reply.line(&format!("FUTURERELEASE {seconds} {until}"));
+        }
         // RFC 5321 4.1.1.1: a keyword that begins with X is nobody's but ours.
         if let Some(domain) = &self.terms.local_domain {
             reply = reply.line(&format!("XDOMAIN {domain}"));
@@ -413,7 +426,21 @@ impl Machine {
         if mail.require_tls && !self.is_secure {
             return self.fault(Reply::new(555, "5.5.4", "REQUIRETLS is not offered"));
         }
-        Event::Do(Act::Mail(mail))
+        // RFC 4865 4.1: longer than was offered is a wrong parameter.
+        let is_too_long = mail.hold.map(|hold| match (hold, self.terms.holds) {
+            (_, None) => None,
+            (Hold::For(seconds), Some(holds)) => Some(seconds > holds.seconds_max),
+            (Hold::Until(at), Some(holds)) => Some(at > holds.until_max),
+        });
+        match is_too_long {
+            Some(None) => self.fault(Reply::new(555, "5.5.4", "FUTURERELEASE is not offered")),
+            Some(Some(true)) => self.fault(Reply::new(
+                501,
+                "5.5.4",
+                "That is longer than a message is held",
+            )),
+            _ => Event::Do(Act::Mail(mail)),
+        }
     }
 
     /// MAIL was answered. `is_utf8`: with SMTPUTF8.
@@ -602,6 +629,12 @@ pub fn too_many_errors() -> Reply {
 
 fn too_large() -> Reply {
     Reply::new(552, "5.3.4", "Message is too large")
+}
+
+/// RFC 3339, in UTC and whole seconds.
+fn date_time(at: UnixMs) -> String {
+    let at = jiff::Timestamp::from_second(at.seconds()).unwrap_or(jiff::Timestamp::MAX);
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn hello_first(is_lmtp: bool) -> Reply {

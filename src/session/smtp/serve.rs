@@ -10,9 +10,9 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::counters::{self, Role};
-use super::machine::{Event, Machine, StartTls, Terms, too_many_errors};
+use super::machine::{Event, Holds, Machine, StartTls, Terms, too_many_errors};
 use super::{Service, reply};
-use crate::base::Deadline;
+use crate::base::{Deadline, Span, UnixMs};
 use crate::config::Protocol;
 use crate::delivery::{Body, LocalUser, Transaction};
 use crate::directory::Account;
@@ -247,6 +247,9 @@ impl Service {
                 (Some(_), Some(address)) if role == Role::Smtp => self.start_tls_for(address),
                 (Some(_), _) => StartTls::Offered,
             },
+            holds: (role == Role::Submission)
+                .then(|| holds(door.config().queue.hold_max))
+                .flatten(),
         }
     }
 
@@ -269,6 +272,16 @@ fn first_domain(door: &Door) -> Option<String> {
         .domains
         .first()
         .map(|domain| domain.as_str().to_owned())
+}
+
+/// What is offered from now on; sessions are short.
+fn holds(span: Span) -> Option<Holds> {
+    let seconds_max = u32::try_from(span.0.as_secs()).unwrap_or(u32::MAX);
+    let until_max = UnixMs(runtime::unix_now().0 + i64::from(seconds_max) * 1000);
+    (seconds_max > 0).then_some(Holds {
+        seconds_max,
+        until_max,
+    })
 }
 
 /// Whether the peer is in the listener's trusted networks.

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::counters::Role;
-use super::machine::{Act, Event, Machine, StartTls, Terms, too_many_errors};
+use super::machine::{Act, Event, Holds, Machine, StartTls, Terms, too_many_errors};
+use crate::base::UnixMs;
 use crate::config::AuthMode;
 use crate::wire::smtp::{LineMode, Reply};
 
@@ -31,6 +32,7 @@ fn terms(role: Role) -> Terms {
         },
         clear_log_in: true,
         start_tls: StartTls::Offered,
+        holds: None,
     }
 }
 
@@ -262,6 +264,33 @@ fn ehlo_offers_what_there_is() {
         ..terms(Role::Smtp)
     };
     assert!(!offered(withheld, "").contains("STARTTLS"));
+    let holds = "250-FUTURERELEASE 86400 2026-11-22T14:00:00Z\r\n";
+    assert!(offered(holding(Role::Submission), "").contains(holds));
+}
+
+/// A day, up to the second that the tests are from.
+fn holding(role: Role) -> Terms {
+    Terms {
+        holds: Some(Holds {
+            seconds_max: 86_400,
+            until_max: UnixMs(1_795_356_000_000),
+        }),
+        ..terms(role)
+    }
+}
+
+#[test]
+fn messages_are_held_within_what_is_offered() {
+    let check = |terms: &Terms, hold: &str, want: &str| {
+        let held = format!("EHLO c\r\nMAIL FROM:<a@x> {hold}\r\n");
+        check_with(terms, &held, want, &[]);
+    };
+    let holding = holding(Role::Smtp);
+    check(&holding, "HOLDFOR=86400", "250 250");
+    check(&holding, "HOLDFOR=86401", "250 501");
+    check(&holding, "HOLDUNTIL=2026-11-22T14:00:00Z", "250 250");
+    check(&holding, "HOLDUNTIL=2026-11-22T15:00:00.1+01:00", "250 501");
+    check(&terms(Role::Smtp), "HOLDFOR=1", "250 555");
 }
 
 #[test]

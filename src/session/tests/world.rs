@@ -299,5 +299,7 @@ fn schedule() -> crate::queue::Schedule {
         delay_notice_after: hours(4),
         expire_after: hours(120),
         expire_notices_after: hours(24),
+        bulk_hours: Vec::new(),
+        zone: jiff::tz::TimeZone::UTC,
     }
 }

@@ -149,6 +149,7 @@ impl Reader<'_> {
             ret: self.opt(|r| r.one_of(&RETURNS, "ret"))?,
             envelope_id: self.opt(Reader::text)?,
             auth: self.opt(Reader::text)?,
+            hold: None,
         };
         Ok(Outbound {
             mail,

@@ -441,6 +441,7 @@ fn outbound() -> impl Strategy<Value = Outbound> {
                         ret,
                         envelope_id,
                         auth,
+                        hold: None,
                     },
                     class,
                     submitter: Some(AccountId(9)),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{EntryKey, MailClass, Outbound, RecipientState, Redirect, Steering, Tried};
 use crate::base::{Crc32c, Deadline, PSeq, PartitionId, TraceId, UnixMs};
-use crate::runtime::{deadline, unix_now, yield_if_needed};
+use crate::runtime::{deadline, trace_id, unix_now, yield_if_needed};
 use crate::store::journal::Class;
 use crate::store::outbox::body_of;
 use crate::store::partition::Partition;
@@ -28,12 +28,13 @@ pub struct QueueEntry<'e> {
     pub outbound: &'e Outbound,
 }
 
-/// A notice that becomes durable together with what it tells.
+/// A message of our own making that becomes durable together with what it is about: a notice, or
+/// the copies of what was held.
 #[derive(Clone, Debug)]
-pub struct NewNotice {
+pub struct NewEntry {
     pub message: Arc<Message>,
     pub trace: TraceId,
-    /// Where the sender is of this site; else `outbound` names him.
+    /// Who has it here; else `outbound` names who elsewhere.
     pub targets: Vec<Target>,
     pub outbound: Option<Box<Outbound>>,
 }
@@ -223,7 +224,7 @@ impl Remote {
         &self,
         key: EntryKey,
         tried: Tried,
-        notice: Option<NewNotice>,
+        notice: Option<NewEntry>,
     ) -> Result<(), StoreError> {
         let op = Op::Tried {
             entry: key.pseq,
@@ -232,13 +233,44 @@ impl Remote {
         self.queue_change(key, op, notice).await
     }
 
+    /// Makes durable that recipients who are owners here have their copy, from the outbox, and the
+    /// attempt's results in the same record.
+    pub async fn queue_bring(
+        &self,
+        key: EntryKey,
+        tried: Tried,
+        targets: Vec<Target>,
+    ) -> Result<(), StoreError> {
+        let shard = self.shard();
+        let message = shard.spools.own_copy(&self.queue_body(key).await?).await?;
+        let owners: BTreeSet<_> = targets.iter().map(|t| t.account.partition).collect();
+        let message = match matches!(message.body, Body::Spool(_))
+            || is_better_shared(message.size, owners.len())
+        {
+            true => shard.spools.share(&message, owners.into_iter()).await?,
+            false => message,
+        };
+        let trace = self.queue_entry(key, |entry| entry.trace).flatten();
+        let copies = NewEntry {
+            message,
+            trace: trace.unwrap_or_else(trace_id),
+            targets,
+            outbound: None,
+        };
+        let op = Op::Tried {
+            entry: key.pseq,
+            tried,
+        };
+        self.queue_change(key, op, Some(copies)).await
+    }
+
     /// Makes durable what a person, or the clock, wants of recipients.
     pub async fn queue_steer(
         &self,
         key: EntryKey,
         ordinals: Vec<u16>,
         steering: Steering,
-        notice: Option<NewNotice>,
+        notice: Option<NewEntry>,
     ) -> Result<(), StoreError> {
         let op = Op::Steered {
             entry: key.pseq,
@@ -253,21 +285,21 @@ impl Remote {
         &self,
         key: EntryKey,
         op: Op,
-        notice: Option<NewNotice>,
+        new: Option<NewEntry>,
     ) -> Result<(), StoreError> {
         let shard = self.shard();
         let home = shard.partition(key.partition)?;
         let mut ops = vec![op];
         let mut bodies = Vec::new();
-        if let Some(notice) = notice {
+        if let Some(one) = new {
             ops.push(Op::Accepted {
                 body: BodyRef::New(0),
-                targets: notice.targets,
-                outbound: notice.outbound,
+                targets: one.targets,
+                outbound: one.outbound,
                 saved: unix_now(),
-                trace: Some(notice.trace),
+                trace: Some(one.trace),
             });
-            bodies.push(notice.message);
+            bodies.push(one.message);
         }
         // What makes the queue shorter has room where nothing else has.
         let ticket = shard.submit(&home, ops, bodies.clone(), Class::Completion)?;

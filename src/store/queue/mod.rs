@@ -11,7 +11,7 @@
 mod access;
 mod apply;
 
-pub use access::{NewNotice, QueueEntry};
+pub use access::{NewEntry, QueueEntry};
 
 use crate::base::{AccountId, PSeq, PartitionId, UnixMs};
 use crate::wire::address::Path;
@@ -132,7 +132,7 @@ pub enum Steering {
     Remove,
     /// The sender is told, by the notice in the same record, that it takes longer.
     DelayTold,
-    /// To another destination, and, where it waits, at once.
+    /// To another destination, and, where it waits for another try, at once.
     Reroute(String),
 }
 

@@ -12,8 +12,8 @@ use crate::base::{PartitionId, ShardId, UnixMs};
 use crate::runtime::{Disk, SimDisk, sleep, trace_id};
 use crate::store::body::{Accepted, Source};
 use crate::store::{
-    EntryKey, MailClass, NewNotice, Outbound, OutboundRecipient, QueueEntry, RecipientState,
-    Remote, Steering, Store, StoreError, Tried, TriedRecipient,
+    EntryKey, MailClass, NewEntry, Outbound, OutboundRecipient, QueueEntry, RecipientState, Remote,
+    Steering, Store, StoreError, Tried, TriedRecipient,
 };
 use crate::wire::address::{Mailbox, Path as Forward};
 use crate::wire::smtp::{BodyKind, MailFrom, RcptTo};
@@ -45,6 +45,7 @@ fn outbound(recipients: u64) -> Outbound {
             ret: None,
             envelope_id: None,
             auth: None,
+            hold: None,
         },
         class: MailClass::Normal,
         submitter: None,
@@ -210,7 +211,7 @@ async fn try_one(
         let message = try_message(remote, &text).await.map_err(|_| ())?;
         told = Some((text, message));
     }
-    let notice = told.as_ref().map(|(_, message)| NewNotice {
+    let notice = told.as_ref().map(|(_, message)| NewEntry {
         message: message.clone(),
         trace: trace_id(),
         targets: vec![target(2, "INBOX")],

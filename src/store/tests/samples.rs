@@ -116,6 +116,7 @@ pub fn outbound() -> Outbound {
             ret: Some(DsnReturn::Headers),
             envelope_id: Some("QQ 314".into()),
             auth: Some(String::new()),
+            hold: None,
         },
         class: MailClass::Bulk,
         submitter: Some(AccountId(7)),

@@ -28,7 +28,9 @@ pub use content::ContentWriter;
 pub use dot::{DataFault, DataSummary, DotReader, LineMode};
 pub use error::SyntaxError;
 pub use offer::Offer;
-pub use params::{BodyKind, DsnReturn, MailFrom, Notify, OriginalRecipient, RcptTo, xtext_decode};
+pub use params::{
+    BodyKind, DsnReturn, Hold, MailFrom, Notify, OriginalRecipient, RcptTo, xtext_decode,
+};
 pub use peer::{Enhanced, PEER_LINE_BYTES_MAX, PeerReply, ReplyFault, ReplyParser};
 pub use reply::Reply;
 pub use write::{Unwritable, xtext_encode};

@@ -1,6 +1,7 @@
-//! MAIL and RCPT with their parameters (RFC 1870, 3461, 4954, 6152, 6531, 3030, 8689).
+//! MAIL and RCPT with their parameters (RFC 1870, 3461, 4865, 4954, 6152, 6531, 3030, 8689).
 
 use super::error::SyntaxError;
+use crate::base::UnixMs;
 use crate::wire::address::{Path, parse_path};
 
 /// BODY= (RFC 6152, RFC 3030).
@@ -35,6 +36,15 @@ pub struct Notify {
     pub delay: bool,
 }
 
+/// When a message is to be let go (RFC 4865 3); whether that is offered is the session's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// HOLDFOR=, in seconds.
+    For(u32),
+    /// HOLDUNTIL=.
+    Until(UnixMs),
+}
+
 /// ORCPT= (RFC 3461 4.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginalRecipient {
@@ -63,6 +73,8 @@ pub struct MailFrom {
     pub envelope_id: Option<String>,
     /// AUTH=, decoded from xtext; `<>` is an empty string.
     pub auth: Option<String>,
+    /// HOLDFOR= or HOLDUNTIL=. Of a submission alone: it is not stored, nor said to others.
+    pub hold: Option<Hold>,
 }
 
 /// RCPT TO.
@@ -92,6 +104,7 @@ impl MailFrom {
             ret: None,
             envelope_id: None,
             auth: None,
+            hold: None,
         };
         once(rest)?;
         for (name, value) in params(rest) {
@@ -138,10 +151,27 @@ impl MailFrom {
                 other => other.and_then(xtext_decode),
             };
             self.auth = Some(auth.ok_or(SyntaxError::BadParameter("AUTH"))?);
+        } else if is("HOLDFOR") {
+            let digits = value.filter(|v| v.len() <= 9 && is_number(v) && !v.starts_with('0'));
+            let seconds = digits.and_then(|v| v.parse().ok()).map(Hold::For);
+            self.hold(seconds.ok_or(SyntaxError::BadParameter("HOLDFOR"))?)?;
+        } else if is("HOLDUNTIL") {
+            // RFC 3339.
+            let at = value.and_then(|v| v.parse::<jiff::Timestamp>().ok());
+            let at = at.map(|at| Hold::Until(UnixMs(at.as_millisecond())));
+            self.hold(at.ok_or(SyntaxError::BadParameter("HOLDUNTIL"))?)?;
         } else {
             return Err(SyntaxError::UnknownParameter);
         }
         Ok(())
+    }
+
+    /// One of the two (RFC 4865 4.1).
+    fn hold(&mut self, hold: Hold) -> Result<(), SyntaxError> {
+        match self.hold.replace(hold) {
+            None => Ok(()),
+            Some(_) => Err(SyntaxError::BadParameter("HOLDUNTIL")),
+        }
     }
 }
 

@@ -77,6 +77,7 @@ fn letter_from(path: crate::wire::address::Path, recipients: &[&str]) -> Letter 
             ret: None,
             envelope_id: None,
             auth: None,
+            hold: None,
         },
         recipients: recipients.iter().map(recipient).collect(),
         size: 4,

@@ -6,6 +6,7 @@ mod corpus;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::UnixMs;
 use crate::wire::address::AddressError;
 
 #[track_caller]
@@ -101,6 +102,34 @@ fn mail_and_its_parameters_are_read() {
     assert_eq!(all.envelope_id.as_deref(), Some("x+y"));
     assert_eq!(all.auth.as_deref(), Some(""));
     assert_eq!(mail("mail from: <>").path.to_string(), "<>");
+    assert_eq!(
+        mail("MAIL FROM:<> HOLDFOR=86400").hold,
+        Some(Hold::For(86_400))
+    );
+    assert_eq!(
+        mail("MAIL FROM:<> holduntil=2026-11-22T15:00:00+01:00").hold,
+        Some(Hold::Until(UnixMs(1_795_356_000_000)))
+    );
+    for wrong in [
+        "HOLDFOR=0",
+        "HOLDFOR=1234567890",
+        "HOLDFOR",
+        "HOLDFOR=5 HOLDUNTIL=2026-11-22T15:00:00Z",
+    ] {
+        let name = if wrong.contains("UNTIL") {
+            "HOLDUNTIL"
+        } else {
+            "HOLDFOR"
+        };
+        check(
+            &format!("MAIL FROM:<> {wrong}"),
+            Err(SyntaxError::BadParameter(name)),
+        );
+    }
+    check(
+        "MAIL FROM:<> HOLDUNTIL=tomorrow",
+        Err(SyntaxError::BadParameter("HOLDUNTIL")),
+    );
     assert_eq!(
         mail("MAIL FROM:<> SIZE=99999999999999999999").size,
         Some(u64::MAX)

@@ -1,4 +1,5 @@
-//! Where notices to senders go: who is known here has them in his mailbox.
+//! Where what the queue has for an address here goes: notices to senders, and messages that were
+//! held.
 
 use std::rc::Rc;
 
@@ -8,35 +9,40 @@ use crate::queue::{Way, Ways};
 use crate::store::{Flags, Quota, Target};
 use crate::wire::address::{Mailbox, Path};
 
-/// Finds senders in the directory.
+/// Finds addresses in the directory.
 #[must_use]
-pub fn sender_ways(directory: Directory) -> Ways {
-    Rc::new(move |sender| way(&directory, sender))
+pub fn ways(directory: Directory) -> Ways {
+    Rc::new(move |address, reverse| way(&directory, address, reverse))
 }
 
-fn way(directory: &Directory, sender: &Mailbox) -> Way {
+fn way(directory: &Directory, address: &Mailbox, reverse: &Path) -> Way {
     let snapshot = directory.snapshot();
     let Resolution {
         local,
         outside,
         refused,
-    } = snapshot.resolve(sender);
+    } = snapshot.resolve(address);
     let is_stranger = refused.iter().any(|refusal| refusal.why == Why::NotLocal);
     let target = |recipient: crate::directory::Recipient| {
         let mut account = snapshot.reference(&recipient.account);
-        // A notice is never refused, however full the mailbox.
+        // It was accepted, or is a notice: never refused, however full the mailbox.
         account.quota = Quota::NONE;
         Target {
             account,
             mailbox: "INBOX".to_owned(),
             flags: Flags::NONE,
-            prefix: trace::prefix(&Path::Null, &recipient.original),
+            prefix: trace::prefix(reverse, &recipient.original),
         }
     };
     Way {
         targets: local.into_iter().map(target).collect(),
-        // An address here that only leads elsewhere gets them where it leads.
-        is_elsewhere: is_stranger && outside.is_empty(),
+        elsewhere: match is_stranger {
+            true => vec![address.clone()],
+            false => outside
+                .iter()
+                .filter_map(|to| Mailbox::parse(to).ok())
+                .collect(),
+        },
         language: None,
     }
 }
