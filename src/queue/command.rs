@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cat::{self, CatPiece};
 use super::desk::EntryKey;
+use super::home::HERE;
 use super::name::{DestinationName, destination_of_path};
 use super::reports::{self, ReportRow};
 use super::shapes::{self, Limited, Shaped, Shaping};
@@ -439,6 +440,8 @@ async fn change(remote: &Remote, filter: &Filter, change: Change) -> Result<Chan
 fn steering(change: &Change, recipient: &OutboundRecipient, now: UnixMs) -> Option<Steering> {
     let (steering, is_for_him) = match (change, recipient.state) {
         (_, state) if state.is_end() => return None,
+        // No host is asked for it.
+        (Change::Reroute(_), _) if recipient.destination == HERE => return None,
         (Change::Retry, state) => (
             Steering::Due(now),
             matches!(state, RecipientState::Waiting { .. }),

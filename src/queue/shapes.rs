@@ -168,6 +168,8 @@ pub(super) async fn shape(
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     #[test]
@@ -190,7 +192,7 @@ mod tests {
             pause,
         };
         let two = set(Some(2), None, None);
-        check(&[two.clone()], limited(Some(2), None, None));
+        check(slice::from_ref(&two), limited(Some(2), None, None));
         check(
             &[two.clone(), set(None, Some(30), open)],
             limited(Some(2), Some(30), open),

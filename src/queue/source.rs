@@ -264,8 +264,10 @@ impl Shop {
         };
         let wait = until.saturating_duration_since(runtime::now());
         let at_work = self.steady.get().span();
+        let elsewhere = self.tried_elsewhere(entry, destination);
         let overdue = self.remote.queue_entry(entry, |seen| {
-            let due = seen.due(destination, now);
+            let mut due = seen.due(destination, now);
+            due.retain(|ordinal| !elsewhere.contains(ordinal));
             let is_overdue = !due.is_empty() && self.schedule.is_overdue(&seen, &due, now, at_work);
             is_overdue.then_some(due)
         });

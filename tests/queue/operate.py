@@ -184,6 +184,8 @@ def shape(folder):
             site.send(f"u{n}@slow.test", letter(f"one{n}"))
         slow.wait(lambda sink: len(sink.taken()) == 12)
         assert slow.open_most == 1, slow.open_most
+        # What is not on record at a kill is sent again.
+        site.wait_empty()
 
         site.run("queue", "shape", "slow.test", "--pause")
         assert limits(site, "slow.test") == {"connections": 1, "pause": "open"}

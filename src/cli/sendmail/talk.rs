@@ -98,6 +98,8 @@ impl Talk {
             },
             smtputf8: is_utf8,
             require_tls: false,
+            hold: None,
+            verp: false,
             ret: arguments.ret,
             envelope_id: arguments.envelope_id.clone(),
             auth: None,

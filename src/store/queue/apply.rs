@@ -50,8 +50,11 @@ impl Outbound {
                 Steering::DelayTold => recipient.is_delay_told = true,
                 Steering::Reroute(destination) => {
                     recipient.destination.clone_from(destination);
-                    if let RecipientState::Waiting { due } = &mut recipient.state {
-                        *due = at;
+                    // Who was never tried waits for his time, and not for another try.
+                    if let RecipientState::Waiting { due } = &mut recipient.state
+                        && recipient.tries > 0
+                    {
+                        *due = at.min(*due);
                     }
                 }
             }

@@ -145,7 +145,7 @@ pub enum Steering {
     Remove,
     /// The sender is told, by the notice in the same record, that it takes longer.
     DelayTold,
-    /// To another destination, and, where it waits, at once.
+    /// To another destination, and, where it waits for another try, at once.
     Reroute(String),
 }
 
