@@ -103,8 +103,6 @@ impl Talk {
             ret: arguments.ret,
             envelope_id: arguments.envelope_id.clone(),
             auth: None,
-            hold: None,
-            verp: false,
         };
         let mut line = Vec::new();
         let unwritable = |_| Unsent::Usage("an address or -V has what no line can hold".to_owned());
