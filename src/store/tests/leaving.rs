@@ -52,6 +52,7 @@ pub(super) fn outbound(recipients: u64) -> Outbound {
             envelope_id: None,
             auth: None,
             hold: None,
+            verp: false,
         },
         class: MailClass::Normal,
         submitter: None,
