@@ -1,7 +1,7 @@
 //! The log of a long queue: what it costs, what damage does to it, and what was there before it.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use super::damage::{Harm, harm};
@@ -88,7 +88,7 @@ fn a_log_of_version_1() {
         let Read::Whole(entries, damaged) = read else {
             panic!("is lost");
         };
-        assert_eq!(damaged, [PathBuf::new(); 0]);
+        assert!(damaged.is_empty(), "{damaged:?}");
         told_entries(&entries)
     });
     let mut known = catalogue(5).accepted;

@@ -123,7 +123,9 @@ fn a_failed_sync_is_told_to_all_who_waited_for_it() {
         let taken = sent.clone();
         life(&sim, by_hand(Packing::Plain), move |store, _| async move {
             deliver(&store, &letter(9)).await;
-            failing.fail(DiskOp::SyncDir, "/spool", 1 + seed % 3, 5);
+            let nth = 1 + seed % 3;
+            let before = failing.counters().dir_syncs;
+            failing.fail(DiskOp::SyncDir, "/spool", nth, 5);
             let remote = store.remote();
             let send = async |n: u64| {
                 let text = letter(n) + &"0123456789abcdef\r\n".repeat(8_000);
@@ -135,7 +137,9 @@ fn a_failed_sync_is_told_to_all_who_waited_for_it() {
                 }
             };
             zip(zip(send(1), send(2)), zip(send(3), send(4))).await;
-            assert!(taken.borrow().len() < 4);
+            // They share syncs: there may have been none that failed.
+            let synced = failing.counters().dir_syncs - before;
+            assert!(taken.borrow().len() < 4 || synced < nth, "seed {seed}");
         });
         let sent = sent.take();
         life(
