@@ -61,7 +61,7 @@ enum Source {
     Memory,
     /// A file of a piece.
     Read(Vec<u8>),
-    File(DiskFile),
+    File(Box<DiskFile>),
 }
 
 impl MessageContent {
@@ -79,7 +79,9 @@ impl MessageContent {
                     read: true,
                     ..Open::default()
                 };
-                Source::File(disk.open(path, how).await.map_err(ContentFault::Disk)?)
+                Source::File(Box::new(
+                    disk.open(path, how).await.map_err(ContentFault::Disk)?,
+                ))
             }
             Body::InJournal => return Err(ContentFault::Elsewhere),
         };
