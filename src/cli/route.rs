@@ -7,11 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::Site;
 use super::error::CliError;
 use super::print::{out, out_json};
+use super::{Site, admin};
 use crate::base::Deadline;
 use crate::config::Config;
+use crate::directory::{Answer, Command};
 use crate::dns;
 use crate::queue::route::{Plan, Router, Settings, Unkept};
 use crate::queue::{RouteError, destination_of};
@@ -39,7 +40,17 @@ impl Route {
             Ok(address) => destination_of(&address),
             Err(_) => self.to.to_lowercase(),
         };
-        if config.domains.iter().any(|d| d.as_str() == destination) {
+        let is_here = |domain: &str| domain == destination;
+        // Before there is a store the configuration has all of them.
+        let known = match admin::directory(&config, Command::DomainList) {
+            Ok(Answer::Domains { domains }) => domains,
+            _ => Vec::new(),
+        };
+        let configured = config.domains.iter().map(|d| d.as_str());
+        if configured
+            .chain(known.iter().map(|d| &*d.name))
+            .any(is_here)
+        {
             return match self.json {
                 true => out_json(&json!({ "destination": destination, "is_here": true })),
                 false => out(&format!("{destination} is delivered here\n")),

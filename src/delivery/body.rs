@@ -275,7 +275,7 @@ impl Body {
                 message = %trace,
                 rcpt = %recipient.rcpt.path,
                 destination = recipient.destination.as_str(),
-                sent_on = recipient.redirect.is_some()
+                sent_on = recipient.redirect.as_ref().is_some_and(|r| !r.head.is_empty())
             );
         }
         Ok(Delivered::Queued)
@@ -334,6 +334,7 @@ impl Body {
                 // RFC 4954 5: nobody here has proven to be that.
                 auth: None,
                 hold: None,
+                verp: false,
                 ..mail.clone()
             },
             class,

@@ -13,7 +13,7 @@ use super::origin::Origin;
 use crate::base::{AccountId, Deadline, TraceId, UnixMs};
 use crate::directory::{Account, Directory, Resolution, Why};
 use crate::observe::{event, log_event};
-use crate::policy::srs;
+use crate::policy::{srs, verp};
 use crate::queue::{self, Schedule};
 use crate::runtime;
 use crate::store::{
@@ -230,7 +230,8 @@ impl Transaction {
                 .map_or(Why::NoSuchUser, |refusal| refusal.why);
             return match (why, &rcpt.path) {
                 (Why::NotLocal, Path::Mailbox(to)) if self.bounds.may_relay => {
-                    self.add_elsewhere(rcpt.clone(), to, None)?;
+                    let named = self.verp(to);
+                    self.add_elsewhere(rcpt.clone(), to, named)?;
                     Ok((Vec::new(), false))
                 }
                 (why, _) => Err(refusal(why)),
@@ -297,6 +298,19 @@ impl Transaction {
         let rewritten = srs.forward(&sender.to_string(), ours, runtime::unix_now());
         let rewritten = rewritten.ok().and_then(|text| Mailbox::parse(&text).ok());
         rewritten.map_or_else(|| self.mail.path.clone(), Path::Mailbox)
+    }
+
+    /// A sender that names this recipient, where the client wants one for each.
+    fn verp(&self, to: &Mailbox) -> Option<Box<Redirect>> {
+        let Path::Mailbox(sender) = &self.mail.path else {
+            return None;
+        };
+        let wanted = self.mail.verp.then(|| (sender.to_string(), to.to_string()));
+        let named = wanted.and_then(|(sender, to)| verp::encode(&sender, &to))?;
+        Some(Box::new(Redirect {
+            reverse: Path::Mailbox(Mailbox::parse(&named).ok()?),
+            head: Vec::new(),
+        }))
     }
 
     /// The sender of mail that was sent on from here, by the address that it left with. A catch-all

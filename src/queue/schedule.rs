@@ -324,6 +324,7 @@ mod tests {
                 envelope_id: None,
                 auth: None,
                 hold: None,
+                verp: false,
             },
             class: MailClass::Normal,
             submitter: None,

@@ -283,6 +283,7 @@ impl Teller {
                 envelope_id: None,
                 auth: None,
                 hold: None,
+                verp: false,
             },
             class: MailClass::Notice,
             submitter: None,

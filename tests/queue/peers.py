@@ -658,6 +658,25 @@ def aliases(folder):
 
 
 @scene
+def verp(folder):
+    """Who wants it (XVERP) has a sender for each recipient, whose bounces come to him."""
+    sink = Sink()
+    with sink, Site(folder, BINARY, [("out.test", sink.port)], users=("ana", "news")) as site:
+        raw = letter("news", sender="news@play.test")
+        site.send(["a@out.test", "b+c@out.test", "ana@play.test"], raw, sender="news",
+                  user="news", mail=["XVERP"])
+        sink.wait(lambda sink: len(sink.taken()) == 2)
+        assert {(to, one.sender) for one, to in sink.taken()} == {
+            ("a@out.test", "news+a=out.test@play.test"),
+            ("b+c@out.test", "news+b+c=out.test@play.test")}, sink.taken()
+        site.relay("", "news+a=out.test@play.test", letter("bounce"))
+        [bounce] = site.until(lambda: site.messages("news"), "the bounce")
+        assert b"Delivered-To: news+a=out.test@play.test\r\n" in bounce, bounce[:300]
+        [here] = site.until(site.messages, "the copy here")
+        assert here.startswith(b"Return-Path: <news@play.test>\r\n"), here[:200]
+
+
+@scene
 def catch_all(folder):
     """Whoever takes the mail of unknown addresses does not take what comes back for a sender."""
     sink, elsewhere = Sink(), Sink()

@@ -381,6 +381,9 @@ impl Machine {
         if self.is_secure {
             reply = reply.line("REQUIRETLS");
         }
+        if self.terms.role == Role::Submission {
+            reply = reply.line("XVERP");
+        }
         if let Some(holds) = &self.terms.holds {
             let (seconds, until) = (holds.seconds_max, date_time(holds.until_max));
             reply = reply.line(&format!("FUTURERELEASE {seconds} {until}"));
@@ -419,6 +422,9 @@ impl Machine {
         // RFC 8689 4.1: it comes over TLS, or not at all.
         if mail.require_tls && !self.is_secure {
             return self.fault(Reply::new(555, "5.5.4", "REQUIRETLS is not offered"));
+        }
+        if mail.verp && self.terms.role != Role::Submission {
+            return self.fault(Reply::new(555, "5.5.4", "XVERP is not offered"));
         }
         // RFC 4865 4.1: longer than was offered is a wrong parameter.
         let is_too_long = mail.hold.map(|hold| match (hold, self.terms.holds) {

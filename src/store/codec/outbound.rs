@@ -138,6 +138,7 @@ impl Reader<'_> {
             envelope_id: self.opt(Reader::text)?,
             auth: self.opt(Reader::text)?,
             hold: None,
+            verp: false,
         };
         Ok(Outbound {
             mail,

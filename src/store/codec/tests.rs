@@ -441,6 +441,7 @@ fn outbound() -> impl Strategy<Value = Outbound> {
                         envelope_id,
                         auth,
                         hold: None,
+                        verp: false,
                     },
                     class,
                     submitter: Some(AccountId(9)),

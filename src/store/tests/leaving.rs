@@ -46,6 +46,7 @@ fn outbound(recipients: u64) -> Outbound {
             envelope_id: None,
             auth: None,
             hold: None,
+            verp: false,
         },
         class: MailClass::Normal,
         submitter: None,

@@ -107,6 +107,7 @@ pub fn outbound() -> Outbound {
             envelope_id: Some("QQ 314".into()),
             auth: Some(String::new()),
             hold: None,
+            verp: false,
         },
         class: MailClass::Bulk,
         submitter: Some(AccountId(7)),

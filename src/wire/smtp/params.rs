@@ -75,6 +75,9 @@ pub struct MailFrom {
     pub auth: Option<String>,
     /// HOLDFOR= or HOLDUNTIL=. Of a submission alone: it is not stored, nor said to others.
     pub hold: Option<Hold>,
+    /// XVERP, as Postfix has it: each recipient gets the message from a sender that names him. Of a
+    /// submission alone, too.
+    pub verp: bool,
 }
 
 /// RCPT TO.
@@ -105,6 +108,7 @@ impl MailFrom {
             envelope_id: None,
             auth: None,
             hold: None,
+            verp: false,
         };
         once(rest)?;
         for (name, value) in params(rest) {
@@ -151,6 +155,12 @@ impl MailFrom {
                 other => other.and_then(xtext_decode),
             };
             self.auth = Some(auth.ok_or(SyntaxError::BadParameter("AUTH"))?);
+        } else if is("XVERP") {
+            // The two delimiters are those that are read back here.
+            match value {
+                None | Some("+=") => self.verp = true,
+                Some(_) => return Err(SyntaxError::BadParameter("XVERP")),
+            }
         } else if is("HOLDFOR") {
             let digits = value.filter(|v| v.len() <= 9 && is_number(v) && !v.starts_with('0'));
             let seconds = digits.and_then(|v| v.parse().ok()).map(Hold::For);

@@ -78,6 +78,7 @@ fn letter_from(path: crate::wire::address::Path, recipients: &[&str]) -> Letter 
             envelope_id: None,
             auth: None,
             hold: None,
+            verp: false,
         },
         recipients: recipients.iter().map(recipient).collect(),
         size: 4,

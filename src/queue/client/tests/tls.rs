@@ -128,6 +128,8 @@ fn whoever_is_there_is_told() {
         let trusted = is_trusted.then(|| certificate.file());
         let told = attempt(&peer, asked(security, host), trusted, b"Hi\r\n".to_vec());
         assert!(told.starts_with(want), "{told}, and not {want}");
+        let is_verified = |told: &str| told.contains(" verified,");
+        assert_eq!(is_verified(&told), is_verified(want), "{told}");
         peer.join();
     };
     let good = "TLSv1.3 verified, delivered 250";

@@ -126,6 +126,11 @@ fn mail_and_its_parameters_are_read() {
             Err(SyntaxError::BadParameter(name)),
         );
     }
+    assert!(mail("MAIL FROM:<> XVERP").verp && mail("MAIL FROM:<> XVERP=+=").verp);
+    check(
+        "MAIL FROM:<> XVERP=-#",
+        Err(SyntaxError::BadParameter("XVERP")),
+    );
     check(
         "MAIL FROM:<> HOLDUNTIL=tomorrow",
         Err(SyntaxError::BadParameter("HOLDUNTIL")),
