@@ -150,7 +150,7 @@ impl Slot {
 }
 
 enum Fetched {
-    Work(Work),
+    Work(Box<Work>),
     /// Its source has it back.
     Nothing,
     /// Nobody knows.
@@ -209,7 +209,7 @@ impl Shop {
             }
         };
         match work {
-            Ok(Some(work)) => Fetched::Work(work),
+            Ok(Some(work)) => Fetched::Work(Box::new(work)),
             Ok(None) => Fetched::Nothing,
             Err(_) => Fetched::Unknown,
         }

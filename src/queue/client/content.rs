@@ -61,7 +61,7 @@ enum Source {
     Memory,
     /// A file of a piece.
     Read(Vec<u8>),
-    File(Box<DiskFile>),
+    File(DiskFile),
 }
 
 impl MessageContent {
@@ -79,9 +79,7 @@ impl MessageContent {
                     read: true,
                     ..Open::default()
                 };
-                Source::File(Box::new(
-                    disk.open(path, how).await.map_err(ContentFault::Disk)?,
-                ))
+                Source::File(disk.open(path, how).await.map_err(ContentFault::Disk)?)
             }
             Body::InJournal => return Err(ContentFault::Elsewhere),
         };
