@@ -118,7 +118,7 @@ def troubles(folder, binary):
     """One letter after the other, so that each of them meets it."""
     folder.chmod(0o755)
     sink = SmtpSink(folder / "sink")
-    with Site(folder / "site", binary, [(DOMAIN, sink.port)]) as site:
+    with Site(folder / "site", binary, [(DOMAIN, sink.port)]) as site, sink:
         for n, (what, options) in enumerate(TROUBLES):
             sink.begin(*options)
             deferred, unsure = site.recipients("deferred"), site.metric("palomar_queue_unsure_total")
