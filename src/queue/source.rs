@@ -107,11 +107,15 @@ struct Recording<'s> {
     shop: &'s Shop,
     entry: EntryKey,
     destination: &'s str,
+    /// Nothing can be put on record any more: tried again, it would be sent again for ever.
+    stays_out: bool,
 }
 
 impl Drop for Recording<'_> {
     fn drop(&mut self) {
-        self.shop.take_back(self.entry, self.destination);
+        if !self.stays_out {
+            self.shop.take_back(self.entry, self.destination);
+        }
     }
 }
 
@@ -377,19 +381,22 @@ impl Shop {
     /// Puts an outcome on record, with the notices about it. Each step is repeated until it is
     /// done, and no step that is.
     pub(super) async fn record(&self, entry: EntryKey, destination: &str, outcome: Outcome) {
-        let _row = Recording {
+        let mut row = Recording {
             shop: self,
             entry,
             destination,
+            stays_out: false,
         };
         // Broken off by a stop: nothing to say.
         if !outcome.verdicts.is_empty() {
             let record = async || self.record_tried(entry, destination, &outcome).await;
             let Some(delays) = self.until_done(record).await else {
+                row.stays_out = true;
                 return;
             };
             let told = self.until_done(async || self.record_delays(entry, &delays).await);
             if told.await.is_none() {
+                row.stays_out = true;
                 return;
             }
         }

@@ -26,6 +26,7 @@ use crate::wire::smtp::{BodyKind, MailFrom, RcptTo};
 const BEGIN: UnixMs = UnixMs(1_790_000_000_000);
 const HOUR_MS: i64 = 3_600_000;
 const ENOSPC: i32 = 28;
+const EIO: i32 = 5;
 
 /// One shard with a queue.
 struct World {
@@ -201,6 +202,41 @@ fn an_attempt_is_on_record_once_whatever_becomes_of_its_notice() {
         let recipient = world.recipient(entry);
         assert!(recipient.is_delay_told, "{recipient:?}");
         assert_eq!(recipient.tries, 1);
+    });
+}
+
+/// Where nothing can be put on record any more, what was delivered is not tried again: it would be
+/// delivered again each time.
+#[test]
+fn a_poisoned_store_sends_nothing_twice() {
+    let sim = SimDisk::new(1);
+    simulate(1, BEGIN, async move {
+        let world = World::start(&sim, "", "").await;
+        let entry = world.letter("bea@far.test").await;
+        let rows = &world.queue.shop.rows;
+        while rows.borrow().len() == 0 {
+            runtime::sleep(Duration::from_millis(1)).await;
+        }
+        let day = UnixMs(BEGIN.0 + 25 * HOUR_MS);
+        assert_eq!(rows.borrow_mut().take(day, 9).len(), 1);
+        let outcome = Outcome {
+            at: day,
+            hop: "mx.far.test".into(),
+            verdicts: vec![Verdicts {
+                ordinal: 0,
+                verdict: Verdict::Delivered {
+                    is_dsn_passed: true,
+                },
+                status: "2.0.0".into(),
+                reply: "250 2.0.0 taken".into(),
+            }],
+            not_before: None,
+            is_damaged: false,
+        };
+        world.sim.fail(DiskOp::Fdatasync, "", 1, EIO);
+        world.queue.shop.record(entry, "far.test", outcome).await;
+        assert_eq!(rows.borrow().out(), 1);
+        assert!(rows.borrow_mut().take(UnixMs(i64::MAX), 9).is_empty());
     });
 }
 
