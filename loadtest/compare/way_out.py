@@ -13,8 +13,8 @@ meter.py). Each run has a fresh instance in a folder of its own, on loopback:
   3. Measured from the first message at the sink until all are there and none is in the queue,
      which for Palomar means that every outcome is durable.
 
-`--loop` is what the figures are taken with: an ext4 without a journal spends most of its time on
-inodes that were freed a moment ago, for either.
+`--loop` is what the figures are taken with: an ext4 without a journal looks long for an inode that
+was not freed a moment ago, and each run frees many.
 
 Each destination is a domain with a hop of its own (127.1.x.y, all of them the same sink), so that
 both servers' limits for each count. The two take turns; figures are medians of the rounds. One
@@ -48,9 +48,8 @@ STEP_SECONDS = 0.05
 MEMORY_EVERY_SECONDS = 2
 
 # Postfix's own defaults but for what is said here: all deliveries of a destination from the start,
-# no waits, all of the queue active. Its connection cache is as it is by default: on demand. Of
-# --each 10 to 100 and --processes 30 to 200 none was better than the defaults beyond what runs
-# differ anyway.
+# no waits, all of the queue active. Its connection cache is as it is by default: on demand.
+# docs/PERFORMANCE.md has what other limits came to.
 OUT_MAIN_CF = """
 compatibility_level = 3.6
 queue_directory = {folder}/queue
