@@ -22,6 +22,8 @@ pub struct Talk {
     unread: Vec<u8>,
     /// What a name without a domain is completed with.
     domain: String,
+    /// The server may have all of the message.
+    may_be_sent: bool,
 }
 
 impl Talk {
@@ -32,6 +34,7 @@ impl Talk {
             stream: connect(socket)?,
             unread: Vec::new(),
             domain: String::new(),
+            may_be_sent: false,
         };
         let greeting = talk.reply()?;
         talk.positive(&greeting)?;
@@ -148,7 +151,9 @@ impl Talk {
             out.clear();
         }
         writer.finish(&mut out);
+        self.may_be_sent = true;
         let reply = self.ask(&out)?;
+        self.may_be_sent = false;
         self.positive(&reply)
     }
 
@@ -213,10 +218,18 @@ impl Talk {
 
     fn broken(&self, error: &io::Error) -> Unsent {
         let socket = self.socket.display();
-        Unsent::Later(format!(
-            "the mail server went away ({socket}: {error}); the message may or may not be sent: \
-             look for it, then try again"
-        ))
+        // A server that ended a moment ago may still be connected to: the kernel closes what it
+        // listened on a little later.
+        Unsent::Later(match self.may_be_sent {
+            true => format!(
+                "the mail server went away ({socket}: {error}); the message may or may not be \
+                 sent: look for it, then try again"
+            ),
+            false => format!(
+                "the mail server is not running any more ({socket}: {error}); nothing was sent, \
+                 try again later"
+            ),
+        })
     }
 }
 
