@@ -17,9 +17,7 @@ use crate::policy::{srs, verp};
 use crate::queue::notice::Action;
 use crate::queue::{self, Schedule, Teller};
 use crate::runtime;
-use crate::store::{
-    AccountRef, OutboundRecipient, Quota, RecipientState, Redirect, Remote, StoreError,
-};
+use crate::store::{AccountRef, OutboundRecipient, Quota, Redirect, Remote, StoreError};
 use crate::wire::address::{Domain, Mailbox, Path, domain_key};
 use crate::wire::smtp::{Hold, MailFrom, Notify, OriginalRecipient, RcptTo};
 
@@ -394,13 +392,8 @@ impl Transaction {
         }
         if !is_known {
             self.outbound.push(OutboundRecipient {
-                rcpt,
-                destination,
                 redirect,
-                state: RecipientState::Waiting { due: UnixMs(0) },
-                tries: 0,
-                last: None,
-                is_delay_told: false,
+                ..OutboundRecipient::waiting(rcpt, destination, UnixMs(0))
             });
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::service::{AGAIN_AFTER, Shop};
 use crate::base::{AccountId, Deadline, UnixMs};
 use crate::observe::{event, log_event};
 use crate::runtime;
-use crate::store::{OutboundRecipient, RecipientState, StoreError, Target};
+use crate::store::{OutboundRecipient, StoreError, Target};
 use crate::wire::address::{Mailbox, Path};
 use crate::wire::smtp::RcptTo;
 
@@ -26,15 +26,7 @@ const NOTICE_SPAN: Duration = Duration::from_secs(60);
 /// A recipient here, of a message that is held.
 #[must_use]
 pub fn recipient_here(rcpt: RcptTo) -> OutboundRecipient {
-    OutboundRecipient {
-        rcpt,
-        destination: HERE.to_owned(),
-        redirect: None,
-        state: RecipientState::Waiting { due: UnixMs(0) },
-        tries: 0,
-        last: None,
-        is_delay_told: false,
-    }
+    OutboundRecipient::waiting(rcpt, HERE.to_owned(), UnixMs(0))
 }
 
 /// Entries whose rows are out for here, each once.

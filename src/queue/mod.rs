@@ -35,6 +35,7 @@ mod doubles;
 mod home;
 mod name;
 pub mod notice;
+mod own;
 mod reason;
 mod reports;
 mod rows;

@@ -281,7 +281,7 @@ mod tests {
     use crate::base::{PSeq, PartitionId};
     use crate::store::Outbound;
     use crate::wire::address::{Mailbox, Path};
-    use crate::wire::smtp::{BodyKind, MailFrom, Notify, RcptTo};
+    use crate::wire::smtp::{MailFrom, Notify, RcptTo};
 
     const HOUR: i64 = 3_600_000;
     const KEY: EntryKey = EntryKey {
@@ -303,35 +303,19 @@ mod tests {
 
     fn recipient(notify: Option<Notify>, tries: u32) -> OutboundRecipient {
         let to = Mailbox::parse("b@example.net").expect("an address");
+        let rcpt = RcptTo {
+            notify,
+            ..RcptTo::new(Path::Mailbox(to))
+        };
         OutboundRecipient {
-            rcpt: RcptTo {
-                path: Path::Mailbox(to),
-                notify,
-                original: None,
-            },
-            destination: "example.net".into(),
-            redirect: None,
-            state: RecipientState::Waiting { due: UnixMs(0) },
             tries,
-            last: None,
-            is_delay_told: false,
+            ..OutboundRecipient::waiting(rcpt, "example.net".into(), UnixMs(0))
         }
     }
 
     fn outbound(recipients: Vec<OutboundRecipient>) -> Outbound {
         Outbound {
-            mail: MailFrom {
-                path: Path::Null,
-                size: None,
-                body: BodyKind::SevenBit,
-                smtputf8: false,
-                require_tls: false,
-                ret: None,
-                envelope_id: None,
-                auth: None,
-                hold: None,
-                verp: false,
-            },
+            mail: MailFrom::new(Path::Null),
             class: MailClass::Normal,
             submitter: None,
             head: Vec::new(),

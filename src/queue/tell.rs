@@ -6,17 +6,16 @@ use std::time::Duration;
 use super::desk::EntryKey;
 use super::notice::{Action, Notice, RETURNED_BYTES_MAX, Told};
 use super::schedule::Schedule;
-use super::{counters, destination_of};
+use super::{counters, own};
 use crate::base::{Deadline, TraceId, UnixMs, crc32c};
 use crate::config::Config;
 use crate::observe::{event, log_event};
 use crate::runtime::{self, Disk, Open};
 use crate::store::{
-    Body, MailClass, Message, NewEntry, Outbound, OutboundRecipient, RecipientState, Remote,
-    StoreError, Target, Tried,
+    Body, MailClass, Message, NewEntry, Outbound, Remote, StoreError, Target, Tried,
 };
 use crate::wire::address::{Mailbox, Path};
-use crate::wire::smtp::{BodyKind, DsnReturn, MailFrom, Notify, RcptTo};
+use crate::wire::smtp::{BodyKind, DsnReturn, MailFrom, RcptTo};
 
 /// Octets of a header that comes back.
 const HEADER_BYTES_MAX: usize = 32 << 10;
@@ -390,38 +389,10 @@ impl Teller {
     /// A notice for somebody elsewhere: from nobody, and about it nobody is told.
     fn outbound(&self, to: &[Mailbox]) -> Outbound {
         let now = runtime::unix_now();
-        let recipient = |to: &Mailbox| OutboundRecipient {
-            rcpt: RcptTo {
-                path: Path::Mailbox(to.clone()),
-                notify: Some(Notify::default()),
-                original: None,
-            },
-            destination: destination_of(to),
-            redirect: None,
-            state: RecipientState::Waiting { due: now },
-            tries: 0,
-            last: None,
-            is_delay_told: false,
-        };
-        Outbound {
-            mail: MailFrom {
-                path: Path::Null,
-                size: None,
-                body: BodyKind::EightBit,
-                smtputf8: !to.iter().all(Mailbox::is_ascii),
-                require_tls: false,
-                ret: None,
-                envelope_id: None,
-                auth: None,
-                hold: None,
-                verp: false,
-            },
-            class: MailClass::Notice,
-            submitter: None,
-            head: Vec::new(),
-            expires: self.schedule.expires(now, MailClass::Notice),
-            recipients: to.iter().map(recipient).collect(),
-        }
+        let expires = self.schedule.expires(now, MailClass::Notice);
+        let mut outbound = own::outbound(Path::Null, to, MailClass::Notice, now, expires);
+        outbound.mail.body = BodyKind::EightBit;
+        outbound
     }
 }
 

@@ -17,8 +17,7 @@ use crate::dns::{Resolver, Script};
 use crate::net::OutgoingTls;
 use crate::runtime::{self, Disk, DiskOp, Gate, SimDisk, simulate};
 use crate::store::{
-    Body, MailClass, Message, Outbound, OutboundRecipient, RecipientState, Remote, Store,
-    StoreConfig,
+    Body, MailClass, Message, Outbound, OutboundRecipient, Remote, Store, StoreConfig,
 };
 use crate::wire::address::{Mailbox, Path};
 use crate::wire::smtp::{BodyKind, MailFrom, RcptTo};
@@ -131,39 +130,21 @@ impl World {
 }
 
 fn outbound(to: &str) -> Outbound {
-    let mailbox = |text: &str| Mailbox::parse(text).expect("an address");
+    let mailbox = |text: &str| Path::Mailbox(Mailbox::parse(text).expect("an address"));
     Outbound {
         mail: MailFrom {
-            path: Path::Mailbox(mailbox("ana@there.test")),
-            size: None,
             body: BodyKind::EightBit,
-            smtputf8: false,
-            require_tls: false,
-            ret: None,
-            envelope_id: None,
-            auth: None,
-            hold: None,
-            verp: false,
+            ..MailFrom::new(mailbox("ana@there.test"))
         },
         class: MailClass::Normal,
         submitter: None,
         head: Vec::new(),
         expires: UnixMs(BEGIN.0 + 120 * HOUR_MS),
-        recipients: vec![OutboundRecipient {
-            rcpt: RcptTo {
-                path: Path::Mailbox(mailbox(to)),
-                notify: None,
-                original: None,
-            },
-            destination: destination_of(&mailbox(to)),
-            redirect: None,
-            state: RecipientState::Waiting {
-                due: UnixMs(BEGIN.0 + 24 * HOUR_MS),
-            },
-            tries: 0,
-            last: None,
-            is_delay_told: false,
-        }],
+        recipients: vec![OutboundRecipient::waiting(
+            RcptTo::new(mailbox(to)),
+            destination_of(&Mailbox::parse(to).expect("an address")),
+            UnixMs(BEGIN.0 + 24 * HOUR_MS),
+        )],
     }
 }
 

@@ -93,19 +93,15 @@ impl Talk {
     ) -> Result<(), Unsent> {
         let is_utf8 = !sender.is_ascii() || recipients.iter().any(|path| !path.is_ascii());
         let mail = MailFrom {
-            path: sender,
             size: Some(content.len() as u64),
             body: match content.is_ascii() {
                 true => BodyKind::SevenBit,
                 false => BodyKind::EightBit,
             },
             smtputf8: is_utf8,
-            require_tls: false,
-            hold: None,
-            verp: false,
             ret: arguments.ret,
             envelope_id: arguments.envelope_id.clone(),
-            auth: None,
+            ..MailFrom::new(sender)
         };
         let mut line = Vec::new();
         let unwritable = |_| Unsent::Usage("an address or -V has what no line can hold".to_owned());

@@ -10,11 +10,10 @@ use crate::base::{Deadline, PartitionId, ShardId, TraceId, UnixMs, crc32c};
 use crate::observe::{event, log_event};
 use crate::queue::route::report::{Day, PolicyKey, PolicyTally, Report, ReportMail, Rua};
 use crate::queue::service::{Request, Shop};
-use crate::queue::{TLS_WAIVED, counters, destination_of};
+use crate::queue::{TLS_WAIVED, counters, own};
 use crate::runtime;
-use crate::store::{MailClass, Outbound, OutboundRecipient, RecipientState, StoreError};
+use crate::store::{MailClass, Outbound, StoreError};
 use crate::wire::address::{Domain, Mailbox, Path};
-use crate::wire::smtp::{BodyKind, MailFrom, Notify, RcptTo};
 
 /// How long a report may take to become durable.
 const PLACE_SPAN: Duration = Duration::from_secs(60);
@@ -261,37 +260,15 @@ fn merged(parts: &Parts) -> Vec<PolicyTally> {
 }
 
 fn outbound(from: &Mailbox, to: &[Mailbox], head: Vec<u8>, now: UnixMs) -> Outbound {
-    let recipient = |to: &Mailbox| OutboundRecipient {
-        rcpt: RcptTo {
-            path: Path::Mailbox(to.clone()),
-            // About a report nobody is told.
-            notify: Some(Notify::default()),
-            original: None,
-        },
-        destination: destination_of(to),
-        redirect: None,
-        state: RecipientState::Waiting { due: now },
-        tries: 0,
-        last: None,
-        is_delay_told: false,
-    };
+    let expires = UnixMs(now.0.saturating_add(EXPIRE_MS));
     Outbound {
-        mail: MailFrom {
-            path: Path::Mailbox(from.clone()),
-            size: None,
-            body: BodyKind::SevenBit,
-            smtputf8: !from.is_ascii() || !to.iter().all(Mailbox::is_ascii),
-            require_tls: false,
-            ret: None,
-            envelope_id: None,
-            auth: None,
-            hold: None,
-            verp: false,
-        },
-        class: MailClass::Bulk,
-        submitter: None,
         head,
-        expires: UnixMs(now.0.saturating_add(EXPIRE_MS)),
-        recipients: to.iter().map(recipient).collect(),
+        ..own::outbound(
+            Path::Mailbox(from.clone()),
+            to,
+            MailClass::Bulk,
+            now,
+            expires,
+        )
     }
 }

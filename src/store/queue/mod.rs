@@ -79,6 +79,22 @@ pub struct OutboundRecipient {
     pub is_delay_told: bool,
 }
 
+impl OutboundRecipient {
+    /// Not tried yet.
+    #[must_use]
+    pub fn waiting(rcpt: RcptTo, destination: String, due: UnixMs) -> Self {
+        OutboundRecipient {
+            rcpt,
+            destination,
+            redirect: None,
+            state: RecipientState::Waiting { due },
+            tries: 0,
+            last: None,
+            is_delay_told: false,
+        }
+    }
+}
+
 /// What is different for a recipient that mail is sent on to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {

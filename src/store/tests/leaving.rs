@@ -28,31 +28,15 @@ const SEEDS_OFTEN: u64 = 120;
 const LIVES: u64 = 4;
 
 pub(super) fn outbound(recipients: u64) -> Outbound {
-    let recipient = |n: u64| OutboundRecipient {
-        rcpt: RcptTo {
-            path: Forward::Mailbox(Mailbox::parse(&format!("u{n}@example.net")).expect("parses")),
-            notify: None,
-            original: None,
-        },
-        destination: "example.net".into(),
-        redirect: None,
-        state: RecipientState::Waiting { due: UnixMs(0) },
-        tries: 0,
-        last: None,
-        is_delay_told: false,
+    let mailbox = |text: &str| Forward::Mailbox(Mailbox::parse(text).expect("parses"));
+    let recipient = |n: u64| {
+        let rcpt = RcptTo::new(mailbox(&format!("u{n}@example.net")));
+        OutboundRecipient::waiting(rcpt, "example.net".into(), UnixMs(0))
     };
     Outbound {
         mail: MailFrom {
-            path: Forward::Mailbox(Mailbox::parse("ana@example.org").expect("parses")),
-            size: None,
             body: BodyKind::EightBit,
-            smtputf8: false,
-            require_tls: false,
-            ret: None,
-            envelope_id: None,
-            auth: None,
-            hold: None,
-            verp: false,
+            ..MailFrom::new(mailbox("ana@example.org"))
         },
         class: MailClass::Normal,
         submitter: None,

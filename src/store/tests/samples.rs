@@ -108,16 +108,14 @@ pub fn outbound() -> Outbound {
     };
     Outbound {
         mail: MailFrom {
-            path: Path::Mailbox(Mailbox::parse("ana@example.org").expect("parses")),
-            size: None,
             body: BodyKind::EightBit,
             smtputf8: true,
-            require_tls: false,
             ret: Some(DsnReturn::Headers),
             envelope_id: Some("QQ 314".into()),
             auth: Some(String::new()),
-            hold: None,
-            verp: false,
+            ..MailFrom::new(Path::Mailbox(
+                Mailbox::parse("ana@example.org").expect("parses"),
+            ))
         },
         class: MailClass::Bulk,
         submitter: Some(AccountId(7)),

@@ -96,9 +96,10 @@ const ENVELOPE_ID_BYTES_MAX: usize = 100;
 const ORIGINAL_BYTES_MAX: usize = 500;
 
 impl MailFrom {
-    pub(super) fn parse(argument: &str) -> Result<Self, SyntaxError> {
-        let (path, rest) = path_after("FROM:", argument)?;
-        let mut mail = MailFrom {
+    /// Without a parameter.
+    #[must_use]
+    pub fn new(path: Path) -> Self {
+        MailFrom {
             path,
             size: None,
             body: BodyKind::default(),
@@ -109,7 +110,12 @@ impl MailFrom {
             auth: None,
             hold: None,
             verp: false,
-        };
+        }
+    }
+
+    pub(super) fn parse(argument: &str) -> Result<Self, SyntaxError> {
+        let (path, rest) = path_after("FROM:", argument)?;
+        let mut mail = MailFrom::new(path);
         once(rest)?;
         for (name, value) in params(rest) {
             mail.take(name, value)?;
@@ -186,16 +192,22 @@ impl MailFrom {
 }
 
 impl RcptTo {
+    /// Without a parameter.
+    #[must_use]
+    pub fn new(path: Path) -> Self {
+        RcptTo {
+            path,
+            notify: None,
+            original: None,
+        }
+    }
+
     pub(super) fn parse(argument: &str) -> Result<Self, SyntaxError> {
         let (path, rest) = path_after("TO:", argument)?;
         if path == Path::Null {
             return Err(SyntaxError::NullRecipient);
         }
-        let mut rcpt = RcptTo {
-            path,
-            notify: None,
-            original: None,
-        };
+        let mut rcpt = RcptTo::new(path);
         once(rest)?;
         for (name, value) in params(rest) {
             if name.eq_ignore_ascii_case("NOTIFY") {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::*;
 use crate::wire::address::parse_path;
 use crate::wire::sasl::Secret;
-use crate::wire::smtp::{BodyKind, Command};
+use crate::wire::smtp::Command;
 
 /// Terms of a test, which change what they are about.
 fn terms() -> Terms {
@@ -68,18 +68,7 @@ fn letter_from(path: crate::wire::address::Path, recipients: &[&str]) -> Letter 
         other => panic!("{line}: {other:?}"),
     };
     Letter {
-        mail: MailFrom {
-            path,
-            size: None,
-            body: BodyKind::SevenBit,
-            smtputf8: false,
-            require_tls: false,
-            ret: None,
-            envelope_id: None,
-            auth: None,
-            hold: None,
-            verp: false,
-        },
+        mail: MailFrom::new(path),
         recipients: recipients.iter().map(recipient).collect(),
         size: 4,
         is_eight_bit_forced: false,
