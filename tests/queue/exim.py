@@ -13,9 +13,9 @@ import shutil
 import sys
 
 from caged import DAEMON_ID, LETTER_BOXES, Caged, missing
-from letters import compare, send_all
+from letters import compare, named, refusals, send_all
 from sink import certificate
-from way_out import Site, letter, name_of
+from way_out import Site, letter
 
 from stage.score import Score
 
@@ -94,6 +94,12 @@ class Exim(Caged):
             domain=DOMAIN, port=self.port, tls="*" if tls else "", boxes=boxes,
             bytes_max=BYTES_MAX))
 
+    def set_away(self, away):
+        if away:
+            self.write("etc/away", "")
+        else:
+            (self.root / "etc/away").unlink()
+
     def command(self):
         return ["/usr/sbin/exim4", "-bdf"]
 
@@ -120,36 +126,13 @@ def outwards(site, exim, tls):
     site.wait_empty()
 
 
-def refusals(site, exim):
-    site.send([f"nobody@{DOMAIN}", f"u3@{DOMAIN}"], letter("refused"))
-    [notice] = site.wait_notices(1)
-    one = notice.of(f"nobody@{DOMAIN}")
-    score.check(f"an unknown user: {one['diagnostic-code']}",
-                (one["action"], one["status"]) == ("failed", "5.1.1")
-                and one["diagnostic-code"].startswith("smtp; 550 5.1.1")
-                and len(notice.each) == 1, one)
-    site.until(lambda: named(exim, "refused"), "the other recipient's copy")
-    score.check("the other recipient has his copy", True)
-
-    exim.write("etc/away", "")
-    before = site.recipients("deferred")
-    site.send([f"u9@{DOMAIN}", f"u4@{DOMAIN}"], letter("away"))
-    site.until(lambda: site.recipients("deferred") >= before + 2, "two deferrals")
-    score.check("who is deferred waits, and the other one has it once", named(exim, "away") == 1)
-    (exim.root / "etc/away").unlink()
-    site.until(lambda: named(exim, "away") == 2, "the second copy")
-    score.check("and has it when he is back", True)
-
+def too_large(site, exim):
     site.send(f"u5@{DOMAIN}", letter("large", body="x" * 70 + "\r\n" + ("y" * 70 + "\r\n") * 130_000))
     notices = site.wait_notices(2)
     told = [one for notice in notices for one in notice.each if one["status"] != "5.1.1"]
     score.check("what is larger than its SIZE comes back unsent",
                 len(told) == 1 and told[0]["status"] == "5.3.4" and not named(exim, "large"), told)
     site.wait_empty()
-
-
-def named(exim, name):
-    return sum(name_of(raw) == name for raw in exim.delivered())
 
 
 def play(folder, binary, tls):
@@ -160,7 +143,8 @@ def play(folder, binary, tls):
     with exim, site:
         outwards(site, exim, tls)
         if tls:
-            refusals(site, exim)
+            refusals(score, site, exim, DOMAIN)
+            too_large(site, exim)
 
 
 def main():

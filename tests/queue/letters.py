@@ -1,5 +1,5 @@
 """Letters of every kind, for plays whose next hop is a server that we did not write, and whether
-they arrived as they were."""
+they arrived as they were; recipients whom that server refuses."""
 
 import hashlib
 
@@ -43,3 +43,30 @@ def compare(score, what, found, sent):
     differ = [name for name in wanted if arrived.get(name) != wanted[name]]
     score.check(f"{what}: {len(arrived)} of {len(sent)} arrived, all the same",
                 not differ and len(arrived) == len(sent), differ[:5])
+
+
+def named(peer, name):
+    """Copies there of the letter of that name."""
+    return sum(name_of(raw) == name for raw in peer.delivered())
+
+
+def refusals(score, site, peer, domain):
+    """`nobody` is unknown there, and u9 is refused for now while `peer.set_away(True)` lasts: who
+    stands beside them in a letter has it once."""
+    site.send([f"nobody@{domain}", f"u3@{domain}"], letter("refused"))
+    [notice] = site.wait_notices(1)
+    one = notice.of(f"nobody@{domain}")
+    score.check(f"an unknown user: {one['diagnostic-code']}",
+                one["action"] == "failed" and one["status"].startswith("5.")
+                and one["diagnostic-code"].startswith("smtp; 550 ") and len(notice.each) == 1, one)
+    site.until(lambda: named(peer, "refused"), "the other recipient's copy")
+    score.check("the other recipient has his copy", True)
+
+    peer.set_away(True)
+    before = site.recipients("deferred")
+    site.send([f"u9@{domain}", f"u4@{domain}"], letter("away"))
+    site.until(lambda: site.recipients("deferred") >= before + 2, "two deferrals")
+    score.check("who is deferred waits, and the other one has it once", named(peer, "away") == 1)
+    peer.set_away(False)
+    site.until(lambda: named(peer, "away") == 2, "the second copy")
+    score.check("and has it when he is back", True)

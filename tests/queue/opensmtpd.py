@@ -15,9 +15,9 @@ import shutil
 import sys
 
 from caged import Caged, missing
-from letters import compare, send_all
+from letters import compare, named, refusals, send_all
 from sink import certificate
-from way_out import Site, letter, name_of
+from way_out import Site, letter
 
 from stage.score import Score
 
@@ -58,6 +58,11 @@ class OpenSmtpd(Caged):
             tls="tls pki here" if self.tls else "", away=AWAY if away else "",
             filter="filter away" if away else ""))
 
+    def set_away(self, away):
+        self.stop()
+        self.configure(away)
+        self.start()
+
     def command(self):
         return ["/usr/sbin/smtpd", "-d"]
 
@@ -74,35 +79,6 @@ def outwards(site, peer):
     broken = peer.broken()
     score.check(f"{broken} handshakes broke", bool(broken) == peer.tls)
     site.wait_empty()
-
-
-def refusals(site, peer):
-    site.send([f"nobody@{DOMAIN}", f"u3@{DOMAIN}"], letter("refused"))
-    [notice] = site.wait_notices(1)
-    one = notice.of(f"nobody@{DOMAIN}")
-    score.check(f"an unknown user: {one['diagnostic-code']}",
-                one["action"] == "failed" and one["diagnostic-code"].startswith("smtp; 550 ")
-                and len(notice.each) == 1, one)
-    site.until(lambda: named(peer, "refused"), "the other recipient's copy")
-    score.check("the other recipient has his copy", True)
-
-    peer.stop()
-    peer.configure(away=True)
-    peer.start()
-    site.send([f"u9@{DOMAIN}", f"u4@{DOMAIN}"], letter("away"))
-    site.until(lambda: site.recipients("deferred"), "a deferral")
-    site.until(lambda: named(peer, "away"), "the other recipient's copy")
-    score.check("who is deferred waits, and the other one has it once", named(peer, "away") == 1)
-    peer.stop()
-    peer.configure()
-    peer.start()
-    site.until(lambda: named(peer, "away") == 2, "the second copy")
-    score.check("and has it when he is back", True)
-    site.wait_empty()
-
-
-def named(peer, name):
-    return sum(name_of(raw) == name for raw in peer.delivered())
 
 
 def strict(site, peer):
@@ -123,7 +99,8 @@ def play(folder, binary, tls):
                 tables="[limits]\nmessage_bytes_max = \"60MB\"\n")
     with peer, site:
         outwards(site, peer)
-        refusals(site, peer)
+        refusals(score, site, peer, DOMAIN)
+        site.wait_empty()
         if tls:
             strict(site, peer)
 
