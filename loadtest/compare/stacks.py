@@ -110,7 +110,8 @@ class Stack:
         self.group.end_rest()
 
 
-MAIN_CF = """
+# Every Postfix here: all that it has is in its folder.
+BASE_CF = """
 compatibility_level = 3.6
 queue_directory = {folder}/queue
 data_directory = {folder}/data
@@ -126,6 +127,9 @@ maillog_file_prefixes = {folder}
 alias_maps =
 alias_database =
 local_recipient_maps =
+"""
+
+MAIN_CF = BASE_CF + """\
 virtual_mailbox_domains = {domain}
 virtual_mailbox_maps = static:known
 virtual_transport = lmtp:inet:127.0.0.1:{lmtp}

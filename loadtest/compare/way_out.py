@@ -39,7 +39,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from meter import Group, LoopDisk, Meter, Tracing
-from stacks import MASTER_CF, Stack, free_ports
+from stacks import BASE_CF, MASTER_CF, Stack, free_ports
 
 SINK = "/usr/sbin/smtp-sink"
 SESSIONS = 20
@@ -50,22 +50,7 @@ MEMORY_EVERY_SECONDS = 2
 # Postfix's own defaults but for what is said here: all deliveries of a destination from the start,
 # no waits, all of the queue active. Its connection cache is as it is by default: on demand.
 # docs/PERFORMANCE.md has what other limits came to.
-OUT_MAIN_CF = """
-compatibility_level = 3.6
-queue_directory = {folder}/queue
-data_directory = {folder}/data
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = mx.out.test
-mydestination =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
-maillog_file = {folder}/log
-maillog_file_prefixes = {folder}
-alias_maps =
-alias_database =
-local_recipient_maps =
+OUT_MAIN_CF = BASE_CF + """\
 transport_maps = texthash:{folder}/etc/transport
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_client_connection_count_limit = 0
@@ -129,8 +114,8 @@ class Postfix(Way):
         for name in ("etc", "queue", "data"):
             (self.folder / name).mkdir(exist_ok=True)
         os.chown(self.folder / "data", pwd.getpwnam("postfix").pw_uid, 0)
-        main = OUT_MAIN_CF.format(folder=self.folder, processes=self.options.processes,
-                                  each=self.options.each)
+        main = OUT_MAIN_CF.format(folder=self.folder, domain="out.test",
+                                  processes=self.options.processes, each=self.options.each)
         (etc / "main.cf").write_text(main)
         master = OUT_MASTER_CF.format(smtp=self.smtp)
         if not is_out:
