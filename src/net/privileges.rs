@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Gid, Uid};
 
@@ -109,10 +110,25 @@ pub fn become_owner(directory: &Path) -> Result<(), PrivilegeError> {
     }))
 }
 
-/// What /etc/passwd says of a user: the name to log in with, and what he is called. Blocks.
+/// The name that a user logs in with, and what he is called: by /etc/passwd, else by what this host
+/// asks beside it (LDAP, NIS), through its `getent`. Blocks, for some seconds at most.
 #[must_use]
 pub fn user_names(uid: u32) -> Option<(String, String)> {
-    names(uid, &read("/etc/passwd").ok()?)
+    let here = read("/etc/passwd").ok();
+    here.and_then(|passwd| names(uid, &passwd))
+        .or_else(|| names(uid, &asked(uid)?))
+}
+
+/// A directory that does not answer must not keep the thread.
+fn asked(uid: u32) -> Option<String> {
+    let words = ["--kill-after=1", "5", "getent", "passwd", &uid.to_string()];
+    let done = Command::new("timeout")
+        .args(words)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    String::from_utf8(done.stdout).ok()
 }
 
 fn names(uid: u32, passwd: &str) -> Option<(String, String)> {

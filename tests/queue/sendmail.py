@@ -160,6 +160,35 @@ def users(folder):
 
 
 @scene
+def elsewhere(folder):
+    """A user whom only the host's directory service knows, and one whom nobody knows."""
+    if os.getuid() != 0:
+        return score.skip("elsewhere", "only root may become somebody else")
+    known, unknown = 64_242, 64_243
+    service = Path(folder) / "service"
+    service.mkdir()
+    getent = service / "getent"
+    getent.write_text(f'#!/bin/sh\n[ "$1 $2" = "passwd {known}" ] && '
+                      f'echo "lea:*:{known}:100:Lea Far,Room 3:/home/lea:/bin/sh"\n')
+    getent.chmod(0o755)
+    path = os.environ["PATH"]
+    os.environ["PATH"] = f"{service}:{path}"
+    try:
+        with Sink() as sink, Host(folder, sink) as site:
+            for uid, login in ((known, "lea"), (unknown, f"uid{unknown}")):
+                words = [str(site.bin / "sendmail"), "-C", str(site.config), "bea@out.test"]
+                subprocess.run(words, input=b"Subject: x\n\n", check=True, user=uid, group=uid,
+                               extra_groups=[], cwd="/", timeout=SECONDS_MAX)
+                sink.wait(lambda sink: len(sink.taken()) == uid - known + 1)
+                got = sink.letters[-1]
+                assert got.sender == f"{login}@play.test", got.sender
+                received = header(got.content).get_all("Received")[0]
+                assert f"(local user {login}, uid {uid})" in received, received
+    finally:
+        os.environ["PATH"] = path
+
+
+@scene
 def codes(folder):
     """What a program is told where it does not work, and that nothing is swallowed."""
     with Sink() as sink, Host(folder, sink, top='[limits]\nmessage_bytes_max = "64KB"\n') as site:
